@@ -1,0 +1,1 @@
+"""Look inside neural networks: pure JAX functions that run a model forwards and backwards."""

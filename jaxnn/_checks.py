@@ -1,0 +1,72 @@
+"""Argument errors, worded the same everywhere: the argument, what came, what was expected."""
+
+from collections.abc import Collection
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def is_concrete(value: Any) -> bool:
+    """Whether a value can be looked at: no leaf of it is being traced."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+
+
+def check_array(name: str, value: Any) -> jax.Array:
+    """Return `value` as an array, or raise a TypeError that says what it was instead."""
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"`{name}` must be an array of numbers; got {_show(value)}") from error
+
+
+def check_float_array(name: str, value: Any) -> jax.Array:
+    """Return `value` as an array of real numbers; integers and booleans become floats."""
+    array = check_array(name, value)
+    if jnp.issubdtype(array.dtype, jnp.floating):
+        return array
+    if jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == bool:
+        return array.astype(float)
+    raise TypeError(f"`{name}` must hold real numbers; got dtype {array.dtype}")
+
+
+def check_last_axis(name: str, value: jax.Array, size: int, meaning: str) -> None:
+    """Raise unless the last axis of `value` has `size` entries."""
+    if value.ndim == 0 or value.shape[-1] != size:
+        raise ValueError(f"`{name}` must have shape (..., {size}), {meaning}; got {value.shape}")
+
+
+def check_shape(name: str, value: jax.Array, shape: tuple[int, ...], meaning: str) -> None:
+    """Raise unless `value` has exactly `shape`."""
+    if value.shape != shape:
+        raise ValueError(f"`{name}` must have shape {shape}, {meaning}; got {value.shape}")
+
+
+def check_finite(name: str, value: Any) -> None:
+    """Raise where a concrete value holds NaN or an infinity; a traced one passes."""
+    if is_concrete(value) and not bool(jnp.all(jnp.isfinite(value))):
+        bad = int(jnp.sum(~jnp.isfinite(value)))
+        raise ValueError(f"`{name}` must be finite; {bad} of its {np.size(value)} values are not")
+
+
+def check_option(name: str, value: Any, options: Collection[str]) -> None:
+    """Raise unless `value` is one of the named options."""
+    if value not in options:
+        listed = ", ".join(repr(option) for option in options)
+        raise ValueError(f"`{name}` must be one of {listed}; got {value!r}")
+
+
+def check_integer(name: str, value: Any, *, at_least: int) -> int:
+    """Return `value` as an int, or raise unless it is a whole number of at least `at_least`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"`{name}` must be an integer; got {_show(value)}")
+    if value < at_least:
+        raise ValueError(f"`{name}` must be at least {at_least}; got {value}")
+    return int(value)
+
+
+def _show(value: Any) -> str:
+    """A short picture of any value: its type and the start of its repr."""
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"

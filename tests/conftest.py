@@ -1,0 +1,15 @@
+"""A strict run: eight simulated devices, key reuse is an error, the same draws every time."""
+
+import jax
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_debug_key_reuse", True)
+
+import hypothesis  # noqa: E402
+import matplotlib as mpl  # noqa: E402
+
+mpl.use("Agg")
+hypothesis.settings.register_profile(
+    "repeatable", derandomize=True, deadline=None, max_examples=50, database=None
+)
+hypothesis.settings.load_profile("repeatable")
