@@ -1,1 +1,32 @@
 """Look inside neural networks: pure JAX functions that run a model forwards and backwards."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from jaxnn import datasets as datasets, losses as losses
+from jaxnn._activation import (
+    Activation as Activation,
+    activation as activation,
+    rescale as rescale,
+)
+from jaxnn._backquery import backquery as backquery
+from jaxnn._checkpoint import load as load, save as save
+from jaxnn._network import Dense as Dense, Network as Network, init as init, query as query
+from jaxnn._rewrite import tap as tap
+from jaxnn._train import (
+    History as History,
+    TrainingDivergedError as TrainingDivergedError,
+    train as train,
+)
+
+if TYPE_CHECKING:
+    from jaxnn import plot as plot
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    # `jaxnn.plot` needs matplotlib, which the core does not: it is imported when first asked for.
+    if name == "plot":
+        return importlib.import_module("jaxnn.plot")
+    raise AttributeError(f"module 'jaxnn' has no attribute {name!r}")

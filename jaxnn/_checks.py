@@ -13,6 +13,11 @@ def is_concrete(value: Any) -> bool:
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
 
 
+def known_false(condition: Any) -> bool:
+    """Whether a condition is known, not traced, and false: values are never checked under tracing."""
+    return is_concrete(condition) and not bool(condition)
+
+
 def check_array(name: str, value: Any) -> jax.Array:
     """Return `value` as an array, or raise a TypeError that says what it was instead."""
     try:
@@ -45,7 +50,7 @@ def check_shape(name: str, value: jax.Array, shape: tuple[int, ...], meaning: st
 
 def check_finite(name: str, value: Any) -> None:
     """Raise where a concrete value holds NaN or an infinity; a traced one passes."""
-    if is_concrete(value) and not bool(jnp.all(jnp.isfinite(value))):
+    if known_false(jnp.all(jnp.isfinite(value))):
         bad = int(jnp.sum(~jnp.isfinite(value)))
         raise ValueError(f"`{name}` must be finite; {bad} of its {np.size(value)} values are not")
 

@@ -1,0 +1,178 @@
+"""Ask a network backwards: from an answer to an input that it would have come from."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jax.typing import ArrayLike
+
+from jaxnn import _checks
+from jaxnn._activation import INVERTIBLE_NAMES, activation, rescale
+from jaxnn._network import Dense, Network, check_network
+
+_METHODS = ("transpose", "least_squares")
+_INSTEAD = {
+    "relu": "'leaky_relu' is the nearest that has",
+    "gelu": "'elu' or 'softplus' is near and has",
+    "softmax": "train the logits (`output_activation='identity'`, `losses.cross_entropy`)",
+}
+
+
+def backquery(
+    network: Network,
+    y: ArrayLike,
+    *,
+    method: str = "transpose",
+    margin: float = 0.01,
+    steps: int = 300,
+) -> jax.Array:
+    """Ask a network backwards: from outputs to inputs, layer by layer from the last to the first.
+
+    In each layer the inverse activation gives the signal `s = activation^-1(a_out) - bias`, and then
+
+    - `"transpose"` sends it back through the transposed weights, `a_in = rescale(kernel @ s)`. A transposed
+      matrix is not an inverse, so the picture shows what the weights associate with the answer, and the
+      network need not recognise it: see what `query(network, backquery(network, y))` says.
+    - `"least_squares"` finds `a_in` with `a_in @ kernel = s` as nearly as can be: it minimizes
+      `|a_in @ kernel - s|^2` over the box of values that the layer below can produce, by accelerated
+      projected gradient steps from the activation of a zero signal (the middle of the box for the
+      input and for sigmoid layers), which keeps the correction to that start small.
+
+    The box of a layer is the range of its activation less a share `margin` at each end, and
+    `[margin, 1 - margin]` for the input. The transposed signal is rescaled into that box; where the range
+    has only a lower end it is shifted to start there, and where it has no ends it stays as it is.
+
+    Args:
+        network: a `Network` whose activations all have an inverse (`jaxnn.activation`).
+        y: `(..., n_out)`, the outputs asked for, inside the open range of the output activation;
+            `jaxnn.datasets.encode_labels` makes such targets.
+        method: `"transpose"` or `"least_squares"`.
+        margin: how far from the ends of its range a value stays, as a share of it, in (0, 0.5).
+        steps: projected gradient steps a layer, for `"least_squares"`.
+
+    Returns:
+        `(..., n_in)` in `[margin, 1 - margin]`.
+
+    Raises:
+        ValueError: an activation without an inverse; a wrong shape; an unknown method; `margin` outside
+            (0, 0.5); or (where its values are known, not traced) `y` outside the activation's range.
+        TypeError: `network` is not a `Network`, or `y` does not hold real numbers.
+
+    References:
+        T. Rashid, *Make Your Own Neural Network*, 2016, part 3, for `"transpose"`. A. Beck, M. Teboulle,
+        *A fast iterative shrinkage-thresholding algorithm*, 2009, with the restart of B. O'Donoghue,
+        E. Candes, *Adaptive restart for accelerated gradient schemes*, 2015, for `"least_squares"`.
+
+    Example:
+        >>> network = jaxnn.init(jax.random.key(0), (784, 200, 10))
+        >>> five = jaxnn.datasets.encode_labels(5)
+        >>> picture = backquery(network, five, method="least_squares")
+        >>> picture.shape, int(jnp.argmax(jaxnn.query(network, picture)))
+        ((784,), 5)
+    """
+    check_network(network)
+    _check_invertible(network)
+    _checks.check_option("method", method, _METHODS)
+    _checks.check_integer("steps", steps, at_least=1)
+    if not 0 < margin < 0.5:
+        raise ValueError(f"`margin` must lie between 0 and 0.5, both excluded; got {margin}")
+    outputs = _checks.check_float_array("y", y)
+    _checks.check_last_axis("y", outputs, network.sizes[-1], "one entry an output of the network")
+    _check_in_range(outputs, network.layers[-1].activation)
+    return _backquery(network, outputs, method=method, margin=float(margin), steps=steps)
+
+
+def _check_invertible(network: Network) -> None:
+    for name, layer in zip(network.layer_names, network.layers, strict=True):
+        if layer.activation not in INVERTIBLE_NAMES:
+            raise ValueError(
+                f"`network` has the activation {layer.activation!r} in its layer {name!r}, which has no "
+                f"inverse; {_INSTEAD[layer.activation]}. Invertible are {', '.join(INVERTIBLE_NAMES)}"
+            )
+
+
+def _check_in_range(y: jax.Array, name: str) -> None:
+    low, high = activation(name).low, activation(name).high
+    if _checks.known_false(jnp.all((y > low) & (y < high))):
+        raise ValueError(
+            f"`y` must lie strictly between {low} and {high}, the range of the output activation {name!r}; "
+            f"got values from {float(jnp.min(y))} to {float(jnp.max(y))}"
+        )
+
+
+@jax.jit(static_argnames=("method", "margin", "steps"))
+def _backquery(
+    network: Network, y: jax.Array, *, method: str, margin: float, steps: int
+) -> jax.Array:
+    boxes = [(margin, 1 - margin), *(_box(layer, margin) for layer in network.layers[:-1])]
+    # The values that least squares starts from: what each layer says to no signal at all.
+    starts = [0.5, *(activation(layer.activation).at_zero for layer in network.layers[:-1])]
+
+    def one(value: jax.Array) -> jax.Array:
+        for layer, box, start in zip(network.layers[::-1], boxes[::-1], starts[::-1], strict=True):
+            signal = _signal_of(layer, value)
+            if method == "transpose":
+                value = _into_box(layer.kernel @ signal, box)
+            else:
+                value = _bounded_least_squares(layer.kernel, signal, box, start, steps)
+        return value
+
+    answer: jax.Array = jnp.vectorize(one, signature="(o)->(i)")(y)
+    return answer
+
+
+def _signal_of(layer: Dense, output: jax.Array) -> jax.Array:
+    inverse = activation(layer.activation).inverse
+    assert inverse is not None, "checked before tracing"  # noqa: S101
+    signal = inverse(output)
+    return signal if layer.bias is None else signal - layer.bias
+
+
+def _box(layer: Dense, margin: float) -> tuple[float, float]:
+    low, high = activation(layer.activation).low, activation(layer.activation).high
+    inset = margin * (high - low) if math.isfinite(high - low) else margin
+    return low + inset, high - inset
+
+
+def _into_box(value: jax.Array, box: tuple[float, float]) -> jax.Array:
+    """Bring a vector into a box by the least change of its shape: scale, shift, or nothing."""
+    low, high = box
+    if math.isfinite(high):
+        return rescale(value, low, high)
+    if math.isfinite(low):
+        return value - jnp.min(value) + low
+    return value
+
+
+def _bounded_least_squares(
+    kernel: jax.Array, signal: jax.Array, box: tuple[float, float], start: float, steps: int
+) -> jax.Array:
+    """Minimize `|a @ kernel - signal|^2` over the box, from the constant vector `start`."""
+    dtype = jnp.result_type(kernel, signal)
+    work = jnp.promote_types(dtype, jnp.float32)  # half precision would lose the small steps
+    kernel, signal = kernel.astype(work), signal.astype(work)
+    rate = 1 / _largest_curvature(kernel)
+
+    def step(carry: tuple[jax.Array, ...], _: None) -> tuple[tuple[jax.Array, ...], None]:
+        current, ahead, momentum = carry
+        downhill = ahead - rate * (kernel @ (ahead @ kernel - signal))
+        new = optax.projections.projection_box(downhill, *box)
+        # Where the momentum points uphill it has overshot: start it again from nothing.
+        overshot = jnp.vdot(ahead - new, new - current) > 0
+        momentum = jnp.where(overshot, 1, momentum)
+        grown = (1 + jnp.sqrt(1 + 4 * momentum**2)) / 2
+        return (new, new + (momentum - 1) / grown * (new - current), grown), None
+
+    first = jnp.clip(jnp.full(kernel.shape[0], start, work), *box)
+    (solution, _, _), _ = lax.scan(step, (first, first, jnp.ones((), work)), length=steps)
+    return solution.astype(dtype)
+
+
+def _largest_curvature(kernel: jax.Array) -> jax.Array:
+    """The largest eigenvalue of `kernel @ kernel.T`, by way of the smaller of the two products."""
+    gram = kernel @ kernel.T if kernel.shape[0] < kernel.shape[1] else kernel.T @ kernel
+    # The solution does not depend on the step's size, so no gradient goes through it.
+    largest = jnp.linalg.eigvalsh(lax.stop_gradient(gram))[-1]
+    return jnp.maximum(largest, jnp.finfo(gram.dtype).tiny)  # a kernel of zeros has no curvature

@@ -1,0 +1,189 @@
+"""A dense network as a pytree of parameters: make one, and ask it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
+
+from jaxnn import _activation, _checks
+from jaxnn._rewrite import tap
+
+Initializer = Callable[..., jax.Array]  # (key, shape, dtype) -> array, as in jax.nn.initializers
+
+_FAN_IN_NORMAL = jax.nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+
+
+@flax.struct.dataclass
+class Dense:
+    """One layer: `activation(x @ kernel + bias)`.
+
+    Attributes:
+        kernel: `(n_in, n_out)`, column `k` being the weights of unit `k`.
+        bias: `(n_out,)`, or None for a layer without one.
+        activation: the activation's name; static, not a leaf of the pytree.
+    """
+
+    kernel: jax.Array
+    bias: jax.Array | None
+    activation: str = flax.struct.field(pytree_node=False)
+
+
+@flax.struct.dataclass
+class Network:
+    """A stack of dense layers: a callable pytree, `network(x)`.
+
+    The arrays are its leaves, so a network passes through `jax.jit`, `jax.grad` and `jax.tree.map` as any
+    other argument does, and new weights compile nothing anew. Its intermediates are named with
+    `jaxnn.tap`: `hidden_0_in` and `hidden_0` (the signal before and after the first activation),
+    `hidden_1_in`, ..., `output_in`, `output`.
+
+    Attributes:
+        layers: the `Dense` layers, from the input to the output.
+
+    Example:
+        >>> network = init(jax.random.key(0), (2, 3, 1))
+        >>> network.sizes, network([0.5, 0.1]).shape
+        ((2, 3, 1), (1,))
+    """
+
+    layers: tuple[Dense, ...]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """`(n_in, ..., n_out)`, the units of each layer, the inputs first."""
+        kernels = [layer.kernel for layer in self.layers]
+        return (kernels[0].shape[-2], *(kernel.shape[-1] for kernel in kernels))
+
+    def __call__(self, x: ArrayLike) -> jax.Array:
+        """Answer `(..., n_in) -> (..., n_out)`; see `query`."""
+        value = _checks.check_float_array("x", x)
+        if self.layers[0].kernel.ndim != 2:
+            raise ValueError(
+                f"`network` must be one network, with kernels of shape (n_in, n_out); got a stack of shape "
+                f"{self.layers[0].kernel.shape[:-2]}: ask it with jax.vmap(jaxnn.query, (0, None))"
+            )
+        _checks.check_last_axis("x", value, self.sizes[0], "one entry an input of the network")
+        for name, layer in zip(self.layer_names, self.layers, strict=True):
+            signal = value @ layer.kernel
+            if layer.bias is not None:
+                signal = signal + jnp.broadcast_to(layer.bias, signal.shape)
+            signal = tap(signal, f"{name}_in")
+            value = tap(_activation.activation(layer.activation).function(signal), name)
+        return value
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """`("hidden_0", "hidden_1", ..., "output")`, the names of the layers' outputs."""
+        return (*(f"hidden_{i}" for i in range(len(self.layers) - 1)), "output")
+
+
+def init(
+    key: jax.Array,
+    sizes: Sequence[int],
+    *,
+    activation: str = "sigmoid",
+    output_activation: str | None = None,
+    use_bias: bool = True,
+    kernel_init: Initializer = _FAN_IN_NORMAL,
+    bias_init: Initializer = jax.nn.initializers.zeros,
+    dtype: DTypeLike = jnp.float32,
+) -> Network:
+    """Make a network with fresh weights.
+
+    By default each weight is drawn from `N(0, 1 / n_in)`, `n_in` being the inputs of its layer, and each
+    bias is 0.
+
+    Args:
+        key: a JAX random key.
+        sizes: `(n_in, ..., n_out)`, the units of each layer, the inputs first; any depth.
+        activation: of the hidden layers, a name that `jaxnn.activation` knows.
+        output_activation: of the last layer; None for the same as `activation`.
+        use_bias: whether the layers have biases.
+        kernel_init: an initializer such as those of `jax.nn.initializers`, for kernels `(n_in, n_out)`.
+        bias_init: an initializer for biases `(n_out,)`.
+        dtype: of the parameters, a floating-point type.
+
+    Returns:
+        A `Network`.
+
+    Raises:
+        ValueError: fewer than two sizes, one below 1, or an unknown activation.
+        TypeError: a size is not an integer, or `dtype` is not floating-point.
+
+    Example:
+        >>> network = init(jax.random.key(0), (784, 200, 10), use_bias=False)
+        >>> [layer.kernel.shape for layer in network.layers]
+        [(784, 200), (200, 10)]
+    """
+    if not isinstance(sizes, Sequence) or len(sizes) < 2:
+        raise ValueError(f"`sizes` must name at least the inputs and the outputs; got {sizes!r}")
+    sizes = tuple(_checks.check_integer(f"sizes[{i}]", n, at_least=1) for i, n in enumerate(sizes))
+    _checks.check_option("activation", activation, _activation.ACTIVATION_NAMES)
+    output_activation = activation if output_activation is None else output_activation
+    _checks.check_option("output_activation", output_activation, _activation.ACTIVATION_NAMES)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"`dtype` must be a floating-point type; got {jnp.dtype(dtype)}")
+    activations = (activation,) * (len(sizes) - 2) + (output_activation,)
+    return _init(key, sizes, activations, use_bias, kernel_init, bias_init, jnp.dtype(dtype))
+
+
+@jax.jit(static_argnums=(1, 2, 3, 4, 5, 6))
+def _init(
+    key: jax.Array,
+    sizes: tuple[int, ...],
+    activations: tuple[str, ...],
+    use_bias: bool,
+    kernel_init: Initializer,
+    bias_init: Initializer,
+    dtype: Any,
+) -> Network:
+    layers = []
+    keys = jax.random.split(key, (len(activations), 2))
+    shapes = zip(sizes[:-1], sizes[1:], strict=True)
+    for (kernel_key, bias_key), shape, activation in zip(keys, shapes, activations, strict=True):
+        kernel = kernel_init(kernel_key, shape, dtype)
+        bias = bias_init(bias_key, shape[1:], dtype) if use_bias else None
+        layers.append(Dense(kernel, bias, activation))
+    return Network(tuple(layers))
+
+
+@jax.jit
+def _query(network: Network, x: jax.Array) -> jax.Array:
+    return network(x)
+
+
+def query(network: Network, x: ArrayLike) -> jax.Array:
+    """Ask a network forwards: `a_{i+1} = activation_i(a_i @ kernel_i + bias_i)`, from `a_0 = x`.
+
+    It is `network(x)`, compiled. NaN and infinities pass through, as in JAX itself.
+
+    Args:
+        network: a `Network`.
+        x: `(..., n_in)`, the inputs; the digits of `jaxnn.datasets` lie in [0.01, 1].
+
+    Returns:
+        `(..., n_out)`, what the output layer answers, in the range of its activation.
+
+    Raises:
+        ValueError: the last axis of `x` is not `n_in`, or `network` is a stack of networks.
+        TypeError: `x` does not hold real numbers, or `network` is not a `Network`.
+
+    Example:
+        >>> network = init(jax.random.key(0), (784, 200, 10))
+        >>> query(network, jnp.zeros((5, 784))).shape
+        (5, 10)
+    """
+    check_network(network)
+    return _query(network, _checks.check_float_array("x", x))
+
+
+def check_network(network: Any) -> None:
+    """Raise unless the argument is a `Network`."""
+    if not isinstance(network, Network):
+        raise TypeError(
+            f"`network` must be a jaxnn.Network; got {type(network).__name__}. Any other model is a "
+            "function of one example: call it, or jax.vmap of it"
+        )

@@ -1,0 +1,66 @@
+"""Losses of one example: `loss(output, target) -> scalar`. A batch is `jax.vmap`."""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxnn import _checks
+
+
+def squared_error(output: ArrayLike, target: ArrayLike) -> jax.Array:
+    """Half the squared distance between an output and its target.
+
+    `L(y, t) = 1/2 * sum_k (t_k - y_k)^2`, whose slope in `y` is `y - t`.
+
+    Args:
+        output: `(n_out,)`, what the model answered.
+        target: `(n_out,)`, what it should have answered.
+
+    Returns:
+        A scalar, at least 0.
+
+    Raises:
+        ValueError: the two shapes differ.
+
+    Example:
+        >>> float(squared_error([0.5, 0.0], [1.0, 0.0]))
+        0.125
+    """
+    y, t = _checks.check_float_array("output", output), _checks.check_float_array("target", target)
+    _checks.check_shape("target", t, y.shape, "the shape of `output`")
+    return jnp.sum((t - y) ** 2) / 2
+
+
+def cross_entropy(output: ArrayLike, target: ArrayLike) -> jax.Array:
+    """Cross-entropy, in nats, between a target and the softmax of the logits in `output`.
+
+    `L(z, t) = log(sum_k exp z_k) * sum_k t_k - sum_k t_k z_k`; for an integer label `c` it is
+    `log(sum_k exp z_k) - z_c`. The output holds logits, so a `Network` that is trained with this loss
+    has `output_activation="identity"`; a softmax there would be taken twice.
+
+    Args:
+        output: `(n_out,)`, logits: any real numbers.
+        target: `(n_out,)`, probabilities; or an integer label in `[0, n_out)`, shape `()`.
+
+    Returns:
+        A scalar, at least 0 for probabilities that sum to 1.
+
+    Raises:
+        ValueError: `output` is not a vector, or `target` is neither of its shape nor one integer.
+        TypeError: a scalar `target` is not an integer.
+
+    Example:
+        >>> round(float(cross_entropy([0.0, 0.0], 1)), 4)
+        0.6931
+    """
+    z = _checks.check_float_array("output", output)
+    t = _checks.check_array("target", target)
+    if z.ndim != 1:
+        raise ValueError(f"`output` must have shape (n_out,), the logits; got {z.shape}")
+    log_p = jax.nn.log_softmax(z)
+    if t.ndim == 0:
+        if not jnp.issubdtype(t.dtype, jnp.integer):
+            raise TypeError(f"a scalar `target` must be an integer label; got dtype {t.dtype}")
+        return -log_p[t]
+    _checks.check_shape("target", t, z.shape, "the shape of `output`")
+    return -jnp.sum(t * log_p)
