@@ -1,0 +1,250 @@
+"""Pictures of what a network learned: every function takes and returns matplotlib Axes."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import numpy.typing as npt
+from jax.typing import ArrayLike
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.ticker import MaxNLocator
+
+from jaxnn._checks import check_finite, check_float_array, check_integer
+
+# From the Okabe-Ito palette, which every common kind of color vision tells apart.
+_BLUE, _ORANGE, _GRAY = "#0072B2", "#D55E00", "#B0B0B0"
+_MAX_MARKS = 20  # more markers or tick labels than this would touch each other
+_LETTER = 0.075  # width of a letter of the small labels, in inches
+Labels = Iterable[Any] | None
+
+
+def image_grid(
+    images: ArrayLike,
+    *,
+    titles: Labels = None,
+    columns: int | None = None,
+    signed: bool = False,
+    limits: tuple[float, float] | None = None,
+    row_labels: Labels = None,
+    colorbar: bool = True,
+    axes: Any = None,
+) -> npt.NDArray[np.object_]:
+    """Draw a grid of images that share one color scale.
+
+    Args:
+        images: (N, h, w), any finite numbers: pixels, or weights with `signed=True`.
+        titles: N strings, one above each image; None among them leaves that image bare.
+        columns: Images in a row. By default what `axes` or `row_labels` imply, else at most 10.
+        signed: False draws from black (lowest) to white (highest). True centers the colors on
+            zero, which is white: red for negative (dislikes), blue for positive (likes).
+        limits: (low, high) of the colors, low = -high where `signed`; by default the extremes.
+        row_labels: A string for each row, at its left.
+        colorbar: Whether to draw the one color bar.
+        axes: Array of at least N Axes to draw in, row by row; by default those of a new figure.
+
+    Returns:
+        (rows, columns) array of Axes; those past the N-th are switched off.
+
+    Raises:
+        TypeError: `images` or `limits` are not numbers, or `axes` are not Axes.
+        ValueError: They are not finite or of another shape, `limits` are out of order, or the
+            number of titles, row labels, columns or Axes does not fit.
+
+    >>> images = np.linspace(-1.0, 0.5, 12).reshape(3, 2, 2)
+    >>> axes = image_grid(images, titles=["a", "b", "c"], columns=2, signed=True)
+    >>> axes.shape, axes[0, 1].get_title(), axes[0, 0].images[0].get_clim(), axes[1, 1].axison
+    ((2, 2), 'b', (-1.0, 1.0), False)
+    >>> plt.close(axes[0, 0].figure)
+    """
+    pixels = _numbers("images", images, "(N, h, w)", ndim=3)
+    n_images, height, width = pixels.shape
+    low, high = _color_limits(pixels, signed, limits)
+    names = _strings("titles", titles, n_images)
+    row_labels = None if row_labels is None else list(row_labels)
+    if columns is None:
+        columns = -(-n_images // len(row_labels)) if row_labels else min(n_images, 10)
+        columns = columns if axes is None else max(1, np.atleast_2d(axes).shape[1])
+    columns = check_integer("columns", columns, at_least=1)
+    grid = None if axes is None else _given_grid(axes, n_images, columns)
+    rows = -(-n_images // columns) if grid is None else len(grid)
+    row_names = _strings("row_labels", row_labels, rows)
+    if grid is None:
+        grid = _new_grid(rows, columns, height / width, names, row_names)
+    cells: list[Axes] = grid.ravel().tolist()
+    norm = Normalize(low, high)
+    sharp = "nearest" if width <= 64 else None  # larger ones are drawn smaller: left to matplotlib
+    for ax, image, name in zip(cells, pixels, names, strict=False):
+        mappable = ax.imshow(image, "RdBu" if signed else "gray", norm, interpolation=sharp)
+        ax.set(xticks=[], yticks=[])
+        ax.set_title(name, fontsize=8, pad=3)
+        ax.spines[:].set(color=_GRAY, linewidth=0.5)
+    for ax in cells[n_images:]:
+        ax.set_axis_off()
+    for ax, name in zip(grid[:, 0], row_names, strict=True):
+        ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+    if colorbar:
+        below, above = pixels.min() < low, pixels.max() > high
+        extend = ("both" if above else "min") if below else ("max" if above else "neither")
+        cells[0].figure.colorbar(mappable, ax=cells, extend=extend, aspect=12 * rows, pad=0.02)
+    return grid
+
+
+def training_curve(
+    values: ArrayLike,
+    *,
+    validation: ArrayLike | None = None,
+    name: str = "loss",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a value per epoch, such as the loss, against the epochs 1 to n.
+
+    Args:
+        values: (epochs,), any finite numbers.
+        validation: (epochs,), the same on data held out: adds a second line and a legend.
+        name: What the values are: the label of the y axis.
+        ax: Where to draw; by default a new figure.
+
+    Returns:
+        The Axes drawn in.
+
+    Raises:
+        TypeError: `values` or `validation` are not numbers, or `ax` is not an Axes.
+        ValueError: They are empty, not finite, not one-dimensional or not equally long.
+
+    >>> ax = training_curve([0.9, 0.4, 0.3], name="squared error")
+    >>> ax.get_ylabel(), ax.lines[0].get_xdata().tolist()
+    ('squared error', [1, 2, 3])
+    >>> plt.close(ax.figure)
+    """
+    curves = [_numbers("values", values, "(epochs,)")]
+    epochs = np.arange(1, curves[0].size + 1)
+    if validation is not None:
+        curves.append(_numbers("validation", validation, f"{epochs.shape}", size=epochs.size))
+    ax = plt.subplots(layout="constrained")[1] if ax is None else _check_axes("ax", ax)
+    styles = [("training", _BLUE, "-", "o"), ("validation", _ORANGE, "--", "s")]
+    for curve, (label, color, line, marker) in zip(curves, styles, strict=False):
+        shown = marker if epochs.size <= _MAX_MARKS else "none"
+        ax.plot(epochs, curve, line, color=color, marker=shown, markersize=4, label=label)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    ax.set(xlabel="epoch", ylabel=name)
+    if validation is not None:
+        ax.legend()
+    return ax
+
+
+def output_bars(
+    outputs: ArrayLike, *, labels: Labels = None, answer: int | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw a bar for each output node, the highest one in blue with its value.
+
+    Args:
+        outputs: (n_out,), any finite numbers; all in [0, 1] makes the axis run from 0 to 1.
+        labels: n_out strings; by default 0 to n_out - 1.
+        answer: The true class, an index below n_out: outlined, its label marked with a triangle.
+        ax: Where to draw; by default a new figure.
+
+    Returns:
+        The Axes drawn in.
+
+    Raises:
+        TypeError: `outputs` are not numbers, `answer` is no integer, or `ax` is not an Axes.
+        ValueError: They are not finite or not (n_out,), or `answer` or `labels` does not fit.
+
+    >>> ax = output_bars([0.1, 0.8, 0.3], answer=2)
+    >>> [text.get_text() for text in ax.texts], ax.get_xticklabels()[2].get_text()
+    (['0.8'], '▲2')
+    >>> plt.close(ax.figure)
+    """
+    heights = _numbers("outputs", outputs, "(n_out,)")
+    names = _strings("labels", range(heights.size) if labels is None else labels, heights.size)
+    if answer is not None:
+        answer = check_integer("answer", np.asarray(answer)[()], at_least=0)
+        if answer >= heights.size:
+            raise ValueError(f"`answer` must be below {heights.size}, of outputs; got {answer}")
+    ax = plt.subplots(layout="constrained")[1] if ax is None else _check_axes("ax", ax)
+    best = int(np.argmax(heights))
+    bars = ax.bar(np.arange(heights.size), heights, color=_GRAY)
+    bars[best].set_color(_BLUE)
+    step = -(-heights.size // _MAX_MARKS)
+    shown = list(range(0, heights.size, step))
+    if answer is not None:
+        shown = [i for i in shown if abs(i - answer) >= step] + [answer]
+        names[answer] = f"▲{names[answer]}"
+        bars[answer].set(edgecolor="black", linewidth=1.5)
+    ax.set_xticks(shown, [names[i] for i in shown])
+    if len(shown) * max(map(len, names)) >= 3 * _MAX_MARKS:
+        plt.setp(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
+    ax.set(xlabel="output" if answer is None else "output (▲ true class)", ylabel="value")
+    bounded = heights.min() >= 0.0 and heights.max() <= 1.0
+    ax.margins(y=0.15)
+    ax.axhline(0.0, color="black", linewidth=0.8)
+    if bounded:
+        ax.set_ylim(0.0, 1.0)
+    # Below the end of a bar that hangs, and of one that would push the value off the axis.
+    below = heights[best] < 0.0 or (bounded and heights[best] > 0.9)
+    text = ax.annotate(f"{heights[best]:.3g}".replace("-", "\u2212"), (best, heights[best]))
+    text.set(position=(0, -7 if below else 4), anncoords="offset points", fontsize=8)
+    text.set(ha="center", va="top" if below else "bottom")
+    text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1.0})
+    return ax
+
+
+def _numbers(name: str, value: Any, shape: str, ndim: int = 1, size: int = 0) -> npt.NDArray[Any]:
+    """`value` as finite numbers, at least one, or exactly `size` where given."""
+    array = check_float_array(name, value)
+    if array.ndim != ndim or array.size == 0 or size not in (0, array.size):
+        raise ValueError(f"`{name}` must have shape {shape}, not empty; got {array.shape}")
+    check_finite(name, array)
+    return np.asarray(array).astype(np.float64)
+
+
+def _strings(name: str, values: Labels, count: int) -> list[str]:
+    """The labels as strings, "" for None."""
+    values = [None] * count if values is None else values
+    strings = ["" if value is None else str(value) for value in values]
+    if len(strings) != count:
+        raise ValueError(f"`{name}` must hold {count} strings; got {len(strings)}")
+    return strings
+
+
+def _color_limits(pixels: Any, signed: bool, limits: Any) -> tuple[float, float]:
+    """The ends of the color scale: never equal, and symmetric about zero where `signed`."""
+    if limits is not None:
+        low, high = _numbers("limits", limits, "(2,)", size=2).tolist()
+        if low >= high or (signed and low != -high):
+            raise ValueError(f"`limits` must rise, from -high where `signed`; got {limits}")
+        return low, high
+    low, high = float(pixels.min()), float(pixels.max())
+    if signed:
+        return min(low, -high) or -1.0, max(-low, high) or 1.0
+    return (low, high) if low < high else (min(low, 0.0), max(high, 1.0))
+
+
+def _new_grid(
+    rows: int, columns: int, aspect: float, titles: list[str], row_labels: list[str]
+) -> npt.NDArray[np.object_]:
+    """Axes of a new figure, large enough for the titles and the labels of the rows."""
+    lines = [line for name in titles for line in name.splitlines()]
+    cell = max(min(2.0, 9.0 / columns), 0.6, _LETTER * max(map(len, lines), default=0))
+    titled = 0.22 * max(len(name.splitlines()) for name in titles)
+    height = max((cell * aspect + titled + 0.05) * rows, 1.2) + 0.1
+    size = (cell * columns + _LETTER * max(map(len, row_labels)) + 0.8, height)
+    _, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    return np.asarray(grid, dtype=object)
+
+
+def _given_grid(axes: Any, n_images: int, columns: int) -> npt.NDArray[np.object_]:
+    grid = np.atleast_2d(np.asarray(axes, dtype=object))
+    for ax in grid.flat:
+        _check_axes("axes", ax)
+    if grid.ndim != 2 or grid.size < n_images or grid.shape[1] != columns:
+        raise ValueError(f"`axes` must be {n_images} or more, {columns} in a row; got {grid.shape}")
+    return grid
+
+
+def _check_axes(name: str, ax: Any) -> Axes:
+    if not isinstance(ax, Axes):
+        raise TypeError(f"`{name}` must be matplotlib Axes; got {type(ax).__name__}")
+    return ax
