@@ -1,6 +1,7 @@
 """A strict run: eight simulated devices, key reuse is an error, the same draws every time."""
 
 import jax
+import numpy as np
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_debug_key_reuse", True)
@@ -13,3 +14,8 @@ hypothesis.settings.register_profile(
     "repeatable", derandomize=True, deadline=None, max_examples=50, database=None
 )
 hypothesis.settings.load_profile("repeatable")
+
+
+def in_precision(dtype):
+    """A context in which JAX computes in that precision: float64 needs its flag."""
+    return jax.enable_x64(np.dtype(dtype) == np.float64)
