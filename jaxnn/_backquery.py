@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from jaxnn import _checks
 from jaxnn._activation import INVERTIBLE_NAMES, activation, rescale
 from jaxnn._network import Dense, Network, check_network
+from jaxnn._varying import vary_like
 
 _METHODS = ("transpose", "least_squares")
 _INSTEAD = {
@@ -166,7 +167,8 @@ def _bounded_least_squares(
         return (new, new + (momentum - 1) / grown * (new - current), grown), None
 
     first = jnp.clip(jnp.full(kernel.shape[0], start, work), *box)
-    (solution, _, _), _ = lax.scan(step, (first, first, jnp.ones((), work)), length=steps)
+    carry = vary_like((first, first, jnp.ones((), work)), (kernel, signal))
+    (solution, _, _), _ = lax.scan(step, carry, length=steps)
     return solution.astype(dtype)
 
 

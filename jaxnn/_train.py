@@ -14,6 +14,7 @@ from jaxnn import _checks, losses
 from jaxnn._model import Model, combine, partition
 from jaxnn._network import Network
 from jaxnn._progress import progress_bar
+from jaxnn._varying import vary_like
 
 Loss = Callable[[Any, Any], jax.Array]  # (output, target) of one example -> scalar
 
@@ -140,12 +141,16 @@ def train(
 
     trainable, rest = partition(model)
     trainable = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), trainable)  # ours to donate
+    trainable = vary_like(trainable, (rest, data, key))
     state = _State(trainable, optimizer.init(trainable))
+    # A traced state cannot be donated: under vmap the new one may have an axis that the old one lacks.
+    concrete = _checks.is_concrete((state, rest, data, key))
+    run = _run_epoch_in_place if concrete else _run_epoch
     records: list[tuple[jax.Array | None, ...]] = []
     with progress_bar("training", epochs, enabled=progress) as advance:
         for epoch in range(epochs):
             order_key = jax.random.fold_in(key, epoch) if key is not None and shuffle else None
-            state, (mean_loss, accuracy), good = _epoch(
+            state, (mean_loss, accuracy), good = run(
                 state, rest, data, order_key, loss=loss, optimizer=optimizer,
                 batch_size=batch_size, mesh=mesh,
             )  # fmt: skip
@@ -160,9 +165,6 @@ def train(
     return combine(state.trainable, rest), _history(records)
 
 
-@jax.jit(
-    static_argnames=("loss", "optimizer", "batch_size", "mesh"), donate_argnames=("state",)
-)
 def _epoch(
     state: _State,
     rest: Any,
@@ -202,6 +204,11 @@ def _epoch(
         good &= jnp.all(jnp.isfinite(leaf))
     kept = jax.tree.map(lambda after, before: jnp.where(good, after, before), new, state)
     return kept, (losses_sum / examples, right_sum / examples), good
+
+
+_STATIC = ("loss", "optimizer", "batch_size", "mesh")
+_run_epoch = jax.jit(_epoch, static_argnames=_STATIC)
+_run_epoch_in_place = jax.jit(_epoch, static_argnames=_STATIC, donate_argnames=("state",))
 
 
 @jax.jit(static_argnames=("loss",))

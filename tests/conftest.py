@@ -1,7 +1,11 @@
 """A strict run: eight simulated devices, key reuse is an error, the same draws every time."""
 
+import gc
+import pathlib
+
 import jax
 import numpy as np
+import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_debug_key_reuse", True)
@@ -19,3 +23,15 @@ hypothesis.settings.load_profile("repeatable")
 def in_precision(dtype):
     """A context in which JAX computes in that precision: float64 needs its flag."""
     return jax.enable_x64(np.dtype(dtype) == np.float64)
+
+
+_MAPS = pathlib.Path("/proc/self/maps")  # Linux only
+
+
+@pytest.fixture(autouse=True)
+def _few_memory_maps():
+    """Drop compiled programs in time: each holds memory maps, and past 65,530 of them Linux gives no more."""
+    yield
+    if _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
+        gc.collect()

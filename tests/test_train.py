@@ -286,7 +286,7 @@ def test_the_devices_of_a_mesh_share_the_work():
     state = _train._State(trainable, optimizer.init(trainable))
     everywhere = jax.sharding.NamedSharding(mesh, jax.P())
     state, data = jax.device_put((state, (jnp.asarray(x), jnp.asarray(t))), everywhere)
-    text = _train._epoch.lower(
+    text = _train._run_epoch_in_place.lower(
         state, rest, data, None, loss=jaxnn.losses.squared_error, optimizer=optimizer,
         batch_size=16, mesh=mesh,
     ).compile().as_text()  # fmt: skip
