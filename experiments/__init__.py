@@ -1,0 +1,1 @@
+"""One script for one question; `python -m experiments` lists them."""

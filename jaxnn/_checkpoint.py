@@ -6,7 +6,7 @@ leaves by their path in the pytree, with, for a `Network`, the activations of it
 
 import hashlib
 import os
-import tempfile
+import uuid
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,8 +40,8 @@ def save(path: str | os.PathLike[str], model: Any) -> None:
     Example:
         >>> network = jaxnn.init(jax.random.key(0), (4, 3, 2))
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     save(f"{folder}/network.jaxnn", network)
-        ...     again = load(f"{folder}/network.jaxnn")
+        ...     jaxnn.save(f"{folder}/network.jaxnn", network)
+        ...     again = jaxnn.load(f"{folder}/network.jaxnn")
         >>> bool(jnp.all(again([0, 0, 1, 1]) == network([0, 0, 1, 1])))
         True
     """
@@ -141,16 +141,15 @@ def _is_numeric(leaf: Any) -> bool:
 
 def _write_whole(path: Path, content: bytes) -> None:
     """Write under a temporary name in the same folder, then move into place."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _read_whole(path: Path) -> dict[str, Any]:

@@ -27,6 +27,7 @@ def image_grid(
     columns: int | None = None,
     signed: bool = False,
     limits: tuple[float, float] | None = None,
+    name: str = "",
     row_labels: Labels = None,
     colorbar: bool = True,
     axes: Any = None,
@@ -40,6 +41,7 @@ def image_grid(
         signed: False draws from black (lowest) to white (highest). True centers the colors on
             zero, which is white: red for negative (dislikes), blue for positive (likes).
         limits: (low, high) of the colors, low = -high where `signed`; by default the extremes.
+        name: What the values are: the label of the color bar.
         row_labels: A string for each row, at its left.
         colorbar: Whether to draw the one color bar.
         axes: Array of at least N Axes to draw in, row by row; by default those of a new figure.
@@ -75,19 +77,20 @@ def image_grid(
     cells: list[Axes] = grid.ravel().tolist()
     norm = Normalize(low, high)
     sharp = "nearest" if width <= 64 else None  # larger ones are drawn smaller: left to matplotlib
-    for ax, image, name in zip(cells, pixels, names, strict=False):
+    for ax, image, title in zip(cells, pixels, names, strict=False):
         mappable = ax.imshow(image, "RdBu" if signed else "gray", norm, interpolation=sharp)
         ax.set(xticks=[], yticks=[])
-        ax.set_title(name, fontsize=8, pad=3)
+        ax.set_title(title, fontsize=8, pad=3)
         ax.spines[:].set(color=_GRAY, linewidth=0.5)
     for ax in cells[n_images:]:
         ax.set_axis_off()
-    for ax, name in zip(grid[:, 0], row_names, strict=True):
-        ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+    for ax, label in zip(grid[:, 0], row_names if row_labels else [], strict=False):
+        ax.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
     if colorbar:
         below, above = pixels.min() < low, pixels.max() > high
         extend = ("both" if above else "min") if below else ("max" if above else "neither")
-        cells[0].figure.colorbar(mappable, ax=cells, extend=extend, aspect=12 * rows, pad=0.02)
+        bar = cells[0].figure.colorbar(mappable, ax=cells, extend=extend, aspect=12 * rows, pad=0.02)
+        bar.set_label(name)
     return grid
 
 

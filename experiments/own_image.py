@@ -1,0 +1,74 @@
+"""What does the network say to a digit of your own?
+
+A picture of one handwritten digit (PNG, JPEG or any other that Pillow reads; any size, dark on light or light
+on dark) is prepared as MNIST prepares its digits, and shown to a network.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import matplotlib.pyplot as plt
+import numpy as np
+import tyro
+from rich.console import Console
+
+import jaxnn
+from experiments._digits import DataName, accuracy, load_digits, train_by_the_book
+from experiments._image_file import read_digit
+from experiments._results import save_figure, save_metrics
+
+
+def main(
+    image: Annotated[Path, tyro.conf.Positional],
+    network: Path | None = None,
+    invert: bool | None = None,
+    data: DataName = "mnist-5k",
+    epochs: int = 20,
+    seed: int = 0,
+    output: Path = Path("results/own_image"),
+) -> None:
+    """Show a picture of a digit to a network.
+
+    Args:
+        image: the picture.
+        network: a saved network, such as results/back_query/network.jaxnn; by default one is trained.
+        invert: True for dark ink on light paper, False for light on dark; by default found out.
+        data: what to train on, where no network is given.
+        epochs: how long to train, where no network is given.
+        seed: of that training.
+        output: the folder for the picture and the numbers.
+    """
+    console = Console()
+    pixels = read_digit(image, invert=invert)  # first: a bad picture is known before any training
+    minded = jaxnn.load(network) if network else trained(console, data, epochs, seed)
+    if minded.sizes[0] != pixels.size:
+        raise ValueError(
+            f"`network` must have {pixels.size} inputs, a pixel each; got {minded.sizes[0]}"
+        )
+    outputs = np.asarray(jaxnn.query(minded, jaxnn.datasets.encode_images(pixels)))
+    answer, value = int(outputs.argmax()), float(outputs.max())
+    console.print(f"{image} looks like a {answer} (output {value:.2f})")
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    jaxnn.plot.image_grid(
+        pixels[None], limits=(0, 255), axes=[left], titles=["as the network sees it"], name="pixel"
+    )
+    jaxnn.plot.output_bars(outputs, ax=right)
+    figure.suptitle(f"{image.name}: the network says {answer}")
+    save_figure(figure, output / f"{image.stem}.png")
+    metrics = {"image": str(image), "answer": answer, "outputs": outputs.tolist()}
+    save_metrics(metrics, output / f"{image.stem}.json")
+    console.print(f"The picture with all outputs is {output / image.stem}.png")
+
+
+def trained(console: Console, data: DataName, epochs: int, seed: int) -> jaxnn.Network:
+    """The book's network, trained now."""
+    digits = load_digits(data)
+    network, _ = train_by_the_book(digits, hidden=(200,), epochs=epochs, rate=0.1, seed=seed)
+    score = accuracy(network, digits.test_inputs, digits.test_labels)
+    console.print(f"trained 784-200-10 on {data}: test accuracy {score:.4f}")
+    return network
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
