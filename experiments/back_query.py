@@ -122,9 +122,7 @@ def figure_of_pictures(
         for outputs in answers.values()
         for digit, y in enumerate(outputs)
     ]
-    axes = jaxnn.plot.image_grid(
-        images, titles=titles, row_labels=ROWS, limits=(0, 1), name="input"
-    )
+    axes = jaxnn.plot.image_grid(images, titles=titles, row_labels=ROWS, limits=(0, 1), name="input")
     figure: Figure = axes[0, 0].figure
     figure.suptitle(title)
     return figure
@@ -135,7 +133,7 @@ def figure_of_answers(answers: dict[str, np.ndarray]) -> Figure:
     axes = jaxnn.plot.image_grid(
         np.stack(list(answers.values())), titles=list(answers), limits=(0, 1), name="output"
     )
-    for ax in axes.flat:
+    for ax in axes.ravel().tolist():
         ax.set(xticks=range(10), yticks=range(10), xlabel="output node")
     axes[0, 0].set_ylabel("digit asked for")
     figure: Figure = axes[0, 0].figure

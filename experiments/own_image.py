@@ -42,9 +42,7 @@ def main(
     pixels = read_digit(image, invert=invert)  # first: a bad picture is known before any training
     minded = jaxnn.load(network) if network else trained(console, data, epochs, seed)
     if minded.sizes[0] != pixels.size:
-        raise ValueError(
-            f"`network` must have {pixels.size} inputs, a pixel each; got {minded.sizes[0]}"
-        )
+        raise ValueError(f"`network` must have {pixels.size} inputs, a pixel each; got {minded.sizes[0]}")
     outputs = np.asarray(jaxnn.query(minded, jaxnn.datasets.encode_images(pixels)))
     answer, value = int(outputs.argmax()), float(outputs.max())
     console.print(f"{image} looks like a {answer} (output {value:.2f})")

@@ -3,19 +3,32 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from jaxnn import datasets as datasets, losses as losses
+from jaxnn import datasets as datasets
+from jaxnn import losses as losses
 from jaxnn._activation import (
     Activation as Activation,
+)
+from jaxnn._activation import (
     activation as activation,
+)
+from jaxnn._activation import (
     rescale as rescale,
 )
 from jaxnn._backquery import backquery as backquery
-from jaxnn._checkpoint import load as load, save as save
-from jaxnn._network import Dense as Dense, Network as Network, init as init, query as query
+from jaxnn._checkpoint import load as load
+from jaxnn._checkpoint import save as save
+from jaxnn._network import Dense as Dense
+from jaxnn._network import Network as Network
+from jaxnn._network import init as init
+from jaxnn._network import query as query
 from jaxnn._rewrite import tap as tap
 from jaxnn._train import (
     History as History,
+)
+from jaxnn._train import (
     TrainingDivergedError as TrainingDivergedError,
+)
+from jaxnn._train import (
     train as train,
 )
 

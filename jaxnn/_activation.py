@@ -55,9 +55,7 @@ _ACTIVATIONS = {
     "sigmoid": Activation(jax.nn.sigmoid, logit, 0.0, 1.0, 0.5),
     "tanh": Activation(jnp.tanh, jnp.arctanh, -1.0, 1.0),
     "relu": Activation(jax.nn.relu),
-    "leaky_relu": Activation(
-        functools.partial(jax.nn.leaky_relu, negative_slope=_LEAK), _inverse_leaky_relu
-    ),
+    "leaky_relu": Activation(functools.partial(jax.nn.leaky_relu, negative_slope=_LEAK), _inverse_leaky_relu),
     "softplus": Activation(jax.nn.softplus, _inverse_softplus, 0.0, at_zero=math.log(2)),
     "elu": Activation(jax.nn.elu, _inverse_elu, -1.0),
     "gelu": Activation(functools.partial(jax.nn.gelu, approximate=False)),
@@ -93,7 +91,8 @@ def activation(name: str) -> Activation:
         ValueError: there is no activation of that name.
 
     Example:
-        >>> sigmoid = activation("sigmoid")
+        >>> import jaxnn
+        >>> sigmoid = jaxnn.activation("sigmoid")
         >>> round(float(sigmoid.inverse(sigmoid.function(2.0))), 4)
         2.0
     """
@@ -122,16 +121,15 @@ def rescale(v: ArrayLike, low: float = 0.01, high: float = 0.99) -> jax.Array:
         TypeError: `v` does not hold real numbers.
 
     Example:
-        >>> rescale([-1.0, 0.0, 3.0], 0.0, 1.0).tolist()
+        >>> import jaxnn
+        >>> jaxnn.rescale([-1.0, 0.0, 3.0], 0.0, 1.0).tolist()
         [0.0, 0.25, 1.0]
     """
     array = _checks.check_float_array("v", v)
     if array.ndim == 0 or array.shape[-1] == 0:
         raise ValueError(f"`v` must have shape (..., n) with n at least 1; got {array.shape}")
     if not (-jnp.inf < low < high < jnp.inf):
-        raise ValueError(
-            f"`low` and `high` must be finite with `low` below `high`; got {low} and {high}"
-        )
+        raise ValueError(f"`low` and `high` must be finite with `low` below `high`; got {low} and {high}")
     return _rescale(array, low=float(low), high=float(high))
 
 

@@ -13,6 +13,8 @@ from jaxnn._activation import INVERTIBLE_NAMES, activation, rescale
 from jaxnn._network import Dense, Network, check_network
 from jaxnn._varying import vary_like
 
+Box = tuple[float, float]  # the lowest and the highest value allowed; infinite where there is no end
+_Step = tuple[jax.Array, jax.Array, jax.Array]  # where it is, where it looks ahead, the momentum
 _METHODS = ("transpose", "least_squares")
 _INSTEAD = {
     "relu": "'leaky_relu' is the nearest that has",
@@ -27,7 +29,8 @@ def backquery(
     *,
     method: str = "transpose",
     margin: float = 0.01,
-    steps: int = 300,
+    sweeps: int = 3,
+    steps: int = 100,
 ) -> jax.Array:
     """Ask a network backwards: from outputs to inputs, layer by layer from the last to the first.
 
@@ -38,8 +41,10 @@ def backquery(
       network need not recognise it: see what `query(network, backquery(network, y))` says.
     - `"least_squares"` finds `a_in` with `a_in @ kernel = s` as nearly as can be: it minimizes
       `|a_in @ kernel - s|^2` over the box of values that the layer below can produce, by accelerated
-      projected gradient steps from the activation of a zero signal (the middle of the box for the
-      input and for sigmoid layers), which keeps the correction to that start small.
+      projected gradient steps. They start from the activation of a zero signal (the middle of the box
+      for the input and for sigmoid layers), which keeps the correction to that start small. What one
+      layer asks of the one below may be out of its reach, so the whole is repeated in sweeps, each from
+      the values that the network really has at the input found so far.
 
     The box of a layer is the range of its activation less a share `margin` at each end, and
     `[margin, 1 - margin]` for the input. The transposed signal is rescaled into that box; where the range
@@ -51,7 +56,8 @@ def backquery(
             `jaxnn.datasets.encode_labels` makes such targets.
         method: `"transpose"` or `"least_squares"`.
         margin: how far from the ends of its range a value stays, as a share of it, in (0, 0.5).
-        steps: projected gradient steps a layer, for `"least_squares"`.
+        sweeps: passes from the output to the input, for `"least_squares"`.
+        steps: projected gradient steps a layer and sweep, for `"least_squares"`.
 
     Returns:
         `(..., n_in)` in `[margin, 1 - margin]`.
@@ -67,22 +73,26 @@ def backquery(
         E. Candes, *Adaptive restart for accelerated gradient schemes*, 2015, for `"least_squares"`.
 
     Example:
+        >>> import jax, jaxnn
         >>> network = jaxnn.init(jax.random.key(0), (784, 200, 10))
         >>> five = jaxnn.datasets.encode_labels(5)
-        >>> picture = backquery(network, five, method="least_squares")
-        >>> picture.shape, int(jnp.argmax(jaxnn.query(network, picture)))
+        >>> picture = jaxnn.backquery(network, five, method="least_squares")
+        >>> picture.shape, int(jaxnn.query(network, picture).argmax())
         ((784,), 5)
     """
     check_network(network)
     _check_invertible(network)
     _checks.check_option("method", method, _METHODS)
-    _checks.check_integer("steps", steps, at_least=1)
+    sweeps = _checks.check_integer("sweeps", sweeps, at_least=1)
+    steps = _checks.check_integer("steps", steps, at_least=1)
     if not 0 < margin < 0.5:
         raise ValueError(f"`margin` must lie between 0 and 0.5, both excluded; got {margin}")
     outputs = _checks.check_float_array("y", y)
     _checks.check_last_axis("y", outputs, network.sizes[-1], "one entry an output of the network")
     _check_in_range(outputs, network.layers[-1].activation)
-    return _backquery(network, outputs, method=method, margin=float(margin), steps=steps)
+    if method == "transpose":
+        return _transpose(network, outputs, margin=float(margin))
+    return _least_squares(network, outputs, margin=float(margin), sweeps=sweeps, steps=steps)
 
 
 def _check_invertible(network: Network) -> None:
@@ -103,25 +113,53 @@ def _check_in_range(y: jax.Array, name: str) -> None:
         )
 
 
-@jax.jit(static_argnames=("method", "margin", "steps"))
-def _backquery(
-    network: Network, y: jax.Array, *, method: str, margin: float, steps: int
-) -> jax.Array:
-    boxes = [(margin, 1 - margin), *(_box(layer, margin) for layer in network.layers[:-1])]
-    # The values that least squares starts from: what each layer says to no signal at all.
-    starts = [0.5, *(activation(layer.activation).at_zero for layer in network.layers[:-1])]
-
+@jax.jit(static_argnames=("margin",))
+def _transpose(network: Network, y: jax.Array, *, margin: float) -> jax.Array:
     def one(value: jax.Array) -> jax.Array:
-        for layer, box, start in zip(network.layers[::-1], boxes[::-1], starts[::-1], strict=True):
-            signal = _signal_of(layer, value)
-            if method == "transpose":
-                value = _into_box(layer.kernel @ signal, box)
-            else:
-                value = _bounded_least_squares(layer.kernel, signal, box, start, steps)
+        for layer, box in _backwards(network, _boxes(network, margin)):
+            value = _into_box(layer.kernel @ _signal_of(layer, value), box)
         return value
 
-    answer: jax.Array = jnp.vectorize(one, signature="(o)->(i)")(y)
-    return answer
+    return jnp.vectorize(one, signature="(o)->(i)")(y)
+
+
+@jax.jit(static_argnames=("margin", "sweeps", "steps"))
+def _least_squares(network: Network, y: jax.Array, *, margin: float, sweeps: int, steps: int) -> jax.Array:
+    dtype = jnp.result_type(y, *jax.tree.leaves(network))
+    work = jnp.promote_types(dtype, jnp.float32)  # half precision would lose the small steps
+    network = jax.tree.map(lambda leaf: leaf.astype(work), network)
+    boxes = _boxes(network, margin)
+    rates = [1 / _largest_curvature(layer.kernel) for layer in network.layers]
+
+    def one(output: jax.Array) -> jax.Array:
+        def sweep(inputs: tuple[jax.Array, ...], _: None) -> tuple[tuple[jax.Array, ...], None]:
+            """From the values that go into each layer to those at the input that answers better."""
+            value = output
+            for (layer, box), start, rate in zip(
+                _backwards(network, boxes), inputs[::-1], rates[::-1], strict=True
+            ):
+                signal = _signal_of(layer, value)
+                value = _bounded_least_squares(layer.kernel, signal, box, start, rate, steps)
+            return _inputs_of_layers(network, value), None
+
+        at_rest = [0.5, *(activation(layer.activation).at_zero for layer in network.layers[:-1])]
+        first = tuple(jnp.full(n, v, work) for n, v in zip(network.sizes[:-1], at_rest, strict=True))
+        return lax.scan(sweep, vary_like(first, (network, output)), length=sweeps)[0][0]
+
+    return jnp.vectorize(one, signature="(o)->(i)")(y.astype(work)).astype(dtype)
+
+
+def _backwards(network: Network, boxes: list[Box]) -> list[tuple[Dense, Box]]:
+    """Each layer with the box of the values that go into it, the last layer first."""
+    return list(zip(network.layers, boxes, strict=True))[::-1]
+
+
+def _inputs_of_layers(network: Network, x: jax.Array) -> tuple[jax.Array, ...]:
+    """What goes into each layer when the network is shown `x`; `x` itself is the first."""
+    inputs = [x]
+    for layer in network.layers[:-1]:
+        inputs.append(layer(inputs[-1]))
+    return tuple(inputs)
 
 
 def _signal_of(layer: Dense, output: jax.Array) -> jax.Array:
@@ -131,13 +169,17 @@ def _signal_of(layer: Dense, output: jax.Array) -> jax.Array:
     return signal if layer.bias is None else signal - layer.bias
 
 
-def _box(layer: Dense, margin: float) -> tuple[float, float]:
-    low, high = activation(layer.activation).low, activation(layer.activation).high
-    inset = margin * (high - low) if math.isfinite(high - low) else margin
-    return low + inset, high - inset
+def _boxes(network: Network, margin: float) -> list[Box]:
+    """The values that may go into each layer: those its inputs, or the layer below, can produce."""
+    boxes = [(margin, 1 - margin)]
+    for layer in network.layers[:-1]:
+        low, high = activation(layer.activation).low, activation(layer.activation).high
+        inset = margin * (high - low) if math.isfinite(high - low) else margin
+        boxes.append((low + inset, high - inset))
+    return boxes
 
 
-def _into_box(value: jax.Array, box: tuple[float, float]) -> jax.Array:
+def _into_box(value: jax.Array, box: Box) -> jax.Array:
     """Bring a vector into a box by the least change of its shape: scale, shift, or nothing."""
     low, high = box
     if math.isfinite(high):
@@ -148,15 +190,11 @@ def _into_box(value: jax.Array, box: tuple[float, float]) -> jax.Array:
 
 
 def _bounded_least_squares(
-    kernel: jax.Array, signal: jax.Array, box: tuple[float, float], start: float, steps: int
+    kernel: jax.Array, signal: jax.Array, box: Box, start: jax.Array, rate: jax.Array, steps: int
 ) -> jax.Array:
-    """Minimize `|a @ kernel - signal|^2` over the box, from the constant vector `start`."""
-    dtype = jnp.result_type(kernel, signal)
-    work = jnp.promote_types(dtype, jnp.float32)  # half precision would lose the small steps
-    kernel, signal = kernel.astype(work), signal.astype(work)
-    rate = 1 / _largest_curvature(kernel)
+    """Minimize `|a @ kernel - signal|^2` over the box, from `start`."""
 
-    def step(carry: tuple[jax.Array, ...], _: None) -> tuple[tuple[jax.Array, ...], None]:
+    def step(carry: _Step, _: None) -> tuple[_Step, None]:
         current, ahead, momentum = carry
         downhill = ahead - rate * (kernel @ (ahead @ kernel - signal))
         new = optax.projections.projection_box(downhill, *box)
@@ -166,10 +204,10 @@ def _bounded_least_squares(
         grown = (1 + jnp.sqrt(1 + 4 * momentum**2)) / 2
         return (new, new + (momentum - 1) / grown * (new - current), grown), None
 
-    first = jnp.clip(jnp.full(kernel.shape[0], start, work), *box)
-    carry = vary_like((first, first, jnp.ones((), work)), (kernel, signal))
+    first = optax.projections.projection_box(start, *box)
+    carry = (first, first, vary_like(jnp.ones((), first.dtype), first))
     (solution, _, _), _ = lax.scan(step, carry, length=steps)
-    return solution.astype(dtype)
+    return solution
 
 
 def _largest_curvature(kernel: jax.Array) -> jax.Array:

@@ -38,11 +38,12 @@ def save(path: str | os.PathLike[str], model: Any) -> None:
         OSError: the file cannot be written there.
 
     Example:
+        >>> import jax, jaxnn, tempfile
         >>> network = jaxnn.init(jax.random.key(0), (4, 3, 2))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     jaxnn.save(f"{folder}/network.jaxnn", network)
         ...     again = jaxnn.load(f"{folder}/network.jaxnn")
-        >>> bool(jnp.all(again([0, 0, 1, 1]) == network([0, 0, 1, 1])))
+        >>> bool((again([0, 0, 1, 1]) == network([0, 0, 1, 1])).all())
         True
     """
     leaves = {}
@@ -84,8 +85,8 @@ def load(path: str | os.PathLike[str], *, like: Tree | None = None) -> Any:
             raise ValueError(
                 f"{path} holds a model that is not a jaxnn.Network; pass `like`, one of its structure"
             )
-        like = _network_of(path, leaves, activations)
-    elif isinstance(like, Network) and activations is not None:
+        return _fill(path, _network_of(path, leaves, activations), leaves)
+    if isinstance(like, Network) and activations is not None:
         wanted = {str(i): layer.activation for i, layer in enumerate(like.layers)}
         if activations != wanted:
             raise ValueError(f"{path} has the activations {activations}; `like` has {wanted}")
@@ -114,20 +115,23 @@ def _fill(path: Any, like: Any, leaves: dict[str, np.ndarray]) -> Any:
 
 def _network_of(path: Any, leaves: dict[str, np.ndarray], activations: dict[str, str]) -> Network:
     """The network that the leaves spell out, once its layers are seen to fit on each other."""
-    layers = []
+    layers: list[Dense] = []
     for i in range(len(activations)):
         kernel, bias = leaves.get(f".layers[{i}].kernel"), leaves.get(f".layers[{i}].bias")
         n_in = layers[-1].kernel.shape[-1] if layers else None
         if kernel is None or kernel.ndim < 2 or (n_in is not None and kernel.shape[-2] != n_in):
             found = "none" if kernel is None else f"one of shape {kernel.shape}"
-            raise ValueError(f"{path} needs a kernel of shape ({n_in or 'n_in'}, n_out) in layer {i}; got {found}")
+            raise ValueError(
+                f"{path} needs a kernel of shape ({n_in or 'n_in'}, n_out) in layer {i}; got {found}"
+            )
         if bias is not None and bias.shape[-1:] != kernel.shape[-1:]:
             raise ValueError(
                 f"{path} needs a bias of shape ({kernel.shape[-1]},) in layer {i}; got {bias.shape}"
             )
         if activations.get(str(i)) not in ACTIVATION_NAMES:
             raise ValueError(f"{path} has an unknown activation in layer {i}: {activations}")
-        layers.append(Dense(kernel, bias, activations[str(i)]))
+        arrays: Any = {"kernel": kernel, "bias": bias}  # NumPy's still; `_fill` makes them JAX's
+        layers.append(Dense(**arrays, activation=activations[str(i)]))
     return Network(tuple(layers))
 
 
@@ -136,7 +140,7 @@ def _is_numeric(leaf: Any) -> bool:
     if not isinstance(leaf, numbers) or isinstance(leaf, jax.core.Tracer):
         return False
     dtype = jnp.result_type(leaf)  # keys and other extended types are no numbers
-    return jnp.issubdtype(dtype, jnp.number) or dtype == bool
+    return jnp.issubdtype(dtype, jnp.number) or dtype == jnp.bool_
 
 
 def _write_whole(path: Path, content: bytes) -> None:

@@ -1,5 +1,6 @@
 """A dense network as a pytree of parameters: make one, and ask it."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,6 +31,15 @@ class Dense:
     bias: jax.Array | None
     activation: str = flax.struct.field(pytree_node=False)
 
+    def signal(self, x: jax.Array) -> jax.Array:
+        """What comes into the units, before the activation: `(..., n_in) -> (..., n_out)`."""
+        signal = x @ self.kernel
+        return signal if self.bias is None else signal + jnp.broadcast_to(self.bias, signal.shape)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """The layer's answer, `(..., n_in) -> (..., n_out)`."""
+        return _activation.activation(self.activation).function(self.signal(x))
+
 
 @flax.struct.dataclass
 class Network:
@@ -44,7 +54,8 @@ class Network:
         layers: the `Dense` layers, from the input to the output.
 
     Example:
-        >>> network = init(jax.random.key(0), (2, 3, 1))
+        >>> import jax, jaxnn
+        >>> network = jaxnn.init(jax.random.key(0), (2, 3, 1))
         >>> network.sizes, network([0.5, 0.1]).shape
         ((2, 3, 1), (1,))
     """
@@ -67,10 +78,7 @@ class Network:
             )
         _checks.check_last_axis("x", value, self.sizes[0], "one entry an input of the network")
         for name, layer in zip(self.layer_names, self.layers, strict=True):
-            signal = value @ layer.kernel
-            if layer.bias is not None:
-                signal = signal + jnp.broadcast_to(layer.bias, signal.shape)
-            signal = tap(signal, f"{name}_in")
+            signal = tap(layer.signal(value), f"{name}_in")
             value = tap(_activation.activation(layer.activation).function(signal), name)
         return value
 
@@ -114,7 +122,8 @@ def init(
         TypeError: a size is not an integer, or `dtype` is not floating-point.
 
     Example:
-        >>> network = init(jax.random.key(0), (784, 200, 10), use_bias=False)
+        >>> import jax, jaxnn
+        >>> network = jaxnn.init(jax.random.key(0), (784, 200, 10), use_bias=False)
         >>> [layer.kernel.shape for layer in network.layers]
         [(784, 200), (200, 10)]
     """
@@ -142,7 +151,7 @@ def _init(
 ) -> Network:
     layers = []
     keys = jax.random.split(key, (len(activations), 2))
-    shapes = zip(sizes[:-1], sizes[1:], strict=True)
+    shapes = itertools.pairwise(sizes)
     for (kernel_key, bias_key), shape, activation in zip(keys, shapes, activations, strict=True):
         kernel = kernel_init(kernel_key, shape, dtype)
         bias = bias_init(bias_key, shape[1:], dtype) if use_bias else None
@@ -172,8 +181,9 @@ def query(network: Network, x: ArrayLike) -> jax.Array:
         TypeError: `x` does not hold real numbers, or `network` is not a `Network`.
 
     Example:
-        >>> network = init(jax.random.key(0), (784, 200, 10))
-        >>> query(network, jnp.zeros((5, 784))).shape
+        >>> import jax, jaxnn
+        >>> network = jaxnn.init(jax.random.key(0), (784, 200, 10))
+        >>> jaxnn.query(network, [[0.5] * 784] * 5).shape
         (5, 10)
     """
     check_network(network)

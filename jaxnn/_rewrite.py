@@ -1,6 +1,6 @@
 """Names for the intermediates of any function."""
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from jax.ad_checkpoint import checkpoint_name
 
@@ -24,11 +24,10 @@ def tap(value: Value, name: str) -> Value:
         TypeError: `name` is not a string.
 
     Example:
-        >>> import jax
-        >>> jax.make_jaxpr(lambda x: tap(2 * x, "doubled"))(1.0).eqns[-1].params["name"]
+        >>> import jax, jaxnn
+        >>> jax.make_jaxpr(lambda x: jaxnn.tap(2 * x, "doubled"))(1.0).eqns[-1].params["name"]
         'doubled'
     """
     if not isinstance(name, str):
         raise TypeError(f"`name` must be a string; got {type(name).__name__} {name!r}")
-    named: Any = checkpoint_name(value, name)
-    return named  # type: ignore[no-any-return]
+    return checkpoint_name(value, name)

@@ -116,11 +116,12 @@ def train(
         TrainingDivergedError: the loss or a parameter is no longer finite; it carries the last good model.
 
     Example:
+        >>> import jax, jax.numpy as jnp, jaxnn, optax
         >>> model = jaxnn.init(jax.random.key(0), (2, 8, 1))
         >>> x = jnp.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
         >>> t = jnp.array([[0.0], [1.0], [1.0], [0.0]])  # exclusive or
-        >>> model, history = train(model, x, t, epochs=500, batch_size=1, key=jax.random.key(1),
-        ...                        optimizer=optax.adam(0.1))
+        >>> model, history = jaxnn.train(model, x, t, epochs=500, batch_size=1, key=jax.random.key(1),
+        ...                              optimizer=optax.adam(0.1))
         >>> jnp.round(jaxnn.query(model, x)).ravel().tolist()
         [0.0, 1.0, 1.0, 0.0]
     """
@@ -146,7 +147,7 @@ def train(
     # A traced state cannot be donated: under vmap the new one may have an axis that the old one lacks.
     concrete = _checks.is_concrete((state, rest, data, key))
     run = _run_epoch_in_place if concrete else _run_epoch
-    records: list[tuple[jax.Array | None, ...]] = []
+    records: list[History] = []  # one an epoch, of scalars
     with progress_bar("training", epochs, enabled=progress) as advance:
         for epoch in range(epochs):
             order_key = jax.random.fold_in(key, epoch) if key is not None and shuffle else None
@@ -160,7 +161,7 @@ def train(
             checked = (None, None)
             if held_out is not None:
                 checked = _evaluate(state.trainable, rest, held_out, loss=loss)
-            records.append((mean_loss, accuracy, *checked))
+            records.append(History(mean_loss, accuracy, *checked))
             advance(f"loss {_shown(mean_loss)}, accuracy {_shown(accuracy)}")
     return combine(state.trainable, rest), _history(records)
 
@@ -212,9 +213,7 @@ _run_epoch_in_place = jax.jit(_epoch, static_argnames=_STATIC, donate_argnames=(
 
 
 @jax.jit(static_argnames=("loss",))
-def _evaluate(
-    trainable: Any, rest: Any, data: Any, *, loss: Loss
-) -> tuple[jax.Array, jax.Array]:
+def _evaluate(trainable: Any, rest: Any, data: Any, *, loss: Loss) -> tuple[jax.Array, jax.Array]:
     model = combine(trainable, rest)
 
     def one(example: Any) -> tuple[jax.Array, jax.Array]:
@@ -252,9 +251,7 @@ def _spread(batch: Any, size: int, mesh: Mesh | None) -> Any:
     """Divide a batch among the devices; one that does not divide is computed by all of them."""
     if mesh is None or size % mesh.devices.shape[0]:
         return batch
-    return lax.with_sharding_constraint(
-        batch, NamedSharding(mesh, PartitionSpec(mesh.axis_names[0]))
-    )
+    return lax.with_sharding_constraint(batch, NamedSharding(mesh, PartitionSpec(mesh.axis_names[0])))
 
 
 def _automatic(mesh: Mesh, batch_size: int) -> Mesh:
@@ -268,11 +265,10 @@ def _automatic(mesh: Mesh, batch_size: int) -> Mesh:
     return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * mesh.devices.ndim)
 
 
-def _history(records: list[tuple[jax.Array | None, ...]]) -> History:
+def _history(records: list[History]) -> History:
     if not records:
         return History(jnp.zeros(0), jnp.zeros(0))
-    columns = zip(*records, strict=True)
-    return History(*(None if c[0] is None else jnp.stack(c) for c in columns))
+    return jax.tree.map(lambda *epochs: jnp.stack(epochs), *records)
 
 
 def _shown(value: jax.Array) -> str:
@@ -300,7 +296,7 @@ def _check_model(model: Any, loss: Loss) -> None:
         if output in ("softmax", "sigmoid"):
             raise ValueError(
                 f"`loss` cross_entropy takes logits, but the `model` ends in {output!r}, which would be "
-                "squashed twice: give it `output_activation='identity'`, and take jax.nn.softmax of its answer"
+                "squashed twice: give it `output_activation='identity'` and take jax.nn.softmax of its answer"
             )
 
 

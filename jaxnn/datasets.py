@@ -336,7 +336,7 @@ class _Bar:
 
     @property
     def total(self) -> int | None:
-        return self._bars.tasks[self._task].total  # type: ignore[no-any-return]
+        return self._bars.tasks[self._task].total
 
     @total.setter
     def total(self, size: int) -> None:  # set at the start of every attempt

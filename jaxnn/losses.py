@@ -23,7 +23,8 @@ def squared_error(output: ArrayLike, target: ArrayLike) -> jax.Array:
         ValueError: the two shapes differ.
 
     Example:
-        >>> float(squared_error([0.5, 0.0], [1.0, 0.0]))
+        >>> from jaxnn import losses
+        >>> float(losses.squared_error([0.5, 0.0], [1.0, 0.0]))
         0.125
     """
     y, t = _checks.check_float_array("output", output), _checks.check_float_array("target", target)
@@ -50,7 +51,8 @@ def cross_entropy(output: ArrayLike, target: ArrayLike) -> jax.Array:
         TypeError: a scalar `target` is not an integer.
 
     Example:
-        >>> round(float(cross_entropy([0.0, 0.0], 1)), 4)
+        >>> from jaxnn import losses
+        >>> round(float(losses.cross_entropy([0.0, 0.0], 1)), 4)
         0.6931
     """
     z = _checks.check_float_array("output", output)

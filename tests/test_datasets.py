@@ -455,9 +455,7 @@ def test_a_damaged_file_in_the_cache_is_refused(cache, mirrors, fakes, damage):
         lambda good: gzip.compress(b"another file"),
     ],
 )
-def test_the_second_mirror_is_used_when_the_first_one_has_no_good_copy(
-    cache, mirrors, fakes, spoil
-):
+def test_the_second_mirror_is_used_when_the_first_one_has_no_good_copy(cache, mirrors, fakes, spoil):
     for name in ALL_NAMES:
         mirrors[0].files[name] = spoil(mirrors[0].files[name])
     assert_loads(fakes, datasets.load("mnist"))
@@ -503,9 +501,7 @@ def test_an_interrupted_download_leaves_nothing_in_the_cache(cache, monkeypatch)
     assert names_in(cache) == []
 
 
-def test_without_a_network_the_error_says_what_was_tried_and_where_to_put_the_files(
-    cache, monkeypatch
-):
+def test_without_a_network_the_error_says_what_was_tried_and_where_to_put_the_files(cache, monkeypatch):
     urls = ("http://127.0.0.1:9/a/", "http://127.0.0.1:9/b/")
     monkeypatch.setattr(datasets, "_MIRRORS", urls)
     with pytest.raises(ConnectionError) as caught:

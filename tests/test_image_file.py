@@ -220,9 +220,7 @@ def test_a_missing_file_is_an_error(tmp_path):
         read_digit(tmp_path / "none.png")
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\xff\xd8\xff"]
-)
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\xff\xd8\xff"])
 def test_a_file_that_is_no_picture_is_an_error(content, tmp_path):
     (tmp_path / "note.png").write_bytes(content)
     with pytest.raises(ValueError, match=r"note\.png is no picture"):

@@ -122,9 +122,7 @@ def test_query_takes_any_leading_shape_and_integers():
     answers = jaxnn.query(network, x)
     assert answers.shape == (4, 5, 2)
     np.testing.assert_allclose(answers[1, 2], network(x[1, 2]), rtol=1e-6)
-    np.testing.assert_array_equal(
-        jaxnn.query(network, [0, 1, 1]), jaxnn.query(network, [0.0, 1.0, 1.0])
-    )
+    np.testing.assert_array_equal(jaxnn.query(network, [0, 1, 1]), jaxnn.query(network, [0.0, 1.0, 1.0]))
 
 
 def test_query_works_under_strict_rank_promotion():

@@ -353,7 +353,6 @@ def test_the_axes_given_come_back(name):
 
 def test_importing_it_starts_no_device():
     code = (
-        "import jaxnn.plot; from jax._src import xla_bridge; "
-        "assert not xla_bridge.backends_are_initialized()"
+        "import jaxnn.plot; from jax._src import xla_bridge; assert not xla_bridge.backends_are_initialized()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603

@@ -112,9 +112,7 @@ def test_history_counts_what_it_says():
     )  # fmt: skip
     answers = jaxnn.query(network, x)  # one batch of all: judged before the only step
     assert history.loss.shape == history.validation_loss.shape == (1,)
-    np.testing.assert_allclose(
-        history.loss[0], optax.softmax_cross_entropy(answers, t).mean(), rtol=1e-5
-    )
+    np.testing.assert_allclose(history.loss[0], optax.softmax_cross_entropy(answers, t).mean(), rtol=1e-5)
     assert float(history.accuracy[0]) == pytest.approx(np.mean(np.argmax(answers, -1) == labels))
 
 
@@ -218,13 +216,9 @@ def test_divergence_in_the_first_epoch_gives_back_the_initial_model():
 def test_under_vmap_the_model_that_diverges_keeps_its_last_good_state():
     x, t, _ = blobs()
     both = jax.tree.map(lambda a: jnp.stack([a, 1e30 * a]), identity_network())
-    trained, history = jax.vmap(
-        lambda n: jaxnn.train(n, x, t, epochs=2, batch_size=9, shuffle=False)
-    )(both)
+    trained, history = jax.vmap(lambda n: jaxnn.train(n, x, t, epochs=2, batch_size=9, shuffle=False))(both)
     alone, _ = jaxnn.train(identity_network(), x, t, epochs=2, batch_size=9, shuffle=False)
-    for stacked, single, start in zip(
-        *map(jax.tree.leaves, (trained, alone, both)), strict=True
-    ):
+    for stacked, single, start in zip(*map(jax.tree.leaves, (trained, alone, both)), strict=True):
         np.testing.assert_allclose(stacked[0], single, rtol=1e-4, atol=1e-6)
         np.testing.assert_array_equal(stacked[1], start[1])
     assert np.all(np.isfinite(history.loss[0]))
@@ -345,9 +339,7 @@ def test_train_refuses_bad_input(change, error, match):
 def test_logits_are_asked_for_where_a_softmax_would_be_taken_twice():
     network = jaxnn.init(jax.random.key(0), (4, 3), output_activation="softmax")
     with pytest.raises(ValueError, match="takes logits, but the `model` ends in 'softmax'"):
-        jaxnn.train(
-            network, X, LABELS, epochs=1, batch_size=9, key=KEY, loss=jaxnn.losses.cross_entropy
-        )
+        jaxnn.train(network, X, LABELS, epochs=1, batch_size=9, key=KEY, loss=jaxnn.losses.cross_entropy)
 
 
 def test_a_batch_that_the_mesh_cannot_divide_is_refused():

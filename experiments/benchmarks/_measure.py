@@ -1,14 +1,27 @@
-"""Time alternatives against each other, turn by turn, so that a busy machine slows all of them alike."""
+"""Time alternatives against each other, each in a process of its own, turn by turn.
 
+A process each, because thread pools that wait by spinning slow down whatever runs beside them; turn by turn,
+so that a busy machine slows all of them alike.
+"""
+
+import contextlib
+import functools
+import multiprocessing
 import os
 import platform
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+
+Call = Callable[[], Any]
+Build = Callable[[], Call]  # a `functools.partial` of a module's function: it travels to the process
+
+_PAUSE = 0.2  # seconds between two turns, for the last one's threads to come to rest
 
 
 class Times(NamedTuple):
@@ -23,11 +36,18 @@ class Times(NamedTuple):
         return float(np.median(self.rounds))
 
 
-def alternate(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, Times]:
-    """Call each once to warm up, then all in turn, `rounds` times."""
-    first = {name: _seconds(call) for name, call in calls.items()}
-    later = [{name: _seconds(call) for name, call in calls.items()} for _ in range(rounds)]
-    return {name: Times(first[name], np.array([turn[name] for turn in later])) for name in calls}
+def alternate(builds: Mapping[str, Build], rounds: int) -> dict[str, Times]:
+    """Build each call in its process, run it once to warm up, then all in turn, `rounds` times."""
+    spawn = multiprocessing.get_context("spawn")
+    with contextlib.ExitStack() as stack:
+        workers = {
+            name: stack.enter_context(ProcessPoolExecutor(max_workers=1, mp_context=spawn)) for name in builds
+        }
+        turns = [
+            {name: workers[name].submit(_seconds, build).result() for name, build in builds.items()}
+            for _ in range(rounds + 1)
+        ]
+    return {name: Times(turns[0][name], np.array([turn[name] for turn in turns[1:]])) for name in builds}
 
 
 def ratio(times: Times, to: Times) -> tuple[float, float, float]:
@@ -45,7 +65,22 @@ def machine() -> str:
     return f"{processor}, {os.cpu_count()} cores; JAX {jax.__version__} on {jax.devices()[0]}"
 
 
-def _seconds(call: Callable[[], Any]) -> float:
+def _seconds(build: Build) -> float:
+    """Runs in the process of one alternative, which builds its call once and keeps it."""
+    call = _keep(build)
+    time.sleep(_PAUSE)
     start = time.perf_counter()
     jax.block_until_ready(call())
     return time.perf_counter() - start
+
+
+@functools.cache
+def _only() -> list[Call]:
+    return []
+
+
+def _keep(build: Build) -> Call:
+    kept = _only()
+    if not kept:
+        kept.append(build())
+    return kept[0]

@@ -5,7 +5,8 @@ its settings (one or two threads, its foreach optimizer or not). scikit-learn's 
 sizes, sigmoid, rate and batches, on its own loss. Needs the `peers` extra.
 """
 
-from collections.abc import Callable
+import itertools
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,19 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxnn
-from experiments._digits import Digits, load_digits
+from experiments._digits import load_digits
 from experiments._results import save_metrics
-from experiments.benchmarks._measure import Times, alternate, machine, ratio
+from experiments.benchmarks._measure import Build, Call, Times, alternate, machine, ratio
 from tests import numpy_book
 
 SIZES = (784, 200, 10)
 RATE = 0.1
-TORCH_SETTINGS = [(threads, foreach) for threads in (1, 2) for foreach in (False, True)]
-Call = Callable[[], Any]
+PRODUCTS = 200  # of the floor, in one compiled loop
+TORCH = {
+    f"PyTorch, {threads} thread{'s' * (threads > 1)}{', foreach' * foreach}": (threads, foreach)
+    for threads in (1, 2)
+    for foreach in (False, True)
+}
 
 
 def main(
@@ -41,75 +46,79 @@ def main(
     Args:
         rounds: how often each library takes its turn.
         batch_sizes: examples a step.
-        targets: back queries.
+        targets: back queries; least squares solves a tenth of them.
         output: where to write the numbers.
     """
     console = Console(width=110)
     console.print(machine())
-    digits = load_digits("mnist-5k")
+    steps = {batch_size: 4000 // batch_size for batch_size in batch_sizes}
     found: dict[str, Any] = {"machine": machine()}
-    for batch_size in batch_sizes:
-        times = alternate(training_calls(digits, batch_size), rounds)
-        steps = len(digits.inputs) // batch_size
-        title = f"Training, batches of {batch_size}: an epoch of {steps} steps"
-        floor = product_seconds(batch_size) * steps
-        console.print(table_of(title, times, steps, "us / step", floor))
-        found[f"training_{batch_size}"] = summary(times) | {"floor_seconds": floor}
-    times = alternate(back_query_calls(targets), rounds)
-    console.print(table_of(f"{targets:,} back queries", times, targets, "us / query"))
-    found["back_query"] = summary(times)
+    for batch_size, count in steps.items():
+        builds: dict[str, Build] = {"jaxnn": partial(ours, batch_size), "NumPy": partial(numpys, batch_size)}
+        builds |= {name: partial(torchs, batch_size, *setting) for name, setting in TORCH.items()}
+        builds |= {"scikit-learn": partial(sklearns, batch_size), "floor": partial(floor, batch_size)}
+        times = alternate(builds, rounds)
+        # The floor is of as many products as an epoch has steps.
+        scale = count / PRODUCTS
+        times["floor"] = Times(times["floor"].first * scale, times["floor"].rounds * scale)
+        title = f"Training, batches of {batch_size}: an epoch of {count} steps"
+        console.print(table_of(title, times, count, "us / step"))
+        found[f"training_{batch_size}"] = summary(times)
+    queries: dict[str, Build] = {
+        "jaxnn": partial(our_back_queries, targets, "transpose"),
+        "NumPy": partial(numpys_back_queries, targets),
+    }
+    solved: dict[str, Build] = {"jaxnn": partial(our_back_queries, targets // 10, "least_squares")}
+    for title, builds, count in (
+        (f"{targets:,} back queries, transposed weights", queries, targets),
+        (f"{targets // 10:,} back queries, least squares", solved, targets // 10),
+    ):
+        times = alternate(builds, rounds)
+        console.print(table_of(title, times, count, "us / query"))
+        found[title] = summary(times)
     save_metrics(found, output)
 
 
-def training_calls(digits: Digits, batch_size: int) -> dict[str, Call]:
-    """One epoch of training by each library, from the same weights."""
-    network = jaxnn.init(jax.random.key(0), SIZES, use_bias=False)
+def ours(batch_size: int) -> Call:
+    """An epoch of jaxnn."""
+    digits, network = load_digits("mnist-5k"), initial()
     optimizer = optax.sgd(RATE)
     keys = iter(jax.random.split(jax.random.key(1), 1000))
+    return lambda: jaxnn.train(
+        network, digits.inputs, digits.targets, key=next(keys), epochs=1, batch_size=batch_size,
+        optimizer=optimizer,
+    )[0]  # fmt: skip
 
-    def ours() -> Any:
-        return jaxnn.train(
-            network, digits.inputs, digits.targets, key=next(keys), epochs=1,
-            batch_size=batch_size, optimizer=optimizer,
-        )[0]  # fmt: skip
 
-    x, t = np.asarray(digits.inputs), np.asarray(digits.targets)
+def numpys(batch_size: int) -> Call:
+    """An epoch of the book's equations in NumPy."""
+    x, t, _ = in_numpy()
+    kernels = [np.array(layer.kernel) for layer in initial().layers]
     rng = np.random.default_rng(0)
-    kernels = [np.array(layer.kernel) for layer in network.layers]
 
-    def in_numpy() -> None:
+    def epoch() -> None:
         order = rng.permutation(len(x))
         for start in range(0, len(x), batch_size):
             rows = order[start : start + batch_size]
             numpy_book.train_step(kernels, x[rows], t[rows], RATE)
 
-    calls: dict[str, Call] = {"jaxnn": ours, "NumPy": in_numpy}
-    for threads, foreach in TORCH_SETTINGS:
-        name = f"PyTorch, {threads} threads{', foreach' if foreach else ''}"
-        calls[name] = torch_call(kernels, x, t, batch_size, threads, foreach)
-    return calls | {"scikit-learn": sklearn_call(x, digits.labels, batch_size)}
+    return epoch
 
 
-def torch_call(
-    kernels: list[np.ndarray],
-    x: np.ndarray,
-    t: np.ndarray,
-    batch_size: int,
-    threads: int,
-    foreach: bool,
-) -> Call:
+def torchs(batch_size: int, threads: int, foreach: bool) -> Call:
     """An epoch of eager PyTorch."""
     import torch
 
-    inputs, targets = torch.from_numpy(x.copy()), torch.from_numpy(t.copy())
-    layers = [torch.nn.Linear(*kernel.shape, bias=False) for kernel in kernels]
-    for layer, kernel in zip(layers, kernels, strict=True):
-        layer.weight.data = torch.from_numpy(kernel.T.copy())
+    torch.set_num_threads(threads)
+    x, t, _ = in_numpy()
+    inputs, targets = torch.from_numpy(x), torch.from_numpy(t)
+    layers = [torch.nn.Linear(n, m, bias=False) for n, m in itertools.pairwise(SIZES)]
+    for layer, ours_ in zip(layers, initial().layers, strict=True):
+        layer.weight.data = torch.from_numpy(np.array(ours_.kernel).T.copy())
     model = torch.nn.Sequential(layers[0], torch.nn.Sigmoid(), layers[1], torch.nn.Sigmoid())
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE, foreach=foreach)
 
     def epoch() -> None:
-        torch.set_num_threads(threads)
         for rows in torch.randperm(len(inputs)).split(batch_size):
             optimizer.zero_grad()
             error = model(inputs[rows]) - targets[rows]
@@ -119,10 +128,11 @@ def torch_call(
     return epoch
 
 
-def sklearn_call(x: np.ndarray, labels: np.ndarray, batch_size: int) -> Call:
+def sklearns(batch_size: int) -> Call:
     """An epoch of scikit-learn's multi-layer perceptron; `partial_fit` is one pass over the data."""
     from sklearn.neural_network import MLPClassifier
 
+    x, _, labels = in_numpy()
     model = MLPClassifier(
         SIZES[1:-1], activation="logistic", solver="sgd", momentum=0.0, alpha=0.0,
         learning_rate_init=RATE, batch_size=batch_size, random_state=0,
@@ -130,53 +140,59 @@ def sklearn_call(x: np.ndarray, labels: np.ndarray, batch_size: int) -> Call:
     return lambda: model.partial_fit(x, labels, classes=np.arange(10)) and None
 
 
-def back_query_calls(count: int) -> dict[str, Call]:
-    """`count` pictures by each way of asking a network backwards."""
-    network = jaxnn.init(jax.random.key(0), SIZES, use_bias=False)
-    asked = jax.random.uniform(jax.random.key(1), (count, 10), minval=0.01, maxval=0.99)
-    kernels, rows = [np.asarray(layer.kernel) for layer in network.layers], np.asarray(asked)
-    return {
-        "jaxnn": lambda: jaxnn.backquery(network, asked),
-        "NumPy": lambda: [numpy_book.backquery(kernels, row) for row in rows],
-        "jaxnn, least squares": lambda: jaxnn.backquery(network, asked, method="least_squares"),
-    }
-
-
-def product_seconds(batch_size: int) -> float:
-    """The floor of a step: its two large products alone, at the rate that JAX reaches here."""
+def floor(batch_size: int) -> Call:
+    """The two large products of a step and nothing else, as JAX does them here."""
     x = jax.random.uniform(jax.random.key(0), (batch_size, SIZES[0]))
-    w = jax.random.normal(jax.random.key(1), SIZES[:2])
-    steps = 200
+    weights = initial().layers[0].kernel
 
     @jax.jit
-    def products(w: jax.Array, x: jax.Array) -> jax.Array:
-        def step(w: jax.Array, _: None) -> tuple[jax.Array, None]:
-            return x.T @ (x @ w), None
+    def products(weights: jax.Array, x: jax.Array) -> jax.Array:
+        # The tiny factor ties each step to the last, so that the loop cannot be hoisted out.
+        return lax.fori_loop(0, PRODUCTS, lambda _, w: w - 1e-9 * (x.T @ (x @ w)), weights)
 
-        return lax.scan(step, w / jnp.linalg.norm(x) ** 2, length=steps)[0]
-
-    return alternate({"products": lambda: products(w, x)}, 7)["products"].median / steps
+    return lambda: products(weights, x)
 
 
-def table_of(
-    title: str, times: dict[str, Times], count: int, unit: str, floor: float | None = None
-) -> Table:
+def our_back_queries(count: int, method: str) -> Call:
+    """`count` back queries in one call."""
+    network, y = initial(), jnp.asarray(asked(count))
+    return lambda: jaxnn.backquery(network, y, method=method)
+
+
+def numpys_back_queries(count: int) -> Call:
+    """A loop of the book's equations."""
+    kernels = [np.asarray(layer.kernel) for layer in initial().layers]
+    return lambda: [numpy_book.backquery(kernels, row) for row in asked(count)]
+
+
+def initial() -> jaxnn.Network:
+    """The weights that all start from."""
+    return jaxnn.init(jax.random.key(0), SIZES, use_bias=False)
+
+
+def asked(count: int) -> np.ndarray:
+    """Outputs to ask for."""
+    return np.random.default_rng(1).uniform(0.01, 0.99, (count, 10)).astype(np.float32)
+
+
+def in_numpy() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Inputs, targets and labels."""
+    digits = load_digits("mnist-5k")
+    return np.array(digits.inputs), np.array(digits.targets), digits.labels
+
+
+def table_of(title: str, times: dict[str, Times], count: int, unit: str) -> Table:
     """A row a library: its time, and how many times as long as jaxnn it takes."""
     table = Table("", "seconds", unit, "first call, s", "times jaxnn", "(rounds)", title=title)
-    quickest = min((n for n in times if "PyTorch" in n), key=lambda n: times[n].median, default="")
+    quickest = min((n for n in times if n in TORCH), key=lambda n: times[n].median, default="")
     for name, seconds in times.items():
-        if "PyTorch" in name and name != quickest:
+        if name in TORCH and name != quickest:
             continue
         low, middle, high = ratio(seconds, times["jaxnn"])
-        per = seconds.median / count * 1e6
         table.add_row(
-            name, f"{seconds.median:.4f}", f"{per:.1f}", f"{seconds.first:.2f}",
+            name, f"{seconds.median:.4f}", f"{seconds.median / count * 1e6:.1f}", f"{seconds.first:.2f}",
             f"{middle:.2f}", f"{low:.2f} to {high:.2f}",
         )  # fmt: skip
-    if floor:
-        share = floor / times["jaxnn"].median
-        name = "floor: the two large products alone"
-        table.add_row(name, f"{floor:.4f}", f"{floor / count * 1e6:.1f}", "", f"{share:.2f}", "")
     return table
 
 

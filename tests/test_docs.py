@@ -1,0 +1,46 @@
+"""Every Python block of the README and the docs runs, in the order of its page."""
+
+import re
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+
+import experiments.__main__ as listing
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_code_of_the_page_runs(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "page"}
+    for block in BLOCK.findall(page.read_text()):
+        exec(compile(block, str(page), "exec"), names)  # noqa: S102
+    plt.close("all")
+    if page.name == "README.md":
+        assert "[0 1 2 3 4 5 6 7 8 9]" in capsys.readouterr().out
+        assert (tmp_path / "pictures.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_to_files_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+def test_no_registry_and_no_wrong_install_is_named():
+    for page in PAGES:
+        assert "pip install jaxnn" not in page.read_text()
+
+
+def test_the_list_of_experiments_names_each_with_its_question(capsys):
+    questions = listing.questions()
+    assert {"back_query", "own_image"} <= set(questions)
+    assert all(question.endswith("?") for question in questions.values())
+    listing.main()
+    shown = " ".join(capsys.readouterr().out.split())
+    assert all(name in shown for name in questions)
