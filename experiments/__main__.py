@@ -21,7 +21,7 @@ def main() -> None:
         table.add_row(f"python -m experiments.{name}", question)
     console = Console()
     console.print(table)
-    console.print("Each takes --help, and writes its pictures and metrics.json to results/.")
+    console.print("Each takes --help, and writes its pictures and numbers to a folder in results/.")
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ def main(
         output: the folder for pictures, numbers and the network.
     """
     console = Console()
+    output.mkdir(parents=True, exist_ok=True)  # first: a folder that cannot be had is known at once
     start = time.perf_counter()
     digits = load_digits(data)
     network, history = train_by_the_book(digits, hidden=hidden, epochs=epochs, rate=rate, seed=seed)
@@ -55,7 +56,6 @@ def main(
     answers = {row: np.asarray(jaxnn.query(network, x)) for row, x in pictures.items()}
     console.print(table_of(answers))
 
-    output.mkdir(parents=True, exist_ok=True)
     title = f"What {name} thinks each digit is, and (asked → answered) what it says to the picture"
     figure = figure_of_pictures(pictures, answers, digits.image_shape, title)
     save_figure(figure, output / "pictures.png")
@@ -145,6 +145,7 @@ def figure_of_training(history: jaxnn.History) -> Figure:
     """Loss and accuracy, on the training and the test images, epoch by epoch."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     jaxnn.plot.training_curve(history.loss, validation=history.validation_loss, ax=left)
+    assert history.accuracy is not None, "ten outputs have an accuracy"
     jaxnn.plot.training_curve(
         history.accuracy, validation=history.validation_accuracy, name="accuracy", ax=right
     )

@@ -5,7 +5,7 @@ on dark) is prepared as MNIST prepares its digits, and shown to a network.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,7 +22,7 @@ def main(
     image: Annotated[Path, tyro.conf.Positional],
     network: Path | None = None,
     invert: bool | None = None,
-    data: DataName = "mnist-5k",
+    data: Literal["mnist-5k", "mnist"] = "mnist-5k",
     epochs: int = 20,
     seed: int = 0,
     output: Path = Path("results/own_image"),
@@ -39,10 +39,13 @@ def main(
         output: the folder for the picture and the numbers.
     """
     console = Console()
+    output.mkdir(parents=True, exist_ok=True)
     pixels = read_digit(image, invert=invert)  # first: a bad picture is known before any training
     minded = jaxnn.load(network) if network else trained(console, data, epochs, seed)
-    if minded.sizes[0] != pixels.size:
-        raise ValueError(f"`network` must have {pixels.size} inputs, a pixel each; got {minded.sizes[0]}")
+    if (minded.sizes[0], minded.sizes[-1]) != (pixels.size, 10):
+        raise ValueError(
+            f"`network` must have {pixels.size} inputs, a pixel each, and 10 outputs; got {minded.sizes}"
+        )
     outputs = np.asarray(jaxnn.query(minded, jaxnn.datasets.encode_images(pixels)))
     answer, value = int(outputs.argmax()), float(outputs.max())
     console.print(f"{image} looks like a {answer} (output {value:.2f})")
@@ -53,10 +56,10 @@ def main(
     )
     jaxnn.plot.output_bars(outputs, ax=right)
     figure.suptitle(f"{image.name}: the network says {answer}")
-    save_figure(figure, output / f"{image.stem}.png")
+    save_figure(figure, output / f"{image.stem}_answer.png")
     metrics = {"image": str(image), "answer": answer, "outputs": outputs.tolist()}
-    save_metrics(metrics, output / f"{image.stem}.json")
-    console.print(f"The picture with all outputs is {output / image.stem}.png")
+    save_metrics(metrics, output / f"{image.stem}_answer.json")
+    console.print(f"The picture with all outputs is {output / image.stem}_answer.png")
 
 
 def trained(console: Console, data: DataName, epochs: int, seed: int) -> jaxnn.Network:

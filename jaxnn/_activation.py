@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.scipy.special import logit
 from jax.typing import ArrayLike
 
@@ -109,7 +110,7 @@ def rescale(v: ArrayLike, low: float = 0.01, high: float = 0.99) -> jax.Array:
     `8 tiny / eps`, 8e-31 in float32) that the gradient would overflow.
 
     Args:
-        v: `(..., n)`, any real numbers; NaN and infinities come out as NaN.
+        v: `(..., n)`, any real numbers; a vector with a NaN or an infinity in it comes out as NaN.
         low: the lower bound of the result.
         high: the upper bound of the result.
 
@@ -118,7 +119,7 @@ def rescale(v: ArrayLike, low: float = 0.01, high: float = 0.99) -> jax.Array:
 
     Raises:
         ValueError: `v` has no last axis, an empty one, or `low` is not below `high`.
-        TypeError: `v` does not hold real numbers.
+        TypeError: `v` does not hold real numbers, or a bound is no number or traced.
 
     Example:
         >>> import jaxnn
@@ -128,9 +129,12 @@ def rescale(v: ArrayLike, low: float = 0.01, high: float = 0.99) -> jax.Array:
     array = _checks.check_float_array("v", v)
     if array.ndim == 0 or array.shape[-1] == 0:
         raise ValueError(f"`v` must have shape (..., n) with n at least 1; got {array.shape}")
-    if not (-jnp.inf < low < high < jnp.inf):
-        raise ValueError(f"`low` and `high` must be finite with `low` below `high`; got {low} and {high}")
-    return _rescale(array, low=float(low), high=float(high))
+    low, high = _checks.check_real("low", low), _checks.check_real("high", high)
+    if not 0 < high - low < float(jnp.finfo(array.dtype).max):
+        raise ValueError(
+            f"`low` must be below `high`, by a distance that {array.dtype} can hold; got {low} and {high}"
+        )
+    return _rescale(array, low=low, high=high)
 
 
 @jax.jit(static_argnames=("low", "high"))
@@ -140,9 +144,14 @@ def _rescale(v: jax.Array, *, low: float, high: float) -> jax.Array:
     start = jnp.min(scaled, axis=-1, keepdims=True)
     end = jnp.max(scaled, axis=-1, keepdims=True)
     limits = jnp.finfo(scaled.dtype)
-    constant = end - start < limits.tiny / limits.eps
-    share = (scaled - start) / jnp.where(constant, 1, end - start)
+    span = lax.stop_gradient(end - start)
+    constant = span < limits.tiny / limits.eps
+    # First to about [0, 1] by a fixed factor, then exactly: the derivative of a quotient squares its
+    # denominator, which must neither underflow nor overflow.
+    near = (scaled - start) / jnp.where(constant, 1, span)
+    share = near / jnp.where(constant, 1, jnp.max(near, axis=-1, keepdims=True))
     # Each step is monotone in floating point, so the order is kept; the bounds are then made exact.
     raised = jnp.minimum(low + share * (high - low), high)
     bounded = jnp.where(scaled == end, high, raised)
-    return jnp.where(constant, (low + high) / 2, bounded).astype(v.dtype)
+    answer = jnp.where(constant, (low + high) / 2, bounded)
+    return jnp.where(jnp.isfinite(span), answer, jnp.nan).astype(v.dtype)

@@ -11,10 +11,12 @@ from jax.typing import ArrayLike
 from jaxnn import _checks
 from jaxnn._activation import INVERTIBLE_NAMES, activation, rescale
 from jaxnn._network import Dense, Network, check_network
-from jaxnn._varying import vary_like
+from jaxnn._sharding import vary_like, with_automatic_axes
 
 Box = tuple[float, float]  # the lowest and the highest value allowed; infinite where there is no end
 _Step = tuple[jax.Array, jax.Array, jax.Array]  # where it is, where it looks ahead, the momentum
+# What goes into each layer, the input nearest to the asked-for output so far, and its squared distance.
+_Sweep = tuple[tuple[jax.Array, ...], jax.Array, jax.Array]
 _METHODS = ("transpose", "least_squares")
 _INSTEAD = {
     "relu": "'leaky_relu' is the nearest that has",
@@ -44,7 +46,8 @@ def backquery(
       projected gradient steps. They start from the activation of a zero signal (the middle of the box
       for the input and for sigmoid layers), which keeps the correction to that start small. What one
       layer asks of the one below may be out of its reach, so the whole is repeated in sweeps, each from
-      the values that the network really has at the input found so far.
+      the values that the network really has at the input found so far; the sweep whose answer comes
+      nearest to `y` counts. A traced `y` outside the range gives NaN.
 
     The box of a layer is the range of its activation less a share `margin` at each end, and
     `[margin, 1 - margin]` for the input. The transposed signal is rescaled into that box; where the range
@@ -55,7 +58,8 @@ def backquery(
         y: `(..., n_out)`, the outputs asked for, inside the open range of the output activation;
             `jaxnn.datasets.encode_labels` makes such targets.
         method: `"transpose"` or `"least_squares"`.
-        margin: how far from the ends of its range a value stays, as a share of it, in (0, 0.5).
+        margin: how far from the ends of its range a value stays, as a share of it; at least the dtype's
+            epsilon (1.2e-7 in float32) and below 0.5.
         sweeps: passes from the output to the input, for `"least_squares"`.
         steps: projected gradient steps a layer and sweep, for `"least_squares"`.
 
@@ -63,9 +67,9 @@ def backquery(
         `(..., n_in)` in `[margin, 1 - margin]`.
 
     Raises:
-        ValueError: an activation without an inverse; a wrong shape; an unknown method; `margin` outside
-            (0, 0.5); or (where its values are known, not traced) `y` outside the activation's range.
-        TypeError: `network` is not a `Network`, or `y` does not hold real numbers.
+        ValueError: an activation without an inverse; a wrong shape; an unknown method; `margin` out of
+            its range; or (where its values are known, not traced) `y` outside the activation's range.
+        TypeError: `network` is not a `Network`, `y` does not hold real numbers, or an option is not a number.
 
     References:
         T. Rashid, *Make Your Own Neural Network*, 2016, part 3, for `"transpose"`. A. Beck, M. Teboulle,
@@ -85,14 +89,18 @@ def backquery(
     _checks.check_option("method", method, _METHODS)
     sweeps = _checks.check_integer("sweeps", sweeps, at_least=1)
     steps = _checks.check_integer("steps", steps, at_least=1)
-    if not 0 < margin < 0.5:
-        raise ValueError(f"`margin` must lie between 0 and 0.5, both excluded; got {margin}")
-    outputs = _checks.check_float_array("y", y)
+    margin = _checks.check_real("margin", margin)
+    outputs = _checks.check_float_array("y", y, network.layers[-1].kernel.dtype)
+    dtype = jnp.result_type(outputs, *jax.tree.leaves(network))
+    least = float(jnp.finfo(dtype).eps)  # any nearer, and values round to the ends of their range
+    if not least <= margin < 0.5:
+        raise ValueError(f"`margin` must lie between {least:.2g}, for {dtype}, and 0.5; got {margin}")
     _checks.check_last_axis("y", outputs, network.sizes[-1], "one entry an output of the network")
     _check_in_range(outputs, network.layers[-1].activation)
+    network, outputs = with_automatic_axes((network, outputs))
     if method == "transpose":
-        return _transpose(network, outputs, margin=float(margin))
-    return _least_squares(network, outputs, margin=float(margin), sweeps=sweeps, steps=steps)
+        return _transpose(network, outputs, margin=margin)
+    return _least_squares(network, outputs, margin=margin, sweeps=sweeps, steps=steps)
 
 
 def _check_invertible(network: Network) -> None:
@@ -132,19 +140,26 @@ def _least_squares(network: Network, y: jax.Array, *, margin: float, sweeps: int
     rates = [1 / _largest_curvature(layer.kernel) for layer in network.layers]
 
     def one(output: jax.Array) -> jax.Array:
-        def sweep(inputs: tuple[jax.Array, ...], _: None) -> tuple[tuple[jax.Array, ...], None]:
-            """From the values that go into each layer to those at the input that answers better."""
+        def sweep(carry: _Sweep, _: None) -> tuple[_Sweep, None]:
+            inputs, nearest, distance = carry
             value = output
             for (layer, box), start, rate in zip(
                 _backwards(network, boxes), inputs[::-1], rates[::-1], strict=True
             ):
                 signal = _signal_of(layer, value)
                 value = _bounded_least_squares(layer.kernel, signal, box, start, rate, steps)
-            return _inputs_of_layers(network, value), None
+            inputs = _inputs_of_layers(network, value)
+            reached = jnp.sum((network.layers[-1](inputs[-1]) - output) ** 2)
+            nearest = jnp.where(reached < distance, value, nearest)
+            return (inputs, nearest, jnp.minimum(reached, distance)), None
 
         at_rest = [0.5, *(activation(layer.activation).at_zero for layer in network.layers[:-1])]
         first = tuple(jnp.full(n, v, work) for n, v in zip(network.sizes[:-1], at_rest, strict=True))
-        return lax.scan(sweep, vary_like(first, (network, output)), length=sweeps)[0][0]
+        carry = vary_like((first, first[0], jnp.array(jnp.inf, work)), (network, output))
+        solution = lax.scan(sweep, carry, length=sweeps)[0][1]
+        # Out of its range the output has no signal; the box would hide that.
+        possible = jnp.all(jnp.isfinite(_signal_of(network.layers[-1], output)))
+        return jnp.where(possible, solution, jnp.nan)
 
     return jnp.vectorize(one, signature="(o)->(i)")(y.astype(work)).astype(dtype)
 
@@ -215,4 +230,4 @@ def _largest_curvature(kernel: jax.Array) -> jax.Array:
     gram = kernel @ kernel.T if kernel.shape[0] < kernel.shape[1] else kernel.T @ kernel
     # The solution does not depend on the step's size, so no gradient goes through it.
     largest = jnp.linalg.eigvalsh(lax.stop_gradient(gram))[-1]
-    return jnp.maximum(largest, jnp.finfo(gram.dtype).tiny)  # a kernel of zeros has no curvature
+    return jnp.where(largest > 0, largest, 1)  # a kernel of zeros has no curvature, and needs none

@@ -1,7 +1,7 @@
 """Save a model to one file and load it again; a damaged file is refused, never half-read.
 
 The file is a line naming the format, a line with the SHA-256 of what follows, and a msgpack map of the
-leaves by their path in the pytree, with, for a `Network`, the activations of its layers.
+leaves by their path in the pytree, with the activation of every `Dense` layer among them.
 """
 
 import hashlib
@@ -35,6 +35,7 @@ def save(path: str | os.PathLike[str], model: Any) -> None:
 
     Raises:
         TypeError: a leaf of the model is not an array of numbers.
+        ValueError: two leaves have the same path.
         OSError: the file cannot be written there.
 
     Example:
@@ -46,17 +47,26 @@ def save(path: str | os.PathLike[str], model: Any) -> None:
         >>> bool((again([0, 0, 1, 1]) == network([0, 0, 1, 1])).all())
         True
     """
-    leaves = {}
+    leaves: dict[str, np.ndarray] = {}
     for key_path, leaf in jax.tree.leaves_with_path(model):
         name = jax.tree_util.keystr(key_path)
         if not _is_numeric(leaf):
             raise TypeError(f"`model` has a leaf {name} that is no array of numbers: {leaf!r}")
-        leaves[name] = np.asarray(leaf)
-    content: dict[str, Any] = {"leaves": leaves}
-    if isinstance(model, Network):
-        content["activations"] = {str(i): a.activation for i, a in enumerate(model.layers)}
+        if name in leaves:
+            raise ValueError(f"`model` has two leaves of the name {name}; one would be lost")
+        scalar = isinstance(leaf, bool | int | float)  # which JAX takes for its own default type
+        leaves[name] = np.asarray(leaf, jnp.result_type(leaf) if scalar else None)
+    content = {"leaves": leaves, "activations": _activations(model), "network": isinstance(model, Network)}
     body = serialization.msgpack_serialize(content)
     _write_whole(Path(path), b"\n".join([_FORMAT, hashlib.sha256(body).hexdigest().encode(), body]))
+
+
+def _activations(model: Any) -> dict[str, str]:
+    """The activation of every `Dense` in the model, by the path to it: they are no leaves."""
+    layers = jax.tree.leaves_with_path(model, is_leaf=lambda node: isinstance(node, Dense))
+    return {
+        jax.tree_util.keystr(where): layer.activation for where, layer in layers if isinstance(layer, Dense)
+    }
 
 
 def load(path: str | os.PathLike[str], *, like: Tree | None = None) -> Any:
@@ -79,17 +89,15 @@ def load(path: str | os.PathLike[str], *, like: Tree | None = None) -> Any:
         See `save`.
     """
     content = _read_whole(Path(path))
-    leaves, activations = content["leaves"], content.get("activations")
+    leaves, activations = content["leaves"], content["activations"]
     if like is None:
-        if activations is None:
+        if not content["network"]:
             raise ValueError(
                 f"{path} holds a model that is not a jaxnn.Network; pass `like`, one of its structure"
             )
         return _fill(path, _network_of(path, leaves, activations), leaves)
-    if isinstance(like, Network) and activations is not None:
-        wanted = {str(i): layer.activation for i, layer in enumerate(like.layers)}
-        if activations != wanted:
-            raise ValueError(f"{path} has the activations {activations}; `like` has {wanted}")
+    if activations != (wanted := _activations(like)):
+        raise ValueError(f"{path} has the activations {activations}; `like` has {wanted}")
     return _fill(path, like, leaves)
 
 
@@ -99,7 +107,7 @@ def _fill(path: Any, like: Any, leaves: dict[str, np.ndarray]) -> Any:
     if different := wanted.keys() ^ leaves.keys():
         raise ValueError(f"{path} and `like` differ in their leaves: {', '.join(sorted(different))}")
     for name, leaf in wanted.items():
-        expected, found = np.asarray(leaf), leaves[name]
+        expected, found = leaf if hasattr(leaf, "dtype") else jnp.asarray(leaf), leaves[name]
         if (found.shape, found.dtype) != (expected.shape, expected.dtype):
             raise ValueError(
                 f"{path} holds {name} as {found.dtype} of shape {found.shape}; `like` has "
@@ -128,10 +136,10 @@ def _network_of(path: Any, leaves: dict[str, np.ndarray], activations: dict[str,
             raise ValueError(
                 f"{path} needs a bias of shape ({kernel.shape[-1]},) in layer {i}; got {bias.shape}"
             )
-        if activations.get(str(i)) not in ACTIVATION_NAMES:
+        if (activation := activations.get(f".layers[{i}]")) not in ACTIVATION_NAMES:
             raise ValueError(f"{path} has an unknown activation in layer {i}: {activations}")
         arrays: Any = {"kernel": kernel, "bias": bias}  # NumPy's still; `_fill` makes them JAX's
-        layers.append(Dense(**arrays, activation=activations[str(i)]))
+        layers.append(Dense(**arrays, activation=str(activation)))
     return Network(tuple(layers))
 
 
@@ -163,5 +171,10 @@ def _read_whole(path: Path) -> dict[str, Any]:
     _, digest, body = parts
     if hashlib.sha256(body).hexdigest().encode() != digest:
         raise ValueError(f"{path} is damaged: it was cut off or altered after it was saved. Save it again")
-    content: dict[str, Any] = serialization.msgpack_restore(body)
-    return content
+    try:
+        content = serialization.msgpack_restore(body)
+        return {part: content[part] for part in ("leaves", "activations", "network")}
+    except Exception as error:  # msgpack's errors are of many types
+        raise ValueError(
+            f"{path} holds no model: its checksum is right, but jaxnn.save did not write it"
+        ) from error

@@ -1,11 +1,14 @@
 """Argument errors, worded the same everywhere: the argument, what came, what was expected."""
 
+import math
+import operator
 from collections.abc import Collection
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 
 def is_concrete(value: Any) -> bool:
@@ -29,13 +32,13 @@ def check_array(name: str, value: Any) -> jax.Array:
         raise TypeError(f"`{name}` must be an array of numbers; got {_show(value)}") from error
 
 
-def check_float_array(name: str, value: Any) -> jax.Array:
-    """Return `value` as an array of real numbers; integers and booleans become floats."""
+def check_float_array(name: str, value: Any, whole: DTypeLike = float) -> jax.Array:
+    """Return `value` as an array of real numbers; integers and booleans become `whole`."""
     array = check_array(name, value)
     if jnp.issubdtype(array.dtype, jnp.floating):
         return array
     if jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == bool:
-        return array.astype(float)
+        return array.astype(whole)
     raise TypeError(f"`{name}` must hold real numbers; got dtype {array.dtype}")
 
 
@@ -67,11 +70,34 @@ def check_option(name: str, value: Any, options: Collection[str]) -> None:
 
 def check_integer(name: str, value: Any, *, at_least: int) -> int:
     """Return `value` as an int, or raise unless it is a whole number of at least `at_least`."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"`{name}` must be an integer; got {_show(value)}")
-    if value < at_least:
-        raise ValueError(f"`{name}` must be at least {at_least}; got {value}")
-    return int(value)
+    try:
+        if isinstance(value, bool):
+            raise TypeError("a truth value")
+        integer = operator.index(value)
+    except TypeError as error:
+        raise TypeError(f"`{name}` must be an integer; got {_show(value)}") from error
+    if integer < at_least:
+        raise ValueError(f"`{name}` must be at least {at_least}; got {integer}")
+    return integer
+
+
+def check_real(name: str, value: Any) -> float:
+    """Return `value` as a finite float, or raise; a traced one is refused, as it shapes the program."""
+    try:
+        real = float(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"`{name}` must be a number, not traced; got {_show(value)}") from error
+    if not math.isfinite(real):
+        raise ValueError(f"`{name}` must be finite; got {real}")
+    return real
+
+
+def check_key(name: str, value: Any) -> None:
+    """Raise unless `value` is one random key, of the new kind or the old (uint32 of shape (2,))."""
+    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
+    new = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
+    if not (new or (dtype == jnp.uint32 and shape == (2,))):
+        raise TypeError(f"`{name}` must be one random key, such as jax.random.key(0); got {_show(value)}")
 
 
 def _show(value: Any) -> str:

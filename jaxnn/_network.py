@@ -7,6 +7,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxnn import _activation, _checks
@@ -70,12 +71,8 @@ class Network:
 
     def __call__(self, x: ArrayLike) -> jax.Array:
         """Answer `(..., n_in) -> (..., n_out)`; see `query`."""
-        value = _checks.check_float_array("x", x)
-        if self.layers[0].kernel.ndim != 2:
-            raise ValueError(
-                f"`network` must be one network, with kernels of shape (n_in, n_out); got a stack of shape "
-                f"{self.layers[0].kernel.shape[:-2]}: ask it with jax.vmap(jaxnn.query, (0, None))"
-            )
+        check_network(self)
+        value = _checks.check_float_array("x", x, self.layers[0].kernel.dtype)
         _checks.check_last_axis("x", value, self.sizes[0], "one entry an input of the network")
         for name, layer in zip(self.layer_names, self.layers, strict=True):
             signal = tap(layer.signal(value), f"{name}_in")
@@ -119,7 +116,7 @@ def init(
 
     Raises:
         ValueError: fewer than two sizes, one below 1, or an unknown activation.
-        TypeError: a size is not an integer, or `dtype` is not floating-point.
+        TypeError: a size is not an integer, `key` is no key, or `dtype` is not floating-point.
 
     Example:
         >>> import jax, jaxnn
@@ -127,7 +124,8 @@ def init(
         >>> [layer.kernel.shape for layer in network.layers]
         [(784, 200), (200, 10)]
     """
-    if not isinstance(sizes, Sequence) or len(sizes) < 2:
+    _checks.check_key("key", key)
+    if not isinstance(sizes, Sequence | np.ndarray) or len(sizes) < 2:
         raise ValueError(f"`sizes` must name at least the inputs and the outputs; got {sizes!r}")
     sizes = tuple(_checks.check_integer(f"sizes[{i}]", n, at_least=1) for i, n in enumerate(sizes))
     _checks.check_option("activation", activation, _activation.ACTIVATION_NAMES)
@@ -177,7 +175,8 @@ def query(network: Network, x: ArrayLike) -> jax.Array:
         `(..., n_out)`, what the output layer answers, in the range of its activation.
 
     Raises:
-        ValueError: the last axis of `x` is not `n_in`, or `network` is a stack of networks.
+        ValueError: the last axis of `x` is not `n_in`, the layers of `network` do not fit on each other, or
+            it is a stack of networks.
         TypeError: `x` does not hold real numbers, or `network` is not a `Network`.
 
     Example:
@@ -187,13 +186,30 @@ def query(network: Network, x: ArrayLike) -> jax.Array:
         (5, 10)
     """
     check_network(network)
-    return _query(network, _checks.check_float_array("x", x))
+    return _query(network, _checks.check_array("x", x))
 
 
 def check_network(network: Any) -> None:
-    """Raise unless the argument is a `Network`."""
+    """Raise unless the argument is one `Network` whose layers fit on each other."""
     if not isinstance(network, Network):
         raise TypeError(
             f"`network` must be a jaxnn.Network; got {type(network).__name__}. Any other model is a "
             "function of one example: call it, or jax.vmap of it"
         )
+    if not network.layers:
+        raise ValueError("`network` must have at least one layer; got none")
+    n_in = network.layers[0].kernel.shape[-2:-1]
+    for name, layer in zip(network.layer_names, network.layers, strict=True):
+        shape = layer.kernel.shape
+        if len(shape) > 2:
+            raise ValueError(
+                f"`network` must be one network, with kernels of shape (n_in, n_out); got a stack of shape "
+                f"{shape[:-2]}: ask each with jax.vmap, such as jax.vmap(jaxnn.query, (0, None))"
+            )
+        bias = shape[1:] if layer.bias is None else layer.bias.shape
+        if len(shape) != 2 or shape[:1] != n_in or bias != shape[1:]:
+            raise ValueError(
+                f"`network` has layers that do not fit: {name!r} has a kernel of shape {shape} and a bias of "
+                f"shape {bias}; expected ({n_in[0] if n_in else 'n_in'}, n_out) and (n_out,)"
+            )
+        n_in = shape[1:]

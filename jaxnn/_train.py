@@ -5,16 +5,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import lax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxnn import _checks, losses
 from jaxnn._model import Model, combine, partition
-from jaxnn._network import Network
 from jaxnn._progress import progress_bar
-from jaxnn._varying import vary_like
+from jaxnn._sharding import automatic, vary_like, with_automatic_axes
+from jaxnn._train_checks import check_divides, check_examples, check_loss, check_model, check_options
 
 Loss = Callable[[Any, Any], jax.Array]  # (output, target) of one example -> scalar
 
@@ -27,14 +26,14 @@ class History(NamedTuple):
     Attributes:
         loss: `(epochs,)`, the mean loss of the examples, each as it was before the step it took part in.
         accuracy: `(epochs,)` in [0, 1], the share of them answered rightly at that moment: the largest
-            output at the target's largest entry, or at the integer label. NaN for models with no
-            vector of at least two outputs.
+            output at the target's largest entry, or at the integer label. None for models whose output
+            is no vector of at least two entries, or whose target is neither of these.
         validation_loss: `(epochs,)`, the mean loss on the validation set after the epoch; or None.
         validation_accuracy: `(epochs,)`, likewise; or None.
     """
 
     loss: jax.Array
-    accuracy: jax.Array
+    accuracy: jax.Array | None = None
     validation_loss: jax.Array | None = None
     validation_accuracy: jax.Array | None = None
 
@@ -55,10 +54,14 @@ class TrainingDivergedError(ArithmeticError):
         )
         self.epoch, self.model, self.history = epoch, model, history
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.epoch, self.model, self.history)
+
 
 class _State(NamedTuple):
     trainable: Any
     optimizer: Any
+    alive: jax.Array  # False once training has diverged: nothing moves from there on
 
 
 def train(
@@ -79,16 +82,19 @@ def train(
     """Train a model by stochastic gradient descent, a compiled scan over the batches of each epoch.
 
     A step takes the exact gradient of the mean loss of its batch with respect to every floating-point array
-    of the model: `w <- w + optimizer(grad mean_b loss(model(x_b), t_b))`. The last batch of an epoch holds
+    of the model, running statistics among them: `w <- w + optimizer(grad mean_b loss(model(x_b), t_b))`. What
+    is not to be trained is closed over, or masked with `optax.masked`. The last batch of an epoch holds
     whatever is left, so every example is seen once. The caller's arrays stay as they were.
 
-    The optimizer and the loss are compiled in, and recognised by identity: make each once and pass the
+    The optimizer and the loss are compiled in, and recognized by identity: make each once and pass the
     same object again, and a second call with arrays of the same shapes compiles nothing. Weight decay
     is part of the optimizer (`optax.adamw`, `optax.add_decayed_weights`).
 
     It composes: under `jax.vmap` (over keys, models or data) many models train at once; under `jax.grad` and
     `jax.jit` it is a function as any other. Traced values are not checked there, so a model that diverges
-    stays at its last good epoch, with losses of NaN after it in the history.
+    stays at its last good epoch, with losses of NaN from there on in the history. A traced
+    hyperparameter, such as a vector of learning rates to `vmap` over, goes through
+    `optax.inject_hyperparams`.
 
     Args:
         model: a callable pytree of one example, `model(x) -> y`: a `Network`, or
@@ -98,7 +104,7 @@ def train(
         epochs: how often each example is seen, at least 1.
         batch_size: examples a step, at least 1; the book's networks train with 1.
         key: a random key for the order of the examples; needed where `shuffle` is on.
-        optimizer: an Optax optimizer.
+        optimizer: an Optax optimizer; one that asks for the loss's value, such as `optax.lbfgs`, gets it.
         loss: `loss(output, target) -> scalar` of one example.
         shuffle: draw a new order for each epoch, or take the examples in the given one.
         validation: `(inputs, targets)` to evaluate after each epoch, or None.
@@ -125,25 +131,31 @@ def train(
         >>> jnp.round(jaxnn.query(model, x)).ravel().tolist()
         [0.0, 1.0, 1.0, 0.0]
     """
-    _check_model(model, loss)
-    _check_options(optimizer, key, shuffle)
+    check_model(model, loss)
+    check_options(optimizer, key, shuffle, mesh)
     epochs = _checks.check_integer("epochs", epochs, at_least=1)
     batch_size = _checks.check_integer("batch_size", batch_size, at_least=1)
-    data = _check_examples("inputs", inputs, "targets", targets)
+    data = check_examples("inputs", inputs, "targets", targets)
     held_out = None
     if validation is not None:
         if not isinstance(validation, tuple) or len(validation) != 2:
             raise TypeError("`validation` must be a pair (inputs, targets)")
-        held_out = _check_examples("validation[0]", validation[0], "validation[1]", validation[1])
+        held_out = check_examples("validation[0]", validation[0], "validation[1]", validation[1])
+    check_loss(model, data, loss)
     if mesh is not None:
-        mesh = _automatic(mesh, batch_size)
+        check_divides(mesh, batch_size)
+        mesh = automatic(mesh)
         everywhere = NamedSharding(mesh, PartitionSpec())
         model, data, held_out, key = jax.device_put((model, data, held_out, key), everywhere)
+    model, data, held_out = with_automatic_axes((model, data, held_out))
 
     trainable, rest = partition(model)
-    trainable = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), trainable)  # ours to donate
-    trainable = vary_like(trainable, (rest, data, key))
-    state = _State(trainable, optimizer.init(trainable))
+    trainable, alive = vary_like((trainable, jnp.array(True)), (trainable, rest, data, key))
+    state = _State(trainable, optimizer.init(trainable), alive)
+    # Copies, ours to donate: the caller keeps his, and an optimizer may hold one buffer twice.
+    state = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
+    if mesh is not None:  # what the optimizer made anew, too: another placement would compile anew
+        state = jax.device_put(state, everywhere)
     # A traced state cannot be donated: under vmap the new one may have an axis that the old one lacks.
     concrete = _checks.is_concrete((state, rest, data, key))
     run = _run_epoch_in_place if concrete else _run_epoch
@@ -151,18 +163,18 @@ def train(
     with progress_bar("training", epochs, enabled=progress) as advance:
         for epoch in range(epochs):
             order_key = jax.random.fold_in(key, epoch) if key is not None and shuffle else None
-            state, (mean_loss, accuracy), good = run(
+            state, (mean_loss, accuracy) = run(
                 state, rest, data, order_key, loss=loss, optimizer=optimizer,
                 batch_size=batch_size, mesh=mesh,
             )  # fmt: skip
-            if _checks.known_false(good):
+            if _checks.known_false(state.alive):
                 model = combine(state.trainable, rest)
                 raise TrainingDivergedError(epoch + 1, model, _history(records))
             checked = (None, None)
             if held_out is not None:
                 checked = _evaluate(state.trainable, rest, held_out, loss=loss)
             records.append(History(mean_loss, accuracy, *checked))
-            advance(f"loss {_shown(mean_loss)}, accuracy {_shown(accuracy)}")
+            advance(_shown(mean_loss, accuracy))
     return combine(state.trainable, rest), _history(records)
 
 
@@ -176,35 +188,42 @@ def _epoch(
     optimizer: optax.GradientTransformation,
     batch_size: int,
     mesh: Mesh | None,
-) -> tuple[_State, tuple[jax.Array, jax.Array], jax.Array]:
+) -> tuple[_State, tuple[jax.Array, jax.Array | None]]:
     """One pass over the data; gives back the old state where the new one is not finite."""
     examples = len(jax.tree.leaves(data)[0])
     order = jnp.arange(examples)
     if order_key is not None:
         order = jax.random.permutation(order_key, order)
 
-    def step(state: _State, chosen: jax.Array) -> tuple[_State, tuple[jax.Array, jax.Array]]:
+    optimizer = optax.with_extra_args_support(optimizer)
+
+    def step(state: _State, chosen: jax.Array) -> tuple[_State, tuple[jax.Array, jax.Array | None]]:
         inputs, targets = _spread(jax.tree.map(lambda a: a[chosen], data), len(chosen), mesh)
 
-        def batch_loss(trainable: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        def batch_loss(trainable: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array | None]]:
             values, right = _judge(combine(trainable, rest), inputs, targets, loss)
-            return jnp.mean(values), (jnp.sum(_widened(values)), jnp.sum(right))
+            sums = jnp.sum(_widened(values)), jax.tree.map(jnp.sum, right)
+            return jnp.mean(values), sums
 
-        gradient, sums = jax.grad(batch_loss, has_aux=True)(state.trainable)
-        updates, new = optimizer.update(gradient, state.optimizer, state.trainable)
-        return _State(optax.apply_updates(state.trainable, updates), new), sums
+        (value, sums), gradient = jax.value_and_grad(batch_loss, has_aux=True)(state.trainable)
+        extra = {"value": value, "grad": gradient, "value_fn": lambda trainable: batch_loss(trainable)[0]}
+        updates, new = optimizer.update(gradient, state.optimizer, state.trainable, **extra)
+        return _State(optax.apply_updates(state.trainable, updates), new, state.alive), sums
 
     filled = examples - examples % batch_size
     new, sums = lax.scan(step, state, order[:filled].reshape(-1, batch_size))
-    losses_sum, right_sum = jax.tree.map(jnp.sum, sums)
+    sums = jax.tree.map(jnp.sum, sums)
     if filled < examples:
-        new, (last_loss, last_right) = step(new, order[filled:])
-        losses_sum, right_sum = losses_sum + last_loss, right_sum + last_right
-    good = jnp.isfinite(losses_sum)
+        new, last = step(new, order[filled:])
+        sums = jax.tree.map(jnp.add, sums, last)
+    loss_sum, right = sums
+    alive = state.alive & jnp.isfinite(loss_sum)
     for leaf in jax.tree.leaves(new.trainable):
-        good &= jnp.all(jnp.isfinite(leaf))
-    kept = jax.tree.map(lambda after, before: jnp.where(good, after, before), new, state)
-    return kept, (losses_sum / examples, right_sum / examples), good
+        alive &= jnp.all(jnp.isfinite(leaf))
+    kept = jax.tree.map(lambda after, before: jnp.where(alive, after, before), new, state)
+    mean_loss = jnp.where(alive, loss_sum / examples, jnp.nan)
+    accuracy = None if right is None else right / examples
+    return kept._replace(alive=alive), (mean_loss, accuracy)
 
 
 _STATIC = ("loss", "optimizer", "batch_size", "mesh")
@@ -213,33 +232,35 @@ _run_epoch_in_place = jax.jit(_epoch, static_argnames=_STATIC, donate_argnames=(
 
 
 @jax.jit(static_argnames=("loss",))
-def _evaluate(trainable: Any, rest: Any, data: Any, *, loss: Loss) -> tuple[jax.Array, jax.Array]:
+def _evaluate(trainable: Any, rest: Any, data: Any, *, loss: Loss) -> tuple[jax.Array, jax.Array | None]:
     model = combine(trainable, rest)
 
-    def one(example: Any) -> tuple[jax.Array, jax.Array]:
+    def one(example: Any) -> tuple[jax.Array, jax.Array | None]:
         inputs, targets = jax.tree.map(lambda a: a[None], example)
         values, right = _judge(model, inputs, targets, loss)
-        return _widened(values)[0], right[0]
+        return jax.tree.map(lambda a: a[0], (_widened(values), right))
 
     values, right = lax.map(one, data, batch_size=256)  # memory does not grow with the examples
-    return jnp.mean(values), jnp.mean(right)
+    return jax.tree.map(jnp.mean, (values, right))
 
 
-def _judge(model: Any, inputs: Any, targets: Any, loss: Loss) -> tuple[jax.Array, jax.Array]:
+def _judge(model: Any, inputs: Any, targets: Any, loss: Loss) -> tuple[jax.Array, jax.Array | None]:
     """The loss and the rightness of each example of a batch, `(batch,)` each."""
     outputs = jax.vmap(model)(inputs)
     return jax.vmap(loss)(outputs, targets), jax.vmap(_is_right)(outputs, targets)
 
 
-def _is_right(output: Any, target: Any) -> jax.Array:
-    """1.0 where one example is answered rightly, 0.0 where not, NaN where that has no meaning."""
-    if getattr(output, "ndim", None) != 1 or output.shape[0] < 2:
-        return jnp.array(jnp.nan)
-    if jnp.issubdtype(target.dtype, jnp.integer) and target.ndim == 0:
-        return (jnp.argmax(output) == target).astype(float)
+def _is_right(output: Any, target: Any) -> jax.Array | None:
+    """1.0 where one example is answered rightly, 0.0 where not; None where that has no meaning."""
+    if not isinstance(output, jax.Array) or output.ndim != 1 or output.size < 2:
+        return None
+    if not isinstance(target, jax.Array):
+        return None
+    if target.ndim == 0 and jnp.issubdtype(target.dtype, jnp.integer):
+        return (jnp.argmax(output) == target).astype(jnp.float32)
     if target.shape == output.shape:
-        return (jnp.argmax(output) == jnp.argmax(target)).astype(float)
-    return jnp.array(jnp.nan)
+        return (jnp.argmax(output) == jnp.argmax(target)).astype(jnp.float32)
+    return None
 
 
 def _widened(values: jax.Array) -> jax.Array:
@@ -254,74 +275,13 @@ def _spread(batch: Any, size: int, mesh: Mesh | None) -> Any:
     return lax.with_sharding_constraint(batch, NamedSharding(mesh, PartitionSpec(mesh.axis_names[0])))
 
 
-def _automatic(mesh: Mesh, batch_size: int) -> Mesh:
-    """The same devices with the compiler placing the data; explicit axes refuse to be shuffled."""
-    size = mesh.devices.shape[0]
-    if batch_size % size:
-        raise ValueError(
-            f"`batch_size` must be a multiple of the {size} devices along the axis "
-            f"{mesh.axis_names[0]!r} of `mesh`; got {batch_size}"
-        )
-    return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * mesh.devices.ndim)
-
-
 def _history(records: list[History]) -> History:
     if not records:
-        return History(jnp.zeros(0), jnp.zeros(0))
+        return History(jnp.zeros(0))
     return jax.tree.map(lambda *epochs: jnp.stack(epochs), *records)
 
 
-def _shown(value: jax.Array) -> str:
-    return f"{float(value):.4f}" if _checks.is_concrete(value) else "traced"
-
-
-def _check_model(model: Any, loss: Loss) -> None:
-    if not callable(model):
-        raise TypeError(f"`model` must be callable, model(x) -> y; got {type(model).__name__}")
-    if not callable(loss):
-        raise TypeError(f"`loss` must be a function of (output, target); got {loss!r}")
-    for path, leaf in jax.tree.leaves_with_path(model):
-        if not isinstance(leaf, jax.Array | np.ndarray | np.generic | float | int):
-            raise TypeError(
-                f"`model` must be a pytree of arrays; its leaf {jax.tree_util.keystr(path)} is a "
-                f"{type(leaf).__name__}. Of any pure function, jax.tree_util.Partial(apply, params) makes one"
-            )
-    if not jax.tree.leaves(partition(model)[0]):
-        raise TypeError(
-            "`model` has no floating-point array to train; a plain function hides its parameters: "
-            "pass jax.tree_util.Partial(function, params)"
-        )
-    if loss is losses.cross_entropy and isinstance(model, Network):
-        output = model.layers[-1].activation
-        if output in ("softmax", "sigmoid"):
-            raise ValueError(
-                f"`loss` cross_entropy takes logits, but the `model` ends in {output!r}, which would be "
-                "squashed twice: give it `output_activation='identity'` and take jax.nn.softmax of its answer"
-            )
-
-
-def _check_options(optimizer: Any, key: Any, shuffle: bool) -> None:
-    if not isinstance(optimizer, optax.GradientTransformation):
-        raise TypeError(f"`optimizer` must be an Optax optimizer; got {type(optimizer).__name__}")
-    if shuffle and key is None:
-        raise ValueError("`key` is needed to shuffle; pass one, or `shuffle=False` for the given order")
-
-
-def _check_examples(inputs_name: str, inputs: Any, targets_name: str, targets: Any) -> Any:
-    """The data as arrays on the device, once their lengths agree and their values are finite."""
-    data = []
-    lengths = set()
-    for name, tree in ((inputs_name, inputs), (targets_name, targets)):
-        arrays = jax.tree.map(lambda leaf, name=name: _checks.check_array(name, leaf), tree)
-        for leaf in jax.tree.leaves(arrays):
-            if leaf.ndim == 0:
-                raise ValueError(f"`{name}` must have shape (N, ...), an example a row; got ()")
-            _checks.check_finite(name, leaf)
-            lengths.add(leaf.shape[0])
-        data.append(arrays)
-    if len(lengths) != 1 or 0 in lengths:
-        raise ValueError(
-            f"`{inputs_name}` and `{targets_name}` must hold the same number of examples, at least one; "
-            f"got {sorted(lengths)}"
-        )
-    return tuple(data)
+def _shown(mean_loss: jax.Array, accuracy: jax.Array | None) -> str:
+    if not _checks.is_concrete(mean_loss):
+        return "traced"
+    return f"loss {mean_loss:.4f}" + ("" if accuracy is None else f", accuracy {accuracy:.4f}")

@@ -42,6 +42,7 @@ def cross_entropy(output: ArrayLike, target: ArrayLike) -> jax.Array:
     Args:
         output: `(n_out,)`, logits: any real numbers.
         target: `(n_out,)`, probabilities; or an integer label in `[0, n_out)`, shape `()`.
+            Any other integer gives NaN (indexing would take it for the nearest label, in silence).
 
     Returns:
         A scalar, at least 0 for probabilities that sum to 1.
@@ -63,6 +64,6 @@ def cross_entropy(output: ArrayLike, target: ArrayLike) -> jax.Array:
     if t.ndim == 0:
         if not jnp.issubdtype(t.dtype, jnp.integer):
             raise TypeError(f"a scalar `target` must be an integer label; got dtype {t.dtype}")
-        return -log_p[t]
+        return jnp.where((t >= 0) & (t < len(z)), -log_p[t], jnp.nan)
     _checks.check_shape("target", t, z.shape, "the shape of `output`")
     return -jnp.sum(t * log_p)

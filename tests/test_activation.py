@@ -186,7 +186,17 @@ def test_rescale_works_over_the_last_axis_only():
 
 def test_rescale_keeps_half_precision_and_lets_nan_through():
     assert jaxnn.rescale(jnp.arange(4, dtype=jnp.bfloat16)).dtype == jnp.bfloat16
-    assert np.all(np.isnan(jaxnn.rescale(jnp.array([0.0, jnp.nan, 1.0]))))
+    for bad in (jnp.nan, jnp.inf, -jnp.inf):
+        assert np.all(np.isnan(jaxnn.rescale(jnp.array([0.0, bad, 1.0]))))
+    assert np.all(np.isnan(jaxnn.rescale(jnp.full(3, jnp.inf))))
+
+
+@pytest.mark.parametrize("size", [1e-27, 1e-22, 1e-3, 1.0, 1e15, 1e22, 1e36])
+def test_the_gradient_of_rescale_holds_at_every_scale(size):
+    """At v = (0, 1, 3) times any size the Jacobian is that at (0, 1, 3), over the size."""
+    exact = 0.98 * np.array([[0, 0, 0], [-2 / 9, 1 / 3, -1 / 9], [0, 0, 0]])
+    jacobian = jax.jacrev(jaxnn.rescale)(jnp.array([0.0, 1.0, 3.0], jnp.float32) * size)
+    np.testing.assert_allclose(np.asarray(jacobian, np.float64) * size, exact, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -194,8 +204,10 @@ def test_rescale_keeps_half_precision_and_lets_nan_through():
     [
         ((1.0,), ValueError, r"`v` must have shape \(\.\.\., n\).*got \(\)"),
         ((np.zeros((3, 0)),), ValueError, r"n at least 1; got \(3, 0\)"),
-        (([0.0, 1.0], 0.9, 0.1), ValueError, "`low` below `high`; got 0.9 and 0.1"),
-        (([0.0, 1.0], 0.0, np.nan), ValueError, "must be finite"),
+        (([0.0, 1.0], 0.9, 0.1), ValueError, "`low` must be below `high`.*got 0.9 and 0.1"),
+        (([0.0, 1.0], 0.0, np.nan), ValueError, "`high` must be finite; got nan"),
+        (([0.0, 1.0], "a", 1.0), TypeError, "`low` must be a number, not traced; got str 'a'"),
+        ((np.float32([0, 1]), -3e38, 3e38), ValueError, "by a distance that float32 can hold"),
         (("ab",), TypeError, "`v` must be an array of numbers; got str 'ab'"),
         ((np.ones(2, complex),), TypeError, "`v` must hold real numbers; got dtype complex64"),
     ],

@@ -146,8 +146,16 @@ def test_an_activation_without_an_inverse_is_named_with_what_to_use(activation, 
         ([1.0, 0.0], {}, ValueError, "strictly between 0.0 and 1.0.*'sigmoid'; got values from 0.0 to 1.0"),
         ([np.nan, 0.5], {}, ValueError, "strictly between"),
         ([0.5, 0.5], {"method": "inverse"}, ValueError, "`method` must be one of 'transpose'"),
-        ([0.5, 0.5], {"margin": 0.5}, ValueError, "`margin` must lie between 0 and 0.5"),
+        (
+            [0.5, 0.5],
+            {"margin": 0.5},
+            ValueError,
+            "`margin` must lie between 1.2e-07, for float32, and 0.5; got 0.5",
+        ),
         ([0.5, 0.5], {"margin": 0}, ValueError, "`margin` must lie between"),
+        ([0.5, 0.5], {"margin": 1e-8}, ValueError, "`margin` must lie between 1.2e-07"),
+        ([0.5, 0.5], {"margin": "a"}, TypeError, "`margin` must be a number"),
+        ([0.5, 0.5], {"sweeps": 0}, ValueError, "`sweeps` must be at least 1"),
         ([0.5, 0.5], {"steps": 0}, ValueError, "`steps` must be at least 1"),
         (["a", "b"], {}, TypeError, "`y` must be an array of numbers"),
     ],
@@ -155,6 +163,48 @@ def test_an_activation_without_an_inverse_is_named_with_what_to_use(activation, 
 def test_bad_input_is_refused(y, options, error, match):
     with pytest.raises(error, match=match):
         jaxnn.backquery(networks((4, 3, 2)), y, **options)
+
+
+@pytest.mark.parametrize("margin", [1e-6, 0.499])
+@pytest.mark.parametrize("method", ["transpose", "least_squares"])
+def test_a_margin_may_be_narrow_or_wide(method, margin):
+    x = jaxnn.backquery(networks((20, 10, 3)), [0.9, 0.2, 0.4], method=method, margin=margin)
+    assert np.all(np.isfinite(x))
+
+
+def test_more_sweeps_are_never_further_from_the_answer():
+    for key in range(5):
+        network = jaxnn.init(jax.random.key(key), (20, 12, 4), activation="elu")
+        network = jax.tree.map(lambda a: 4 * a, network)
+        y = 3 * jax.random.uniform(jax.random.key(key), (4,))
+        errors = []
+        for sweeps in (1, 2, 3, 5):
+            x = jaxnn.backquery(network, y, method="least_squares", sweeps=sweeps)
+            errors.append(float(jnp.sum((jaxnn.query(network, x) - y) ** 2)))
+        assert errors == sorted(errors, reverse=True)
+
+
+@pytest.mark.parametrize("method", ["transpose", "least_squares"])
+def test_targets_on_an_explicit_mesh_are_taken(method):
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Explicit,))
+    network, y = networks((20, 10, 3)), jax.random.uniform(jax.random.key(2), (16, 3))
+    spread = jax.device_put(y, jax.NamedSharding(mesh, jax.P("d")))
+    x = jaxnn.backquery(network, spread, method=method)
+    np.testing.assert_allclose(x, jaxnn.backquery(network, y, method=method), atol=1e-4)
+
+
+def test_layers_that_do_not_fit_are_named():
+    dense = jaxnn.Dense(jnp.zeros((3, 2)), jnp.zeros(2), "sigmoid")
+    for layers, match in [
+        ((), "at least one layer"),
+        ((dense, dense), r"'output' has a kernel of shape \(3, 2\).*expected \(2, n_out\)"),
+        ((dense.replace(bias=jnp.zeros(1)),), r"a bias of shape \(1,\)"),
+    ]:
+        with pytest.raises(ValueError, match=match):
+            jaxnn.backquery(jaxnn.Network(layers), [0.5, 0.5])
+    stack = jax.vmap(lambda key: jaxnn.init(key, (4, 2)))(jax.random.split(jax.random.key(0), 3))
+    with pytest.raises(ValueError, match="a stack of shape"):
+        jaxnn.backquery(stack, [0.5, 0.5])
 
 
 def test_only_a_network_can_be_asked_backwards():
@@ -166,5 +216,8 @@ def test_traced_values_are_not_checked_but_shapes_are():
     network = networks((4, 3, 2))
     x = jax.jit(jaxnn.backquery)(network, jnp.array([1.0, 0.0]))  # logit(1) is infinite
     assert not np.all(np.isfinite(x))
+    solve = jax.jit(lambda y: jaxnn.backquery(network, y, method="least_squares"))
+    assert np.all(np.isnan(solve(jnp.array([1.0, 0.5]))))  # not a picture for what cannot be
+    assert np.all(np.isfinite(solve(jnp.array([0.9, 0.5]))))
     with pytest.raises(ValueError, match=r"`y` must have shape \(\.\.\., 2\)"):
         jax.jit(jaxnn.backquery)(network, jnp.ones(3))

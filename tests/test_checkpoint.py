@@ -60,6 +60,33 @@ def test_any_pytree_of_arrays_is_saved_and_loaded_by_its_like(tmp_path):
         jaxnn.load(tmp_path / "m")
 
 
+def test_numbers_and_shapes_will_do(tmp_path):
+    model = {"rate": 2.5, "count": 3, "w": jnp.ones(2)}
+    jaxnn.save(tmp_path / "m", model)
+    again = jaxnn.load(tmp_path / "m", like=model)
+    assert (float(again["rate"]), int(again["count"])) == (2.5, 3)
+    shapes = jax.eval_shape(lambda: model)
+    np.testing.assert_array_equal(jaxnn.load(tmp_path / "m", like=shapes)["w"], [1, 1])
+
+
+def test_the_activations_inside_a_larger_model_are_checked(tmp_path, network):
+    jaxnn.save(tmp_path / "m", {"mind": network})
+    assert_same(jaxnn.load(tmp_path / "m", like={"mind": network}), {"mind": network})
+    other = jaxnn.init(jax.random.key(0), network.sizes)
+    with pytest.raises(ValueError, match="has the activations .*softmax.*`like` has .*sigmoid"):
+        jaxnn.load(tmp_path / "m", like={"mind": other})
+
+
+def test_a_file_with_a_right_checksum_and_another_content_is_refused(tmp_path):
+    import hashlib
+
+    for body in (b"\x80", b"not msgpack", b""):
+        path = tmp_path / "n"
+        path.write_bytes(b"jaxnn model 1\n" + hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+        with pytest.raises(ValueError, match=r"n holds no model"):
+            jaxnn.load(path)
+
+
 def test_every_cut_and_every_flipped_byte_is_refused(tmp_path, network):
     path = tmp_path / "n.jaxnn"
     jaxnn.save(path, network)

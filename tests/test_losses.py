@@ -31,6 +31,11 @@ def test_cross_entropy_follows_its_equation_where_targets_do_not_sum_to_one():
     np.testing.assert_allclose(losses.cross_entropy(z, t), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("label", [-1, 3, 10**6])
+def test_a_label_that_no_output_has_gives_nan_not_a_neighbours_loss(label):
+    assert np.isnan(losses.cross_entropy(jnp.zeros(3), label))
+
+
 @pytest.mark.parametrize(
     ("loss", "output", "target", "error", "match"),
     [

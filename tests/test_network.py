@@ -145,12 +145,25 @@ def test_query_lets_nan_through():
         ({"sizes": (4, 2.0)}, TypeError, r"`sizes\[1\]` must be an integer; got float 2.0"),
         ({"activation": "swish"}, ValueError, "`activation` must be one of .*got 'swish'"),
         ({"output_activation": "no"}, ValueError, "`output_activation` must be one of"),
+        ({"key": 0}, TypeError, "`key` must be one random key.*got int 0"),
+        ({"key": None}, TypeError, "`key` must be one random key"),
         ({"dtype": int}, TypeError, "`dtype` must be a floating-point type; got int"),
     ],
 )
 def test_init_refuses_bad_input(kwargs, error, match):
     with pytest.raises(error, match=match):
-        jaxnn.init(jax.random.key(0), **{"sizes": (4, 2), **kwargs})
+        jaxnn.init(**{"key": jax.random.key(0), "sizes": (4, 2), **kwargs})
+
+
+def test_old_keys_and_numpy_sizes_are_taken():
+    network = jaxnn.init(jax.random.PRNGKey(0), np.array([4, 3, 2]))
+    assert network.sizes == (4, 3, 2)
+
+
+def test_whole_numbers_take_the_networks_precision():
+    network = jaxnn.init(jax.random.key(0), (3, 2))
+    with in_precision(np.float64):
+        assert jaxnn.query(network, [0, 1, 1]).dtype == np.float32
 
 
 def test_query_refuses_bad_input():
@@ -162,7 +175,7 @@ def test_query_refuses_bad_input():
     with pytest.raises(TypeError, match="`network` must be a jaxnn.Network; got function"):
         jaxnn.query(lambda x: x, np.zeros(4))
     stack = jax.vmap(lambda key: jaxnn.init(key, (4, 2)))(jax.random.split(jax.random.key(0), 3))
-    with pytest.raises(ValueError, match=r"a stack of shape \(3,\): ask it with jax.vmap"):
+    with pytest.raises(ValueError, match=r"a stack of shape \(3,\): ask each with jax.vmap"):
         jaxnn.query(stack, np.zeros(4))
 
 

@@ -14,6 +14,7 @@ from tests import numpy_book
 from tests.conftest import in_precision
 
 _ADAM = optax.adam(0.01)
+KEY = jax.random.key(0)
 
 
 def blobs(count=90, classes=3):
@@ -136,7 +137,7 @@ def test_accuracy_has_no_meaning_for_one_output():
     model = jaxnn.init(jax.random.key(0), (4, 1))
     x, _, labels = blobs()
     _, history = jaxnn.train(model, x, labels[:, None] / 2, epochs=2, batch_size=9, shuffle=False)
-    assert np.all(np.isnan(history.accuracy))
+    assert history.accuracy is None
     assert np.all(np.isfinite(history.loss))
 
 
@@ -225,6 +226,83 @@ def test_under_vmap_the_model_that_diverges_keeps_its_last_good_state():
     assert not np.any(np.isfinite(history.loss[1]))
 
 
+def test_under_jit_divergence_shows_in_the_history_and_nothing_moves_after_it():
+    network = jaxnn.init(jax.random.key(0), (1, 1), activation="identity", use_bias=False)
+    one = jnp.ones((1, 1))
+    # The first step leaves float32, though the loss before it is finite.
+    optimizer = optax.chain(optax.scale(1e30), optax.sgd(1e30))
+    train = jax.jit(
+        lambda n: jaxnn.train(n, one, one, epochs=3, batch_size=1, shuffle=False, optimizer=optimizer)
+    )
+    trained, history = train(network)
+    assert np.all(np.isnan(history.loss))
+    np.testing.assert_array_equal(trained.layers[0].kernel, network.layers[0].kernel)
+
+
+def test_the_error_of_divergence_travels_between_processes():
+    import pickle
+
+    error = jaxnn.TrainingDivergedError(3, np.ones(2), jaxnn.History(np.zeros(2)))
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert (again.epoch, str(again)) == (3, str(error))
+
+
+def test_targets_may_be_a_pytree_and_data_plain_lists():
+    x, t, _ = blobs()
+    model = Partial(lambda w, x: x @ w, jnp.ones((4, 3)))
+    settings = {"epochs": 1, "batch_size": 9, "shuffle": False}
+    loss = lambda y, t: jnp.sum((y - t["a"]) ** 2) / 2  # noqa: E731
+    as_tree, history = jaxnn.train(model, x, {"a": t}, loss=loss, **settings)
+    as_lists, _ = jaxnn.train(model, x.tolist(), t.tolist(), **settings)
+    assert history.accuracy is None
+    np.testing.assert_allclose(as_tree.args[0], as_lists.args[0], rtol=1e-6)
+
+
+def test_optimizers_that_ask_for_the_loss_get_it():
+    x, t, _ = blobs()
+    network = jaxnn.init(jax.random.key(0), (4, 3), output_activation="identity")
+    settings = {"epochs": 15, "batch_size": 90, "shuffle": False}
+    _, plain = jaxnn.train(network, x, t, **settings)
+    _, quick = jaxnn.train(network, x, t, optimizer=optax.lbfgs(), **settings)
+    best = np.linalg.lstsq(np.c_[x, np.ones(90)], t, rcond=None)[1].sum() / 2 / 90
+    assert quick.loss[-1] < plain.loss[-1]
+    np.testing.assert_allclose(quick.loss[-1], best, rtol=1e-2)
+
+
+def test_learning_rates_are_swept_by_vmap():
+    x, t, _ = blobs()
+
+    def last_loss(rate):
+        optimizer = optax.inject_hyperparams(optax.sgd)(learning_rate=rate)
+        settings = {"epochs": 2, "batch_size": 9, "shuffle": False, "optimizer": optimizer}
+        return jaxnn.train(identity_network(), x, t, **settings)[1].loss[-1]
+
+    rates = jnp.array([0.01, 0.1])
+    np.testing.assert_allclose(jax.vmap(last_loss)(rates), [last_loss(r) for r in rates], rtol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", [optax.sgd(0.1), optax.adam(0.01)], ids=["sgd", "adam"])
+def test_an_epoch_on_a_mesh_compiles_once(optimizer):
+    from jaxnn import _train
+
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    x, t, _ = blobs(32)
+    before = _train._run_epoch_in_place._cache_size()
+    jaxnn.train(identity_network(), x, t, epochs=3, batch_size=8, key=KEY, mesh=mesh, optimizer=optimizer)
+    assert _train._run_epoch_in_place._cache_size() == before + 1
+
+
+def test_data_on_an_explicit_mesh_is_taken():
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Explicit,))
+    x, t, _ = blobs(64)
+    spread = jax.device_put((x, t), jax.NamedSharding(mesh, jax.P("d")))
+    settings = {"epochs": 2, "batch_size": 8, "key": KEY}
+    many, _ = jaxnn.train(identity_network(), *spread, **settings)
+    one, _ = jaxnn.train(identity_network(), x, t, **settings)
+    for a, b in zip(*map(jax.tree.leaves, (many, one)), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
 def test_a_second_network_of_the_same_sizes_compiles_nothing(caplog):
     x, t, _ = blobs()
     settings = {"epochs": 3, "batch_size": 7, "key": jax.random.key(0)}
@@ -277,7 +355,7 @@ def test_the_devices_of_a_mesh_share_the_work():
     x, t, _ = blobs(64)
     trainable, rest = _train.partition(identity_network())
     optimizer = optax.sgd(0.1)
-    state = _train._State(trainable, optimizer.init(trainable))
+    state = _train._State(trainable, optimizer.init(trainable), jnp.array(True))
     everywhere = jax.sharding.NamedSharding(mesh, jax.P())
     state, data = jax.device_put((state, (jnp.asarray(x), jnp.asarray(t))), everywhere)
     text = _train._run_epoch_in_place.lower(
@@ -300,7 +378,6 @@ def test_the_progress_bar_shows_epochs_and_loss(capsys):
 
 
 X, T, LABELS = blobs()
-KEY = jax.random.key(0)
 
 
 @pytest.mark.parametrize(
@@ -322,6 +399,17 @@ KEY = jax.random.key(0)
         ({"key": None}, ValueError, "`key` is needed to shuffle"),
         ({"optimizer": 0.1}, TypeError, "`optimizer` must be an Optax optimizer; got float"),
         ({"loss": "mse"}, TypeError, "`loss` must be a function"),
+        ({"loss": lambda y, t: (y - t) ** 2}, ValueError, r"`loss` must give a real scalar.*of shape \(3,\)"),
+        ({"loss": lambda y, t: jnp.argmax(y)}, ValueError, "`loss` must give a real scalar.*got int32"),
+        ({"loss": lambda y, t: None}, ValueError, "`loss` must give a real scalar.*got NoneType"),
+        (
+            {"targets": LABELS + 1, "loss": jaxnn.losses.cross_entropy},
+            ValueError,
+            r"`targets` must hold labels in \[0, 3\).*from 1 to 3",
+        ),
+        ({"key": 0}, TypeError, "`key` must be one random key"),
+        ({"mesh": "x"}, TypeError, "`mesh` must be a jax.sharding.Mesh; got str"),
+        ({"inputs": None}, ValueError, "`inputs` must hold an array"),
         ({"validation": X}, TypeError, "`validation` must be a pair"),
         ({"validation": (X, T[:3])}, ValueError, r"`validation\[0\]` and `validation\[1\]`"),
         ({"targets": T[:, :2]}, ValueError, r"`target` must have shape \(3,\)"),

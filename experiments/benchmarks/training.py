@@ -27,6 +27,7 @@ from tests import numpy_book
 
 SIZES = (784, 200, 10)
 RATE = 0.1
+EPOCHS = 3  # a call, in every library
 PRODUCTS = 200  # of the floor, in one compiled loop
 TORCH = {
     f"PyTorch, {threads} thread{'s' * (threads > 1)}{', foreach' * foreach}": (threads, foreach)
@@ -51,17 +52,17 @@ def main(
     """
     console = Console(width=110)
     console.print(machine())
-    steps = {batch_size: 4000 // batch_size for batch_size in batch_sizes}
+    steps = {batch_size: EPOCHS * 4000 // batch_size for batch_size in batch_sizes}
     found: dict[str, Any] = {"machine": machine()}
     for batch_size, count in steps.items():
         builds: dict[str, Build] = {"jaxnn": partial(ours, batch_size), "NumPy": partial(numpys, batch_size)}
         builds |= {name: partial(torchs, batch_size, *setting) for name, setting in TORCH.items()}
         builds |= {"scikit-learn": partial(sklearns, batch_size), "floor": partial(floor, batch_size)}
         times = alternate(builds, rounds)
-        # The floor is of as many products as an epoch has steps.
+        # The floor is of as many products as there are steps.
         scale = count / PRODUCTS
         times["floor"] = Times(times["floor"].first * scale, times["floor"].rounds * scale)
-        title = f"Training, batches of {batch_size}: an epoch of {count} steps"
+        title = f"Training, batches of {batch_size}: {EPOCHS} epochs, {count} steps"
         console.print(table_of(title, times, count, "us / step"))
         found[f"training_{batch_size}"] = summary(times)
     queries: dict[str, Build] = {
@@ -80,33 +81,33 @@ def main(
 
 
 def ours(batch_size: int) -> Call:
-    """An epoch of jaxnn."""
+    """Training by jaxnn."""
     digits, network = load_digits("mnist-5k"), initial()
     optimizer = optax.sgd(RATE)
     keys = iter(jax.random.split(jax.random.key(1), 1000))
     return lambda: jaxnn.train(
-        network, digits.inputs, digits.targets, key=next(keys), epochs=1, batch_size=batch_size,
+        network, digits.inputs, digits.targets, key=next(keys), epochs=EPOCHS, batch_size=batch_size,
         optimizer=optimizer,
     )[0]  # fmt: skip
 
 
 def numpys(batch_size: int) -> Call:
-    """An epoch of the book's equations in NumPy."""
+    """Training by the book's equations in NumPy."""
     x, t, _ = in_numpy()
     kernels = [np.array(layer.kernel) for layer in initial().layers]
     rng = np.random.default_rng(0)
 
-    def epoch() -> None:
-        order = rng.permutation(len(x))
-        for start in range(0, len(x), batch_size):
+    def epochs() -> None:
+        order = np.concatenate([rng.permutation(len(x)) for _ in range(EPOCHS)])
+        for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             numpy_book.train_step(kernels, x[rows], t[rows], RATE)
 
-    return epoch
+    return epochs
 
 
 def torchs(batch_size: int, threads: int, foreach: bool) -> Call:
-    """An epoch of eager PyTorch."""
+    """Training by eager PyTorch."""
     import torch
 
     torch.set_num_threads(threads)
@@ -118,18 +119,19 @@ def torchs(batch_size: int, threads: int, foreach: bool) -> Call:
     model = torch.nn.Sequential(layers[0], torch.nn.Sigmoid(), layers[1], torch.nn.Sigmoid())
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE, foreach=foreach)
 
-    def epoch() -> None:
-        for rows in torch.randperm(len(inputs)).split(batch_size):
+    def epochs() -> None:
+        order = torch.cat([torch.randperm(len(inputs)) for _ in range(EPOCHS)])
+        for rows in order.split(batch_size):
             optimizer.zero_grad()
             error = model(inputs[rows]) - targets[rows]
             (0.5 * (error * error).sum(dim=1).mean()).backward()
             optimizer.step()
 
-    return epoch
+    return epochs
 
 
 def sklearns(batch_size: int) -> Call:
-    """An epoch of scikit-learn's multi-layer perceptron; `partial_fit` is one pass over the data."""
+    """Training by scikit-learn; `partial_fit` is one pass over the data."""
     from sklearn.neural_network import MLPClassifier
 
     x, _, labels = in_numpy()
@@ -137,7 +139,7 @@ def sklearns(batch_size: int) -> Call:
         SIZES[1:-1], activation="logistic", solver="sgd", momentum=0.0, alpha=0.0,
         learning_rate_init=RATE, batch_size=batch_size, random_state=0,
     )  # fmt: skip
-    return lambda: model.partial_fit(x, labels, classes=np.arange(10)) and None
+    return lambda: [model.partial_fit(x, labels, classes=np.arange(10)) for _ in range(EPOCHS)] and None
 
 
 def floor(batch_size: int) -> Call:

@@ -1,9 +1,10 @@
-"""Inside `jax.shard_map`: which values differ from device to device."""
+"""Where values live: on which devices of a mesh; along which of its axes they differ."""
 
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType, Mesh, NamedSharding
 
 Tree = TypeVar("Tree")
 
@@ -23,3 +24,24 @@ def vary_like(tree: Tree, reference: Any) -> Tree:
     if not isinstance(differs, jax.core.Tracer):
         return tree
     return jax.tree.map(lambda leaf: jnp.where(differs, leaf, leaf), tree)
+
+
+def automatic(mesh: Mesh) -> Mesh:
+    """The same devices with the compiler placing the data; explicit axes refuse to be shuffled."""
+    return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * mesh.devices.ndim)
+
+
+def with_automatic_axes(tree: Tree) -> Tree:
+    """The same arrays in the same places, those on explicit mesh axes turned to automatic ones."""
+
+    def turn(leaf: Any) -> Any:
+        if isinstance(leaf, jax.core.Tracer) or not isinstance(
+            getattr(leaf, "sharding", None), NamedSharding
+        ):
+            return leaf
+        mesh, spec = leaf.sharding.mesh, leaf.sharding.spec
+        if AxisType.Explicit not in mesh.axis_types:
+            return leaf
+        return jax.device_put(leaf, NamedSharding(automatic(mesh), spec))
+
+    return jax.tree.map(turn, tree)
