@@ -58,7 +58,8 @@ def kernel_images(network: Network, shape: Shape | None = None, *, layer: Layer 
         (30, 28, 28)
     """
     index = _layer_index("layer", layer, network)
-    shape = _image_shape(shape, network.sizes[index], network.layer_names[index])
+    inputs = f"the inputs of layer {network.layer_names[index]!r}"
+    shape = _checks.check_image_shape("shape", shape, network.sizes[index], inputs)
     return _images(network.layers[index].kernel, shape=shape)
 
 
@@ -312,7 +313,7 @@ def random_share(key: jax.Array, shape: int | Shape, share: ArrayLike) -> jax.Ar
         >>> int(jaxnn.weights.random_share(jax.random.key(0), 30, 0.2).sum())
         6
     """
-    sizes = _sizes("shape", shape if isinstance(shape, Sequence) else (shape,))
+    sizes = _checks.check_sizes("shape", shape if isinstance(shape, Sequence) else (shape,))
     value = _checks.check_float_array("share", share)
     _checks.check_shape("share", value, (), "one number")
     if _checks.known_false((value >= 0) & (value <= 1)):
@@ -347,32 +348,6 @@ def _layer_index(argument: str, layer: Any, network: Any) -> int:
             return index % len(names)
     listed = ", ".join(f"{name!r} ({i})" for i, name in enumerate(names))
     raise ValueError(f"`{argument}` must be one of {listed}, or negative from the end; got {layer!r}")
-
-
-def _image_shape(shape: Shape | None, n: int, name: str) -> tuple[int, ...]:
-    """`shape` checked against the `n` weights of a unit, or the square that they make."""
-    if shape is not None:
-        sizes = _sizes("shape", shape)
-        if math.prod(sizes) != n:
-            raise ValueError(
-                f"`shape` must have {n} entries, the inputs of layer {name!r}; got {sizes}, which has "
-                f"{math.prod(sizes)}"
-            )
-        return sizes
-    side = math.isqrt(n)
-    if side * side != n:
-        rows = next(d for d in range(side, 0, -1) if n % d == 0)
-        raise ValueError(
-            f"`shape` must be given, as the {n} inputs of layer {name!r} make no square; such as "
-            f"{(rows, n // rows)}"
-        )
-    return (side, side)
-
-
-def _sizes(argument: str, shape: Any) -> tuple[int, ...]:
-    if not isinstance(shape, Sequence) or isinstance(shape, str):
-        raise TypeError(f"`{argument}` must be a tuple of integers; got {type(shape).__name__} {shape!r}")
-    return tuple(_checks.check_integer(f"{argument}[{i}]", n, at_least=1) for i, n in enumerate(shape))
 
 
 def _units_mask(units: Any, n: int, name: str) -> jax.Array:

@@ -336,8 +336,8 @@ NET, KEY = network((12, 30, 4)), jax.random.key(0)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: weights.kernel_images(NET), r"`shape` must be given, as the 12 .*'hidden_0'.*\(3, 4\)"),
-        (lambda: weights.output_images(NET), r"`shape` must be given, as the 30 .*'output'.*\(5, 6\)"),
+        (lambda: weights.kernel_images(NET), r"`shape` must be given, as 12, .*'hidden_0'.*\(3, 4\)"),
+        (lambda: weights.output_images(NET), r"`shape` must be given, as 30, .*'output'.*\(5, 6\)"),
         (lambda: weights.kernel_images(NET, (3, 5)), r"`shape` must have 12 .*; got \(3, 5\), which has 15"),
         (lambda: weights.output_images(NET, (3, 5)), r"`shape` must have 30 entries.*'output'.*15"),
         (lambda: weights.kernel_images(NET, (-3, -4)), r"`shape\[0\]` must be at least 1; got -3"),
