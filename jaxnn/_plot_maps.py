@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
 from jax.typing import ArrayLike
@@ -56,10 +57,10 @@ def activation_image(
     norm = Normalize(low if signed else 0.0, high if signed else max(high, 1.0))
     cmap = "RdBu" if signed else "gray"
     mappable = ax.imshow(activations.reshape(shape), cmap, norm, interpolation="nearest")
-    across, down = (range(0, n, -(-n // MAX_MARKS)) for n in (columns, rows))
-    ax.set_xticks(across, [f"+{i}" for i in across])
-    ax.set_yticks(down, [str(i * columns) for i in down])
-    ax.set(xlabel="unit", ylabel="unit")
+    across, down = (range(0, n, -(-n // 10)) for n in (columns, rows))
+    ax.set_xticks(across, [f"+{i}" for i in across], fontsize=8)
+    ax.set_yticks(down, [str(i * columns) for i in down], fontsize=8)
+    ax.set(xlabel="+ column", ylabel="unit")
     ax.figure.colorbar(mappable, ax=ax).set_label("activation")
     return ax
 
@@ -85,7 +86,8 @@ def decision_map(
         x2: (n2,), the second input, rising: the vertical axis.
         values: (n2, n1), `values[j, i]` at `(x1[i], x2[j])`: any finite numbers, or integers from 0.
         points: (N, 2), data to draw on top; what lies outside of the map is not shown.
-        labels: (N,), the classes of the points, integers from 0: a color and a marker each.
+        labels: (N,), the classes of the points, integers from 0: a color and a marker each, with a
+            legend, or on a map of classes the same colors as there.
         limits: (low, high) of the colors of values; by default (0, 1) where they all lie in it, else
             symmetric about zero.
         name: What the values are: the label of the color bar; for classes always "class".
@@ -120,7 +122,8 @@ def decision_map(
     colors = _class_colors(heights, data) if of_classes else _value_colors(heights, limits)
     ax = new_axes(ax)
     mesh = ax.pcolormesh(across, up, heights, **colors, rasterized=True)
-    bar = ax.figure.colorbar(mesh, ax=ax)
+    # A part of the axes, so that it is as high as they are, whatever the figure around them.
+    bar = ax.figure.colorbar(mesh, cax=ax.inset_axes((1.04, 0.0, 0.05, 1.0)))
     bar.set_label("class" if of_classes else name)
     if of_classes:
         count = colors["cmap"].N
@@ -130,7 +133,7 @@ def decision_map(
         _draw_decision(ax, across, up, heights, sum(mesh.get_clim()) / 2)
     edges = ax.axis()
     if data is not None:
-        _draw_points(ax, *data)
+        _draw_points(ax, *data, legend=not of_classes)  # the color bar of classes says as much
     ax.axis(edges)
     ax.set_box_aspect(1)
     ax.set(xlabel="$x_1$", ylabel="$x_2$")
@@ -152,17 +155,23 @@ def _points(points: Any, labels: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any
 
 
 def _class_colors(heights: npt.NDArray[Any], data: Any) -> dict[str, Any]:
-    """A flat color for each class, paler than that of its points."""
+    """A flat color for each class."""
     kinds = heights if data is None or data[1] is None else np.append(heights, data[1])
     count = max(int(kinds.max()) + 1, 2)
-    pale = 0.5 + 0.5 * to_rgba_array(class_colors(count))
-    return {"norm": BoundaryNorm(np.arange(count + 1) - 0.5, count), "cmap": ListedColormap(pale)}
+    colors = ListedColormap(_pale(class_colors(count), 0.5))
+    return {"norm": BoundaryNorm(np.arange(count + 1) - 0.5, count), "cmap": colors}
 
 
 def _value_colors(heights: npt.NDArray[Any], limits: Any) -> dict[str, Any]:
     if limits is None and heights.min() >= 0.0 and heights.max() <= 1.0:
         limits = (0.0, 1.0)
-    return {"norm": Normalize(*color_limits(heights, limits is None, limits)), "cmap": "RdBu"}
+    colors = ListedColormap(_pale(plt.get_cmap("RdBu")(np.linspace(0, 1, 256)), 0.65))
+    return {"norm": Normalize(*color_limits(heights, limits is None, limits)), "cmap": colors}
+
+
+def _pale(colors: Any, share: float) -> npt.NDArray[Any]:
+    """The colors mixed with white, so that points stand out from them."""
+    return 1 - share * (1 - to_rgba_array(colors))
 
 
 def _draw_decision(ax: Axes, x1: Any, x2: Any, heights: npt.NDArray[Any], middle: float) -> None:
@@ -170,8 +179,8 @@ def _draw_decision(ax: Axes, x1: Any, x2: Any, heights: npt.NDArray[Any], middle
         ax.contour(x1, x2, heights, levels=[middle], colors="black", linewidths=1.0)
 
 
-def _draw_points(ax: Axes, points: npt.NDArray[Any], labels: npt.NDArray[Any] | None) -> None:
-    style: dict[str, Any] = {"s": 14, "edgecolors": "black", "linewidths": 0.4, "zorder": 3}
+def _draw_points(ax: Axes, points: Any, labels: npt.NDArray[Any] | None, legend: bool) -> None:
+    style: dict[str, Any] = {"s": 16, "edgecolors": "black", "linewidths": 0.6, "zorder": 3}
     if labels is None:
         ax.scatter(*points.T, color="white", **style)
         return
@@ -179,4 +188,5 @@ def _draw_points(ax: Axes, points: npt.NDArray[Any], labels: npt.NDArray[Any] | 
     for kind in np.unique(labels):
         marker = _MARKERS[kind % len(_MARKERS)]
         ax.scatter(*points[labels == kind].T, color=[colors[kind]], marker=marker, label=str(kind), **style)
-    ax.legend(title="class", loc="upper right", fontsize=8, title_fontsize=8, framealpha=0.8)
+    if legend:
+        ax.legend(title="class", loc="upper right", fontsize=8, title_fontsize=8, framealpha=0.8)

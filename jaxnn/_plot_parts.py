@@ -76,7 +76,9 @@ def new_grid(
     cell = max(min(2.0, 9.0 / columns), 0.6, LETTER * max(map(len, lines), default=0))
     titled = 0.22 * max(len(name.splitlines()) for name in titles)
     height = max((cell * aspect + titled + 0.05) * rows, 1.2) + 0.1
-    size = (cell * columns + LETTER * max(map(len, row_labels)) + 0.8, height)
+    # The layout centers the images in what they leave free, so labels at one side need more than their width.
+    labeled = LETTER * max(map(len, row_labels)) + 0.6 if any(row_labels) else 0.0
+    size = (cell * columns + labeled + 0.8, height)
     _, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     return np.asarray(grid, dtype=object)
 
