@@ -168,7 +168,7 @@ def contributions(network: Network, x: ArrayLike, *, layer: Layer = -1) -> jax.A
         (30, 10)
     """
     index = _layer_index("layer", layer, network)
-    value = _checks.check_float_array("x", x)
+    value = _checks.check_float_array("x", x, network.layers[0].kernel.dtype)
     _checks.check_last_axis("x", value, network.sizes[0], "one entry an input of the network")
     return _contributions(network.layers[: index + 1], value)
 
@@ -306,13 +306,14 @@ def random_share(key: jax.Array, shape: int | Shape, share: ArrayLike) -> jax.Ar
     Raises:
         ValueError: `share` is outside [0, 1] (where it is known, not traced) or no single number, or a
             size is below 1.
-        TypeError: a size is not an integer, or `share` is no number.
+        TypeError: `key` is no key, a size is not an integer, or `share` is no number.
 
     Example:
         >>> import jax, jaxnn
         >>> int(jaxnn.weights.random_share(jax.random.key(0), 30, 0.2).sum())
         6
     """
+    _checks.check_key("key", key)
     sizes = _checks.check_sizes("shape", shape if isinstance(shape, Sequence) else (shape,))
     value = _checks.check_float_array("share", share)
     _checks.check_shape("share", value, (), "one number")

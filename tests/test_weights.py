@@ -330,6 +330,13 @@ def test_what_is_no_network(call):
         call({}, 0)
 
 
+@every_call
+def test_a_stack_of_networks_asks_for_vmap(call):
+    stack = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), network())
+    with pytest.raises(ValueError, match="`network` must be one network.*jax.vmap"):
+        call(stack, 0)
+
+
 NET, KEY = network((12, 30, 4)), jax.random.key(0)
 
 
@@ -377,6 +384,7 @@ def test_bad_values_say_what_was_expected(call, message):
         (lambda: weights.lesion(NET, layer=0, units=[0.5]), "`units` must be a mask .* float32"),
         (lambda: weights.lesion(NET, layer=0, units="all"), "`units` must be an array"),
         (lambda: weights.lesion(NET, layer=0, weights=np.ones((12, 30))), "`weights` must be a mask"),
+        (lambda: weights.random_share(7, 9, 0.1), "`key` must be one random key"),
         (lambda: weights.random_share(KEY, 2.5, 0.1), r"`shape\[0\]` must be an integer"),
     ],
 )
