@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxnn import datasets as datasets
 from jaxnn import losses as losses
+from jaxnn import weights as weights
 from jaxnn._activation import (
     Activation as Activation,
 )

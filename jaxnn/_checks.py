@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
@@ -98,6 +98,32 @@ def check_key(name: str, value: Any) -> None:
     new = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
     if not (new or (dtype == jnp.uint32 and shape == (2,))):
         raise TypeError(f"`{name}` must be one random key, such as jax.random.key(0); got {_show(value)}")
+
+
+def check_sizes(name: str, value: Any) -> tuple[int, ...]:
+    """Return a shape as a tuple of integers of at least 1, or raise."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise TypeError(f"`{name}` must be a tuple of integers; got {_show(value)}")
+    return tuple(check_integer(f"{name}[{i}]", n, at_least=1) for i, n in enumerate(value))
+
+
+def check_image_shape(name: str, value: Any, size: int, meaning: str) -> tuple[int, ...]:
+    """Return the shape of an image of `size` entries: the one given, or the square that they make."""
+    if value is not None:
+        shape = check_sizes(name, value)
+        if math.prod(shape) != size:
+            raise ValueError(
+                f"`{name}` must have {size} entries, {meaning}; got {shape}, which has {math.prod(shape)}"
+            )
+        return shape
+    side = math.isqrt(size)
+    if side * side != size:
+        rows = next(d for d in range(side, 0, -1) if size % d == 0)
+        raise ValueError(
+            f"`{name}` must be given, as {size}, {meaning}, is no square number; "
+            f"such as {(rows, size // rows)}"
+        )
+    return (side, side)
 
 
 def _show(value: Any) -> str:

@@ -1,6 +1,5 @@
 """Pictures of what a network learned: every function takes and returns matplotlib Axes."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -11,13 +10,23 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 
-from jaxnn._checks import check_finite, check_float_array, check_integer
+from jaxnn._checks import check_integer
+from jaxnn._plot_maps import activation_image as activation_image
+from jaxnn._plot_maps import decision_map as decision_map
+from jaxnn._plot_parts import (
+    BLUE,
+    MAX_MARKS,
+    ORANGE,
+    Labels,
+    color_limits,
+    given_grid,
+    new_axes,
+    new_grid,
+    numbers,
+    strings,
+)
 
-# From the Okabe-Ito palette, which every common kind of color vision tells apart.
-_BLUE, _ORANGE, _GRAY = "#0072B2", "#D55E00", "#B0B0B0"
-_MAX_MARKS = 20  # more markers or tick labels than this would touch each other
-_LETTER = 0.075  # width of a letter of the small labels, in inches
-Labels = Iterable[Any] | None
+_GRAY = "#B0B0B0"
 
 
 def image_grid(
@@ -60,20 +69,20 @@ def image_grid(
     ((2, 2), 'b', (-1.0, 1.0), False)
     >>> plt.close(axes[0, 0].figure)
     """
-    pixels = _numbers("images", images, "(N, h, w)", ndim=3)
+    pixels = numbers("images", images, "(N, h, w)", ndim=3)
     n_images, height, width = pixels.shape
-    low, high = _color_limits(pixels, signed, limits)
-    names = _strings("titles", titles, n_images)
+    low, high = color_limits(pixels, signed, limits)
+    names = strings("titles", titles, n_images)
     row_labels = None if row_labels is None else list(row_labels)
     if columns is None:
         columns = -(-n_images // len(row_labels)) if row_labels else min(n_images, 10)
         columns = columns if axes is None else max(1, np.atleast_2d(axes).shape[1])
     columns = check_integer("columns", columns, at_least=1)
-    grid = None if axes is None else _given_grid(axes, n_images, columns)
+    grid = None if axes is None else given_grid(axes, n_images, columns)
     rows = -(-n_images // columns) if grid is None else len(grid)
-    row_names = _strings("row_labels", row_labels, rows)
+    row_names = strings("row_labels", row_labels, rows)
     if grid is None:
-        grid = _new_grid(rows, columns, height / width, names, row_names)
+        grid = new_grid(rows, columns, height / width, names, row_names)
     cells: list[Axes] = grid.ravel().tolist()
     norm = Normalize(low, high)
     sharp = "nearest" if width <= 64 else None  # larger ones are drawn smaller: left to matplotlib
@@ -92,6 +101,94 @@ def image_grid(
         bar = cells[0].figure.colorbar(mappable, ax=cells, extend=extend, aspect=12 * rows, pad=0.02)
         bar.set_label(name)
     return grid
+
+
+def weight_grid(
+    images: ArrayLike,
+    *,
+    titles: Labels = None,
+    columns: int | None = None,
+    limits: tuple[float, float] | None = None,
+    row_labels: Labels = None,
+    axes: Any = None,
+) -> npt.NDArray[np.object_]:
+    """Draw weights as images: red for dislikes, blue for likes, white for zero, one scale for all.
+
+    It is `image_grid` for weights, such as those of `jaxnn.weights.kernel_images`.
+
+    Args:
+        images: (N, h, w), any finite numbers.
+        titles: N strings, one above each image; None among them leaves that image bare.
+        columns: Images in a row; see `image_grid`.
+        limits: (-high, high) of the colors; by default the largest weight of all images.
+        row_labels: A string for each row, at its left.
+        axes: Array of at least N Axes to draw in, row by row; by default those of a new figure.
+
+    Returns:
+        (rows, columns) array of Axes; those past the N-th are switched off.
+
+    Raises:
+        TypeError: `images` or `limits` are not numbers, or `axes` are not Axes.
+        ValueError: They are not finite or of another shape, `limits` are not (-high, high), or
+            the number of titles, row labels, columns or Axes does not fit.
+
+    Example:
+        >>> import numpy as np
+        >>> import matplotlib.pyplot as plt
+        >>> from jaxnn import plot
+        >>> axes = plot.weight_grid(np.linspace(-1.0, 0.5, 12).reshape(3, 2, 2))
+        >>> axes.shape, axes[0, 2].images[0].get_clim()
+        ((1, 3), (-1.0, 1.0))
+        >>> plt.close(axes[0, 0].figure)
+    """
+    return image_grid(
+        images, titles=titles, columns=columns, signed=True, limits=limits, name="weight",
+        row_labels=row_labels, axes=axes,
+    )  # fmt: skip
+
+
+def features_of_output(
+    images: ArrayLike, weights: ArrayLike, k: int = 3, *, axes: Any = None
+) -> npt.NDArray[np.object_]:
+    """Draw what one output unit likes and dislikes most: hidden units, as images of their weights.
+
+    The upper row holds the `k` units with the largest weights onto the output unit, the lower row
+    those with the smallest, strongest first, in the order of `jaxnn.weights.top_features`. Above
+    each image stand the unit's index and its weight.
+
+    Args:
+        images: (n_hidden, h, w), an image of each hidden unit, as of `jaxnn.weights.kernel_images`.
+        weights: (n_hidden,), the output unit's weights onto them: a column of the output kernel.
+        k: How many of each, at most n_hidden.
+        axes: (2, k) array of Axes to draw in; by default those of a new figure.
+
+    Returns:
+        (2, k) array of Axes.
+
+    Raises:
+        TypeError: `images` or `weights` are not numbers, `k` is no integer, or `axes` no Axes.
+        ValueError: They are not finite or of another shape, or `k` is not from 1 to n_hidden.
+
+    Example:
+        >>> import numpy as np
+        >>> import matplotlib.pyplot as plt
+        >>> from jaxnn import plot
+        >>> axes = plot.features_of_output(np.ones((4, 2, 2)), [0.5, -2.0, 3.0, 1.0], k=2)
+        >>> [ax.get_title() for ax in axes.flat]
+        ['2: +3.00', '3: +1.00', '1: −2.00', '0: +0.50']
+        >>> plt.close(axes[0, 0].figure)
+    """
+    pixels = numbers("images", images, "(n_hidden, h, w)", ndim=3)
+    count = len(pixels)
+    onto = numbers("weights", weights, f"({count},), one each image", size=count)
+    k = check_integer("k", k, at_least=1)
+    if k > count:
+        raise ValueError(f"`k` must be at most {count}, of images; got {k}")
+    liked, disliked = (np.argsort(order, kind="stable")[:k] for order in (-onto, onto))
+    shown = np.concatenate([liked, disliked])
+    titles = [f"{unit}: {onto[unit]:+.2f}".replace("-", "\u2212") for unit in shown]
+    rows = ["likes", "dislikes"]
+    return weight_grid(pixels[shown], titles=titles, columns=k, row_labels=rows, axes=axes)
 
 
 def training_curve(
@@ -121,14 +218,14 @@ def training_curve(
     ('squared error', [1, 2, 3])
     >>> plt.close(ax.figure)
     """
-    curves = [_numbers("values", values, "(epochs,)")]
+    curves = [numbers("values", values, "(epochs,)")]
     epochs = np.arange(1, curves[0].size + 1)
     if validation is not None:
-        curves.append(_numbers("validation", validation, f"{epochs.shape}", size=epochs.size))
-    ax = plt.subplots(layout="constrained")[1] if ax is None else _check_axes("ax", ax)
-    styles = [("training", _BLUE, "-", "o"), ("validation", _ORANGE, "--", "s")]
+        curves.append(numbers("validation", validation, f"{epochs.shape}", size=epochs.size))
+    ax = new_axes(ax)
+    styles = [("training", BLUE, "-", "o"), ("validation", ORANGE, "--", "s")]
     for curve, (label, color, line, marker) in zip(curves, styles, strict=False):
-        shown = marker if epochs.size <= _MAX_MARKS else "none"
+        shown = marker if epochs.size <= MAX_MARKS else "none"
         ax.plot(epochs, curve, line, color=color, marker=shown, markersize=4, label=label)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     ax.set(xlabel="epoch", ylabel=name)
@@ -160,24 +257,24 @@ def output_bars(
     (['0.8'], '▲2')
     >>> plt.close(ax.figure)
     """
-    heights = _numbers("outputs", outputs, "(n_out,)")
-    names = _strings("labels", range(heights.size) if labels is None else labels, heights.size)
+    heights = numbers("outputs", outputs, "(n_out,)")
+    names = strings("labels", range(heights.size) if labels is None else labels, heights.size)
     if answer is not None:
         answer = check_integer("answer", np.asarray(answer)[()], at_least=0)
         if answer >= heights.size:
             raise ValueError(f"`answer` must be below {heights.size}, of outputs; got {answer}")
-    ax = plt.subplots(layout="constrained")[1] if ax is None else _check_axes("ax", ax)
+    ax = new_axes(ax)
     best = int(np.argmax(heights))
     bars = ax.bar(np.arange(heights.size), heights, color=_GRAY)
-    bars[best].set_color(_BLUE)
-    step = -(-heights.size // _MAX_MARKS)
+    bars[best].set_color(BLUE)
+    step = -(-heights.size // MAX_MARKS)
     shown = list(range(0, heights.size, step))
     if answer is not None:
         shown = [i for i in shown if abs(i - answer) >= step] + [answer]
         names[answer] = f"▲{names[answer]}"
         bars[answer].set(edgecolor="black", linewidth=1.5)
     ax.set_xticks(shown, [names[i] for i in shown])
-    if len(shown) * max(map(len, names)) >= 3 * _MAX_MARKS:
+    if len(shown) * max(map(len, names)) >= 3 * MAX_MARKS:
         plt.setp(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
     ax.set(xlabel="output" if answer is None else "output (▲ true class)", ylabel="value")
     bounded = heights.min() >= 0.0 and heights.max() <= 1.0
@@ -191,63 +288,4 @@ def output_bars(
     text.set(position=(0, -7 if below else 4), anncoords="offset points", fontsize=8)
     text.set(ha="center", va="top" if below else "bottom")
     text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1.0})
-    return ax
-
-
-def _numbers(name: str, value: Any, shape: str, ndim: int = 1, size: int = 0) -> npt.NDArray[Any]:
-    """`value` as finite numbers, at least one, or exactly `size` where given."""
-    array = check_float_array(name, value)
-    if array.ndim != ndim or array.size == 0 or size not in (0, array.size):
-        raise ValueError(f"`{name}` must have shape {shape}, not empty; got {array.shape}")
-    check_finite(name, array)
-    return np.asarray(array).astype(np.float64)
-
-
-def _strings(name: str, values: Labels, count: int) -> list[str]:
-    """The labels as strings, "" for None."""
-    values = [None] * count if values is None else values
-    strings = ["" if value is None else str(value) for value in values]
-    if len(strings) != count:
-        raise ValueError(f"`{name}` must hold {count} strings; got {len(strings)}")
-    return strings
-
-
-def _color_limits(pixels: Any, signed: bool, limits: Any) -> tuple[float, float]:
-    """The ends of the color scale: never equal, and symmetric about zero where `signed`."""
-    if limits is not None:
-        low, high = _numbers("limits", limits, "(2,)", size=2).tolist()
-        if low >= high or (signed and low != -high):
-            raise ValueError(f"`limits` must rise, from -high where `signed`; got {limits}")
-        return low, high
-    low, high = float(pixels.min()), float(pixels.max())
-    if signed:
-        return min(low, -high) or -1.0, max(-low, high) or 1.0
-    return (low, high) if low < high else (min(low, 0.0), max(high, 1.0))
-
-
-def _new_grid(
-    rows: int, columns: int, aspect: float, titles: list[str], row_labels: list[str]
-) -> npt.NDArray[np.object_]:
-    """Axes of a new figure, large enough for the titles and the labels of the rows."""
-    lines = [line for name in titles for line in name.splitlines()]
-    cell = max(min(2.0, 9.0 / columns), 0.6, _LETTER * max(map(len, lines), default=0))
-    titled = 0.22 * max(len(name.splitlines()) for name in titles)
-    height = max((cell * aspect + titled + 0.05) * rows, 1.2) + 0.1
-    size = (cell * columns + _LETTER * max(map(len, row_labels)) + 0.8, height)
-    _, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
-    return np.asarray(grid, dtype=object)
-
-
-def _given_grid(axes: Any, n_images: int, columns: int) -> npt.NDArray[np.object_]:
-    grid = np.atleast_2d(np.asarray(axes, dtype=object))
-    for ax in grid.flat:
-        _check_axes("axes", ax)
-    if grid.ndim != 2 or grid.size < n_images or grid.shape[1] != columns:
-        raise ValueError(f"`axes` must be {n_images} or more, {columns} in a row; got {grid.shape}")
-    return grid
-
-
-def _check_axes(name: str, ax: Any) -> Axes:
-    if not isinstance(ax, Axes):
-        raise TypeError(f"`{name}` must be matplotlib Axes; got {type(ax).__name__}")
     return ax

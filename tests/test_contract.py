@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import jaxnn
+from jaxnn import weights
 from tests.conftest import in_precision
 
 SIZES = (100, 20, 3)
@@ -29,6 +30,16 @@ def _train(network, inputs):
     return jaxnn.train(network, inputs, targets, epochs=2, batch_size=4, key=jax.random.key(3))
 
 
+def _top_weights(network):
+    top = weights.top_features(network, 5)
+    return top.liked_weights - top.disliked_weights
+
+
+def _damaged(network):
+    removed = jnp.arange(100)[:, None] < jnp.arange(20)
+    return weights.lesion(network, layer="hidden_0", units=[0, 7], weights=removed)
+
+
 ROWS = {
     "query": Row(jaxnn.query, (100,)),
     "Network.__call__": Row(lambda network, x: network(x), (100,)),
@@ -41,6 +52,14 @@ ROWS = {
     "tap": Row(lambda network, x: jaxnn.tap(network(x), "answer"), (100,)),
     "squared_error": Row(lambda n, x: jaxnn.losses.squared_error(n(x), jnp.ones(3, x.dtype)), (100,)),
     "cross_entropy": Row(lambda n, x: jaxnn.losses.cross_entropy(n(x), 2), (100,)),
+    # What asks for no example is multiplied by one, so that every promise can be asked of it.
+    "kernel_images": Row(lambda n, x: weights.kernel_images(n) * x.reshape(1, 10, 10), (100,)),
+    "output_images": Row(lambda n, x: weights.output_images(n, (4, 5)) * x, (4, 5)),
+    "top_features": Row(lambda n, x: _top_weights(n) * x, (3, 5)),
+    "contributions": Row(weights.contributions, (100,)),
+    "path_products": Row(lambda n, x: x @ weights.path_products(n), (100,)),
+    "lesion": Row(lambda n, x: _damaged(n)(x), (100,)),
+    "random_share": Row(lambda n, x: x * weights.random_share(jax.random.key(4), 100, 0.5), (100,)),
 } | {
     f"activation {name}": Row(lambda n, x, name=name: jaxnn.activation(name).function(x), (100,))
     for name in ("sigmoid", "tanh", "relu", "leaky_relu", "softplus", "elu", "gelu", "softmax")

@@ -1,0 +1,105 @@
+"""What the pictures of `plot` have in common: their arguments checked, their grids of Axes."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+
+from jaxnn._checks import check_array, check_finite, check_float_array, check_shape
+
+# The Okabe-Ito palette, which every common kind of color vision tells apart.
+ORANGE, BLUE = "#D55E00", "#0072B2"
+PALETTE = [ORANGE, BLUE, "#009E73", "#F0E442", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
+MAX_MARKS = 20  # more markers or tick labels than this would touch each other
+LETTER = 0.075  # width of a letter of the small labels, in inches
+Labels = Iterable[Any] | None
+
+
+def numbers(name: str, value: Any, shape: str, ndim: int = 1, size: int = 0) -> npt.NDArray[Any]:
+    """`value` as finite numbers, at least one, or exactly `size` where given."""
+    array = check_float_array(name, value)
+    if array.ndim != ndim or array.size == 0 or size not in (0, array.size):
+        raise ValueError(f"`{name}` must have shape {shape}, not empty; got {array.shape}")
+    check_finite(name, array)
+    return np.asarray(array).astype(np.float64)
+
+
+def strings(name: str, values: Labels, count: int) -> list[str]:
+    """The labels as strings, "" for None."""
+    values = [None] * count if values is None else values
+    texts = ["" if value is None else str(value) for value in values]
+    if len(texts) != count:
+        raise ValueError(f"`{name}` must hold {count} strings; got {len(texts)}")
+    return texts
+
+
+def classes(name: str, value: Any, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    """`value` as classes: integers from 0, of that shape."""
+    array = check_array(name, value)
+    if not (jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == bool):
+        raise TypeError(f"`{name}` must hold classes, integers; got dtype {array.dtype}")
+    check_shape(name, array, shape, "a class each")
+    if array.min() < 0:
+        raise ValueError(f"`{name}` must be classes, at least 0; got {array.min()}")
+    return np.asarray(array).astype(np.int64)
+
+
+def class_colors(count: int) -> list[Any]:
+    """A color for each class, that every common kind of color vision tells apart from the others."""
+    return (
+        PALETTE[:count] if count <= len(PALETTE) else list(plt.get_cmap("viridis")(np.linspace(0, 1, count)))
+    )
+
+
+def color_limits(pixels: Any, signed: bool, limits: Any) -> tuple[float, float]:
+    """The ends of the color scale: never equal, and symmetric about zero where `signed`."""
+    if limits is not None:
+        low, high = numbers("limits", limits, "(2,)", size=2).tolist()
+        if low >= high or (signed and low != -high):
+            raise ValueError(f"`limits` must rise, from -high where `signed`; got {limits}")
+        return low, high
+    low, high = float(pixels.min()), float(pixels.max())
+    if signed:
+        return min(low, -high) or -1.0, max(-low, high) or 1.0
+    return (low, high) if low < high else (min(low, 0.0), max(high, 1.0))
+
+
+def new_grid(
+    rows: int, columns: int, aspect: float, titles: list[str], row_labels: list[str]
+) -> npt.NDArray[np.object_]:
+    """Axes of a new figure, large enough for the titles and the labels of the rows."""
+    lines = [line for name in titles for line in name.splitlines()]
+    cell = max(min(2.0, 9.0 / columns), 0.6, LETTER * max(map(len, lines), default=0))
+    titled = 0.22 * max(len(name.splitlines()) for name in titles)
+    height = max((cell * aspect + titled + 0.05) * rows, 1.2) + 0.1
+    # The layout centers the images in what they leave free, so labels at one side need more than their width.
+    labeled = LETTER * max(map(len, row_labels)) + 0.6 if any(row_labels) else 0.0
+    size = (cell * columns + labeled + 0.8, height)
+    _, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    return np.asarray(grid, dtype=object)
+
+
+def given_grid(axes: Any, n_images: int, columns: int) -> npt.NDArray[np.object_]:
+    """The Axes given as a grid of the right width."""
+    grid = np.atleast_2d(np.asarray(axes, dtype=object))
+    for ax in grid.flat:
+        check_axes("axes", ax)
+    if grid.ndim != 2 or grid.size < n_images or grid.shape[1] != columns:
+        raise ValueError(f"`axes` must be {n_images} or more, {columns} in a row; got {grid.shape}")
+    return grid
+
+
+def new_axes(ax: Any) -> Axes:
+    """The Axes given, or those of a new figure."""
+    return plt.subplots(layout="constrained")[1] if ax is None else check_axes("ax", ax)
+
+
+def check_axes(name: str, ax: Any) -> Axes:
+    """Raise unless `ax` is matplotlib Axes."""
+    if not isinstance(ax, Axes):
+        raise TypeError(f"`{name}` must be matplotlib Axes; got {type(ax).__name__}")
+    return ax
