@@ -174,7 +174,8 @@ def train(
             if held_out is not None:
                 checked = _evaluate(state.trainable, rest, held_out, loss=loss)
             records.append(History(mean_loss, accuracy, *checked))
-            advance(_shown(mean_loss, accuracy))
+            if progress:  # to be shown, the numbers are copied to the host
+                advance(_shown(mean_loss, accuracy))
     return combine(state.trainable, rest), _history(records)
 
 
