@@ -20,7 +20,7 @@ from rich.table import Table
 
 import jaxnn
 from experiments._digits import DataName, Digits, accuracy, load_digits, train_by_the_book
-from experiments._results import save_figure, save_metrics
+from experiments._results import save_results
 
 ROWS = ("transposed weights", "least squares", "average digit")
 
@@ -54,18 +54,9 @@ def main(
 
     pictures = draw(network, digits)
     answers = {row: np.asarray(jaxnn.query(network, x)) for row, x in pictures.items()}
-    console.print(table_of(answers))
-
     title = f"What {name} thinks each digit is, and (asked → answered) what it says to the picture"
-    figure = figure_of_pictures(pictures, answers, digits.image_shape, title)
-    save_figure(figure, output / "pictures.png")
-    save_figure(figure_of_answers(answers), output / "answers.png")
-    save_figure(figure_of_training(history), output / "training.png")
     jaxnn.save(output / "network.jaxnn", network)
     metrics = {
-        "settings": {
-            "data": data, "sizes": network.sizes, "epochs": epochs, "rate": rate, "seed": seed
-        },
         "test_accuracy": test_accuracy,
         "training_loss": np.asarray(history.loss).tolist(),
         "answers": {row: y.argmax(axis=1).tolist() for row, y in answers.items()},
@@ -73,9 +64,19 @@ def main(
         "recognized": {row: recognized(y) for row, y in answers.items()},
         "largest_error": {row: largest_error(y) for row, y in answers.items()},
         "seconds": time.perf_counter() - start,
-    }  # fmt: skip
-    save_metrics(metrics, output / "metrics.json")
-    console.print(f"Pictures, metrics.json and network.jaxnn are in {output}/")
+    }
+    save_results(
+        output,
+        settings={"data": data, "sizes": network.sizes, "epochs": epochs, "rate": rate, "seed": seed},
+        tables=[table_of(answers)],
+        figures={
+            "pictures": figure_of_pictures(pictures, answers, digits.image_shape, title),
+            "answers": figure_of_answers(answers),
+            "training": figure_of_training(history),
+        },
+        metrics=metrics,
+    )
+    console.print("The network is saved there, too: network.jaxnn")
 
 
 def draw(network: jaxnn.Network, digits: Digits) -> dict[str, jax.Array]:
@@ -149,6 +150,7 @@ def figure_of_training(history: jaxnn.History) -> Figure:
     jaxnn.plot.training_curve(
         history.accuracy, validation=history.validation_accuracy, name="accuracy", ax=right
     )
+    figure.suptitle("Training, epoch by epoch")
     return figure
 
 
