@@ -3,6 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from jaxnn import attribution as attribution
 from jaxnn import datasets as datasets
 from jaxnn import losses as losses
 from jaxnn import weights as weights
@@ -22,7 +23,18 @@ from jaxnn._network import Dense as Dense
 from jaxnn._network import Network as Network
 from jaxnn._network import init as init
 from jaxnn._network import query as query
-from jaxnn._rewrite import tap as tap
+from jaxnn._rewrite import (
+    capture as capture,
+)
+from jaxnn._rewrite import (
+    intervene as intervene,
+)
+from jaxnn._rewrite import (
+    rewrite as rewrite,
+)
+from jaxnn._rewrite import (
+    tap as tap,
+)
 from jaxnn._train import (
     History as History,
 )

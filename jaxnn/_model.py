@@ -1,4 +1,4 @@
-"""What a model is: a callable pytree of one example. Its trainable part, and the rest."""
+"""What a model is: a callable pytree of one example. Its trainable part, the rest, and its target."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jaxnn import _checks
 
 Model = TypeVar("Model", bound=Callable[..., Any])
 
@@ -26,3 +28,114 @@ def combine(trainable: Model, rest: Model) -> Model:
     return jax.tree.map(
         lambda a, b: b if a is None else a, trainable, rest, is_leaf=lambda leaf: leaf is None
     )
+
+
+def as_model(model: Any) -> Any:
+    """A model that may be an argument of a jitted function: a plain function becomes a pytree without leaves.
+
+    Raises:
+        TypeError: it is not callable, or holds leaves that are no arrays.
+    """
+    if not callable(model):
+        raise TypeError(f"`model` must be callable, a function of one example; got {type(model).__name__}")
+    leaves = jax.tree.leaves(model)
+    if len(leaves) == 1 and leaves[0] is model:
+        return jax.tree_util.Partial(model)
+    for leaf in leaves:
+        if not isinstance(leaf, jax.Array | np.ndarray | np.generic | float | int):
+            raise TypeError(
+                f"`model` must be a pytree of arrays; this {type(model).__name__} holds a "
+                f"{type(leaf).__name__}. An Equinox module goes through jaxnn.from_equinox; otherwise pass "
+                "jax.tree_util.Partial(function, arrays)"
+            )
+    return model
+
+
+@jax.jit
+def _answer(model: Any, x: Any) -> Any:
+    return model(x)
+
+
+def prepare(model: Any, x: Any, target: Any) -> tuple[Any, Any, Any]:
+    """Check the arguments that every explanation has, and make each one that a jitted function takes.
+
+    Args:
+        model: a callable of one example.
+        x: the example, an array or a pytree of arrays of numbers; integers become floats.
+        target: an output index (a tuple of them for an output of several axes), None for an output of one
+            entry, or a function from the output to a scalar.
+
+    Returns:
+        `(model, x, target)`: pytrees, `target` as an index or a callable.
+
+    Raises:
+        TypeError: `model` is not callable, `x` does not hold numbers, or `target` is of another type.
+        ValueError: the output has no such entry, or `target` is None and it has more than one.
+    """
+    model = as_model(model)
+    x = inputs("x", x)
+    output = jax.eval_shape(_answer, model, x)  # from the cache of traces, after the first time
+    return model, x, _check_target(target, output)
+
+
+def inputs(name: str, x: Any) -> Any:
+    """An example as a pytree of floating-point arrays."""
+    leaves, structure = jax.tree_util.tree_flatten_with_path(x)
+    if _is_number_list(x):  # a nested list of numbers is an array, not a pytree
+        return _checks.check_float_array(name, x)
+    if not leaves:
+        raise TypeError(f"`{name}` must hold at least one array; got {x!r}")
+    checked = [_checks.check_float_array(name + jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
+    return jax.tree.unflatten(structure, checked)
+
+
+def _is_number_list(x: Any) -> bool:
+    return isinstance(x, list | tuple) and all(np.ndim(leaf) == 0 for leaf in jax.tree.leaves(x))
+
+
+def _check_target(target: Any, output: Any) -> Any:
+    if callable(target):
+        target = as_model(target)
+        scalar = jax.eval_shape(_answer, target, output)
+        if getattr(scalar, "shape", None) != ():
+            raise ValueError(f"`target` must give a scalar of the output; got {scalar}")
+        return target
+    if not hasattr(output, "shape"):
+        raise ValueError(f"`target` must be a function, as the output is a {type(output).__name__}, no array")
+    if target is None:
+        if output.size != 1:
+            raise ValueError(f"`target` must name an entry of the output, of shape {output.shape}; got None")
+        return None
+    indices = target if isinstance(target, tuple) else (target,)
+    if len(indices) != len(output.shape):
+        raise ValueError(
+            f"`target` must hold {len(output.shape)} indices, for an output of shape {output.shape}; got {target!r}"
+        )
+    for index, size in zip(indices, output.shape, strict=True):
+        _check_index(index, size, target)
+    return tuple(jnp.asarray(index) for index in indices)
+
+
+def _check_index(index: Any, size: int, target: Any) -> None:
+    dtype = getattr(index, "dtype", np.asarray(index).dtype)
+    if not jnp.issubdtype(dtype, jnp.integer) or np.ndim(index) != 0:
+        raise TypeError(
+            f"`target` must be an integer, a tuple of integers, None or a function; got {target!r}. For one "
+            "target an example, jax.vmap over both"
+        )
+    if _checks.is_concrete(index) and not -size <= int(index) < size:
+        raise ValueError(f"`target` must lie from {-size} to {size - 1}, for {size} outputs; got {target!r}")
+
+
+def select(output: Any, target: Any) -> jax.Array:
+    """The scalar of an output that a prepared target names."""
+    if target is None:
+        return output.reshape(())
+    if isinstance(target, tuple):
+        return output[target]
+    return target(output)
+
+
+def scalar(model: Any, target: Any) -> Callable[[Any], jax.Array]:
+    """The function of the input whose scalar is explained."""
+    return lambda x: select(model(x), target)
