@@ -1,8 +1,8 @@
 """A function as a straight line of steps, to be walked backwards by a table of rules.
 
-`jax.grad` has one rule for each operation. Guided backpropagation, DeepLIFT and LRP have others. Here a function's
-jaxpr is laid flat (calls entered, scans unrolled) and cut into steps: what depends on the input, an
-operation a step, but for elementwise functions of one value, which are one step however they are
+`jax.grad` has one rule for each operation. Guided backpropagation, DeepLIFT and LRP have others. Here a
+function's jaxpr is laid flat (calls entered, scans unrolled) and cut into steps: what depends on the input,
+an operation a step, but for elementwise functions of one value, which are one step however they are
 written: a GELU is some eight operations and one function. `backward` then walks the steps from the output to
 the input, and asks a rule at each.
 """
@@ -32,17 +32,17 @@ _LINEAR_ELEMENTWISE = {
     "real",
 }
 _LINEAR = {
-    "reshape", "transpose", "broadcast_in_dim", "squeeze", "expand_dims", "slice", "dynamic_slice", "concatenate",
-    "pad", "rev", "reduce_sum", "cumsum", "gather", "scatter", "scatter-add", "dot_general", "conv_general_dilated",
-    "reduce_window_sum", "dynamic_update_slice", "split", "select_and_gather_add", "sharding_constraint",
-    "optimization_barrier",
+    "reshape", "transpose", "broadcast_in_dim", "squeeze", "expand_dims", "slice", "dynamic_slice",
+    "concatenate", "pad", "rev", "reduce_sum", "cumsum", "gather", "scatter", "scatter-add", "dot_general",
+    "conv_general_dilated", "reduce_window_sum", "dynamic_update_slice", "split", "select_and_gather_add",
+    "sharding_constraint", "optimization_barrier",
 }  # fmt: skip
 _ELEMENTWISE = _LINEAR_ELEMENTWISE | {
-    "abs", "sign", "floor", "ceil", "round", "is_finite", "exp", "exp2", "log", "expm1", "log1p", "tanh", "sin",
-    "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "logistic", "erf", "erfc",
-    "erf_inv", "lgamma", "digamma", "rsqrt", "sqrt", "cbrt", "integer_pow", "pow", "square", "max", "min", "div",
-    "rem", "atan2", "nextafter", "select_n", "clamp", "eq", "ne", "lt", "le", "gt", "ge", "and", "or", "not",
-    "xor", "convert_element_type",
+    "abs", "sign", "floor", "ceil", "round", "is_finite", "exp", "exp2", "log", "expm1", "log1p", "tanh",
+    "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "logistic", "erf",
+    "erfc", "erf_inv", "lgamma", "digamma", "rsqrt", "sqrt", "cbrt", "integer_pow", "pow", "square", "max",
+    "min", "div", "rem", "atan2", "nextafter", "select_n", "clamp", "eq", "ne", "lt", "le", "gt", "ge", "and",
+    "or", "not", "xor", "convert_element_type",
 }  # fmt: skip
 _CALLS = {"jit": "jaxpr", "closed_call": "call_jaxpr", "remat2": "jaxpr"}
 _CUSTOM = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}

@@ -109,7 +109,8 @@ def _check_target(target: Any, output: Any) -> Any:
     indices = target if isinstance(target, tuple) else (target,)
     if len(indices) != len(output.shape):
         raise ValueError(
-            f"`target` must hold {len(output.shape)} indices, for an output of shape {output.shape}; got {target!r}"
+            f"`target` must hold {len(output.shape)} indices, for an output of shape {output.shape}; "
+            f"got {target!r}"
         )
     for index, size in zip(indices, output.shape, strict=True):
         _check_index(index, size, target)
@@ -117,7 +118,7 @@ def _check_target(target: Any, output: Any) -> Any:
 
 
 def _check_index(index: Any, size: int, target: Any) -> None:
-    dtype = getattr(index, "dtype", np.asarray(index).dtype)
+    dtype = index.dtype if hasattr(index, "dtype") else np.asarray(index).dtype
     if not jnp.issubdtype(dtype, jnp.integer) or np.ndim(index) != 0:
         raise TypeError(
             f"`target` must be an integer, a tuple of integers, None or a function; got {target!r}. For one "

@@ -1,8 +1,8 @@
 """The engine: evaluate a function's jaxpr, letting rules replace some of its operations.
 
-Whatever a function computes, its jaxpr is a list of equations over primitives. Here it is evaluated equation by
-equation, into jit, custom derivatives, remat, scan, cond and while, and a table of rules may take an equation's
-place. Reading intermediates and intervening on them are two such tables.
+Whatever a function computes, its jaxpr is a list of equations over primitives. Here it is evaluated equation
+by equation, into jit, custom derivatives, remat, scan, cond and while, and a table of rules may take an
+equation's place. Reading intermediates and intervening on them are two such tables.
 """
 
 from collections import Counter
@@ -59,8 +59,8 @@ def capture(model: Callable[..., Any], x: Any) -> tuple[Any, dict[str, jax.Array
     """Ask a model, and read every intermediate that has a name.
 
     A name that the model uses more than once, as a reused layer does, is numbered in the order of its
-    uses: `"name@1"`, `"name@2"`, .... A value inside of a `lax.scan` comes with all its steps, along a new first
-    axis. Inside of a `lax.while_loop`, or in one branch of a `lax.cond` and not in the others, a value
+    uses: `"name@1"`, `"name@2"`, .... A value inside of a `lax.scan` comes with all its steps, along a new
+    first axis. Inside of a `lax.while_loop`, or in one branch of a `lax.cond` and not in the others, a value
     may never come to be: it is left out, and listed by no error.
 
     Args:
