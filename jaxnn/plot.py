@@ -11,6 +11,8 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 
 from jaxnn._checks import check_integer
+from jaxnn._plot_attribution import attribution as attribution
+from jaxnn._plot_attribution import feature_bars as feature_bars
 from jaxnn._plot_maps import activation_image as activation_image
 from jaxnn._plot_maps import decision_map as decision_map
 from jaxnn._plot_parts import (
