@@ -15,10 +15,14 @@ def check_at_least(name: str, value: int, least: int) -> None:
         raise ValueError(f"`{name}` must be at least {least}; got {value}")
 
 
+def check_rate(name: str, value: float) -> None:
+    """Raise unless an option is finite, and above 0."""
+    if not 0 < value < np.inf:
+        raise ValueError(f"`{name}` must be above 0, and finite; got {value}")
+
+
 def falling_sgd(rate: float, epochs: int, digits: Digits) -> optax.GradientTransformation:
     """Gradient descent whose rate falls to 0 along half a cosine, for batches of ten."""
-    if not 0 < rate < np.inf:
-        raise ValueError(f"`rate` must be above 0, and finite; got {rate}")
     steps = epochs * -(-len(digits.inputs) // 10)
     return optax.sgd(optax.cosine_decay_schedule(rate, steps))
 

@@ -17,7 +17,7 @@ from rich.progress import track
 from rich.table import Table
 
 from experiments._digits import DataName, accuracies, load_digits, train_many
-from experiments._many import check_at_least, falling_sgd, quartiles
+from experiments._many import check_at_least, check_rate, falling_sgd, quartiles
 from experiments._results import save_results
 from jaxnn._plot_parts import BLUE, ORANGE
 
@@ -47,7 +47,7 @@ def main(
     output.mkdir(parents=True, exist_ok=True)
     for name, value in [*(("sizes", size) for size in sizes), ("seeds", seeds), ("epochs", epochs)]:
         check_at_least(name, value, 1)
-    check_at_least("sizes", len(sizes), 1)
+    check_rate("rate", rate)
     digits = load_digits(data)
     optimizer = falling_sgd(rate, epochs, digits)
     found: dict[int, np.ndarray] = {}
@@ -93,7 +93,9 @@ def figure_of(found: dict[int, np.ndarray], title: str) -> Figure:
     shown = [size for size in PUBLISHED if size in found]
     if shown:
         heights = [100 * PUBLISHED[size] for size in shown]
-        ax.plot(shown, heights, "D", color=ORANGE, markerfacecolor="none", label="published (MNIST)", zorder=4)
+        ax.plot(
+            shown, heights, "D", color=ORANGE, markerfacecolor="none", label="published (MNIST)", zorder=4
+        )
     ax.axhline(10, color="gray", linestyle=":", label="guessing")
     ax.set_xscale("log")
     ax.set_xticks(list(found), [str(size) for size in found], minor=False)
