@@ -8,7 +8,7 @@ pulls each weight, but no bias, towards 0. Of the two, the initialization change
 """
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import matplotlib.pyplot as plt
@@ -16,7 +16,7 @@ import numpy as np
 import optax
 import tyro
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 from rich.progress import track
 from rich.table import Table
 
@@ -146,7 +146,7 @@ def figure_of_weights(found: dict[str, Kind], *, own_scale: bool) -> Figure:
     columns = min(5, count)
     rows = -(-count // columns)
     figure = plt.figure(figsize=(11.5, 1.05 * rows + 1.2), layout="constrained")
-    halves: list[SubFigure] = list(figure.subfigures(1, 2, wspace=0.04))
+    halves: Any = figure.subfigures(1, 2, wspace=0.04)
     for half, (name, image) in zip(halves, images.items(), strict=True):
         axes = half.subplots(rows, columns, squeeze=False)
         scale = scales[name] if own_scale else 1.0

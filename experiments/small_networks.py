@@ -45,7 +45,7 @@ def main(
         output: the folder for pictures and numbers.
     """
     output.mkdir(parents=True, exist_ok=True)
-    for name, value in [*(("sizes", size) for size in sizes), ("seeds", seeds), ("epochs", epochs)]:
+    for name, value in (("sizes", min(sizes, default=0)), ("seeds", seeds), ("epochs", epochs)):
         check_at_least(name, value, 1)
     check_rate("rate", rate)
     digits = load_digits(data)
