@@ -145,7 +145,7 @@ def figure_of_weights(found: dict[str, Kind], *, own_scale: bool) -> Figure:
     count = len(images[WORST])
     columns = min(5, count)
     rows = -(-count // columns)
-    figure = plt.figure(figsize=(11.5, 1.05 * rows + 1.2), layout="constrained")
+    figure = plt.figure(figsize=(11.5, max(1.05 * rows + 1.2, 3.6)), layout="constrained")
     halves: Any = figure.subfigures(1, 2, wspace=0.04)
     for half, (name, image) in zip(halves, images.items(), strict=True):
         axes = half.subplots(rows, columns, squeeze=False)
@@ -153,7 +153,7 @@ def figure_of_weights(found: dict[str, Kind], *, own_scale: bool) -> Figure:
         titles = [f"{value:.2f}" for value in found[name].roughness[0][:SHOWN]]
         jaxnn.plot.image_grid(
             image / scale, signed=True, limits=(-limit, limit), titles=titles, axes=axes,
-            name="weight / the network's 99th percentile" if own_scale else "weight",
+            name="weight / 99th percentile" if own_scale else "weight",
         )  # fmt: skip
         half.suptitle(f"{name}\n99 % of the weights within ±{scales[name]:.2f}", fontsize=11)
     how = "each network on its own scale" if own_scale else "on one scale"

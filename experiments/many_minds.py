@@ -5,7 +5,8 @@ thinks a 5 is: backwards, by the transposed weights and by least squares, and fo
 multiplied along all paths from the pixels to the output of the 5. For each kind of picture stand five
 single networks, the average of all and their spread, the standard deviation of each pixel. How alike two
 pictures are says their correlation, over all pairs of networks; how alike two networks are, the share of
-test images that they answer alike, whether rightly or not.
+test images that they answer alike, whether rightly or not. The pictures by the weights are much alike;
+least squares, with a great many inputs to choose from, ends at another one in each network.
 """
 
 from pathlib import Path
@@ -164,17 +165,16 @@ def table_of_agreement(answers: np.ndarray, labels: np.ndarray, digit: int, titl
 
 def figure_of_pictures(pictures: dict[str, np.ndarray], digits: Digits, digit: int) -> Figure:
     """A row a kind: single networks, the average, and, on a scale of its own, the spread."""
-    figure, grid = plt.subplots(len(pictures), SINGLE + 2, figsize=(13, 6), layout="constrained")
+    single = min(SINGLE, len(pictures[KINDS[0]]))
+    size = (1.7 * single + 4.5, 2 * len(pictures))
+    figure, grid = plt.subplots(len(pictures), single + 2, figsize=size, layout="constrained")
     for axes, (kind, images) in zip(grid, pictures.items(), strict=True):
         signed = kind == "path products"
-        shown = np.concatenate([images[:SINGLE], images.mean(axis=0, keepdims=True)])
-        titles = [f"network {i}" for i in range(len(shown) - 1)] + [f"average of {len(images)}"]
+        shown = np.concatenate([images[:single], images.mean(axis=0, keepdims=True)])
+        titles = [f"network {i}" for i in range(single)] + [f"average of {len(images)}"]
         limit = float(np.abs(shown).max())
-        left = [*axes[: len(titles) - 1], axes[SINGLE]]
-        for ax in axes[len(titles) - 1 : SINGLE]:  # where there are less networks
-            ax.set_axis_off()
         jaxnn.plot.image_grid(
-            shown.reshape(-1, *digits.image_shape), axes=left, titles=titles, signed=signed,
+            shown.reshape(-1, *digits.image_shape), axes=axes[:-1], titles=titles, signed=signed,
             limits=(-limit, limit) if signed else (0, 1), name="sum of products" if signed else "input",
         )  # fmt: skip
         axes[0].set_ylabel(kind, fontsize=9)
