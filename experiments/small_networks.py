@@ -67,13 +67,19 @@ def main(
 
 def table_of(found: dict[int, np.ndarray], inputs: int, outputs: int, title: str) -> Table:
     """A row a size."""
-    columns = ("hidden units", "weights", "worst", "lower quartile", "median", "upper quartile", "best")
-    table = Table(*columns, "published", title=title)
+    columns = ("hidden units", "weights", "worst", "median", "quartiles", "best", "published")
+    table = Table(*columns, title=title)
     for size, values in found.items():
-        spread = (values.min(), *quartiles(values), values.max())
-        published = f"{100 * PUBLISHED[size]:.2f}" if size in PUBLISHED else ""
-        weights = f"{(inputs + outputs) * size:,}"
-        table.add_row(str(size), weights, *(f"{100 * value:.1f}" for value in spread), published)
+        low, middle, high = quartiles(values)
+        table.add_row(
+            str(size),
+            f"{(inputs + outputs) * size:,}",
+            f"{100 * values.min():.1f}",
+            f"{100 * middle:.1f}",
+            f"{100 * low:.1f} to {100 * high:.1f}",
+            f"{100 * values.max():.1f}",
+            f"{100 * PUBLISHED[size]:.2f}" if size in PUBLISHED else "",
+        )
     return table
 
 
