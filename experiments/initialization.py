@@ -4,7 +4,8 @@ Weights drawn from a normal distribution of standard deviation 1, whatever the s
 ones scaled by the inputs, 1 / sqrt(n_in); each without and with weight decay. Unscaled weights saturate
 the sigmoids, and what training writes drowns in the noise it starts from. How rough a weight image is,
 whatever its scale, says `jaxnn.weights.roughness`: about 1 for noise, near 0 for a smooth image. The decay
-pulls each weight, but no bias, towards 0. Of the two, the initialization changes more.
+pulls each weight, but no bias, towards 0. On mnist-5k the initialization changes more of the two; on all of
+MNIST, with its many more steps, the decay wears the noise away as well.
 """
 
 from pathlib import Path
