@@ -1,8 +1,7 @@
 """Options that are wrong are known before any training."""
 
 
-def check_at_least(low: int, **options: int) -> None:
-    """Raise unless each option, given by its name, is at least `low`."""
-    for name, value in options.items():
-        if value < low:
-            raise ValueError(f"`{name}` must be at least {low}; got {value}")
+def check_at_least(name: str, value: int, least: int) -> None:
+    """Raise unless an option is large enough."""
+    if value < least:
+        raise ValueError(f"`{name}` must be at least {least}; got {value}")

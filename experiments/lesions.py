@@ -49,9 +49,11 @@ def main(
         epochs: how often each training image is seen.
         draws: how many random orders.
         seed: of the training and of the random orders.
-        output: the folder for pictures and numbers.
+        output: the folder for pictures, numbers and the network.
     """
-    check_at_least(1, hidden=hidden, draws=draws)
+    check_at_least("hidden", hidden, 1)
+    check_at_least("epochs", epochs, 1)
+    check_at_least("draws", draws, 1)
     output.mkdir(parents=True, exist_ok=True)
     digits = load_digits(data)
     train_key, lesion_key = jax.random.split(jax.random.key(seed))
@@ -62,6 +64,7 @@ def main(
         for kind in DAMAGES
         for order in ORDERS
     }
+    jaxnn.save(output / "network.jaxnn", network)
     save_results(
         output,
         settings={"data": data, "sizes": network.sizes, "epochs": epochs, "draws": draws, "seed": seed},
