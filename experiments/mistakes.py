@@ -163,8 +163,8 @@ def figure_of_answers(shown: Mistakes, images: jax.Array) -> Figure:
     columns = min(len(images), 4)
     rows = -(-len(images) // columns)
     figure, cells = plt.subplots(
-        2 * rows, columns, figsize=(2.9 * columns + 0.4, 3.9 * rows), squeeze=False, layout="constrained",
-        height_ratios=[1.2, 1] * rows,
+        2 * rows, columns, figsize=(max(2.9 * columns + 0.4, 5.0), 3.9 * rows), squeeze=False,
+        height_ratios=[1.2, 1] * rows, layout="constrained",
     )  # fmt: skip
     titles = [f"test image {n}" for n in shown.image]
     titles = [
