@@ -1,4 +1,4 @@
-"""What the experiments with many networks share: options checked, their answers, quartiles."""
+"""What the experiments with many networks share: a falling rate, their answers, quartiles."""
 
 import jax
 import jax.numpy as jnp
@@ -7,18 +7,6 @@ import optax
 
 import jaxnn
 from experiments._digits import Digits
-
-
-def check_at_least(name: str, value: int, least: int) -> None:
-    """Raise unless an option is large enough: before any training."""
-    if value < least:
-        raise ValueError(f"`{name}` must be at least {least}; got {value}")
-
-
-def check_rate(name: str, value: float) -> None:
-    """Raise unless an option is finite, and above 0."""
-    if not 0 < value < np.inf:
-        raise ValueError(f"`{name}` must be above 0, and finite; got {value}")
 
 
 def falling_sgd(rate: float, epochs: int, digits: Digits) -> optax.GradientTransformation:

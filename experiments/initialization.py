@@ -23,9 +23,10 @@ from rich.table import Table
 
 import jaxnn
 from experiments._digits import FAN_IN_NORMAL, DataName, Digits, accuracies, load_digits, train_many
-from experiments._many import check_at_least, check_rate, quartiles
+from experiments._many import quartiles
+from experiments._options import check_at_least, check_rate
 from experiments._results import save_results
-from jaxnn._plot_parts import BLUE
+from jaxnn.plot import BLUE
 
 UNSCALED = jax.nn.initializers.normal(1.0)
 WORST, BEST = "unscaled, no decay", "scaled, decay"  # what is shown side by side

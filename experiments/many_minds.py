@@ -21,9 +21,10 @@ from rich.table import Table
 
 import jaxnn
 from experiments._digits import DataName, Digits, load_digits, train_many
-from experiments._many import answers_of, check_at_least, check_rate, falling_sgd
+from experiments._many import answers_of, falling_sgd
+from experiments._options import check_at_least, check_rate
 from experiments._results import save_results
-from jaxnn._plot_parts import BLUE, ORANGE
+from jaxnn.plot import BLUE, ORANGE
 
 KINDS = ("transposed weights", "least squares", "path products")
 SINGLE = 5  # networks shown one by one

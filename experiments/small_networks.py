@@ -17,9 +17,10 @@ from rich.progress import track
 from rich.table import Table
 
 from experiments._digits import DataName, accuracies, load_digits, train_many
-from experiments._many import check_at_least, check_rate, falling_sgd, quartiles
+from experiments._many import falling_sgd, quartiles
+from experiments._options import check_at_least, check_rate
 from experiments._results import save_results
-from jaxnn._plot_parts import BLUE, ORANGE
+from jaxnn.plot import BLUE, ORANGE
 
 PUBLISHED = {2: 0.2280, 3: 0.5875, 4: 0.8373, 5: 0.8665, 10: 0.9343}
 

@@ -13,10 +13,9 @@ from matplotlib.ticker import MaxNLocator
 from jaxnn._checks import check_integer
 from jaxnn._plot_maps import activation_image as activation_image
 from jaxnn._plot_maps import decision_map as decision_map
+from jaxnn._plot_parts import BLUE as BLUE
 from jaxnn._plot_parts import (
-    BLUE,
     MAX_MARKS,
-    ORANGE,
     Labels,
     color_limits,
     given_grid,
@@ -25,6 +24,7 @@ from jaxnn._plot_parts import (
     numbers,
     strings,
 )
+from jaxnn._plot_parts import ORANGE as ORANGE
 
 _GRAY = "#B0B0B0"
 
