@@ -6,21 +6,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from experiments._results import write_whole
 
+_DOTS, _CSS_DOTS = 150, 96  # an inch of a picture, and of the page: letters come out in one size everywhere
 _STYLE = """
 :root { color-scheme: light dark; }
 body { font: 1rem/1.5 system-ui, sans-serif; max-width: 68rem; margin: 0 auto; padding: 0 1rem 3rem; }
+h1, h2 { line-height: 1.25; text-wrap: balance; }
+h1 { font-size: clamp(1.6rem, 6vw, 2.2rem); }
+h2 { font-size: clamp(1.25rem, 5vw, 1.6rem); margin: 1.5rem 0 .5rem; }
 section { border-top: 1px solid #8888; margin-top: 2.5rem; }
-h2 { margin: 1.5rem 0 .5rem; }
+section > p { max-width: 45rem; }
 code { font-size: .9em; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding: .3rem 0; }
-th, td { border-bottom: 1px solid #8884; padding: .2rem .8rem .2rem 0; text-align: left; }
+th, td { border-bottom: 1px solid #8884; padding: .2rem 1.2rem .2rem 0; }
+th, td { text-align: left; vertical-align: top; }
 figure { margin: 1.5rem 0; }
-figure img { max-width: 100%; height: auto; background: white; }
-figcaption { font-size: .9rem; }
+/* On a small screen a picture is not made too small to read: it scrolls. */
+figure img { max-width: max(100%, 38rem); height: auto; background: white; vertical-align: bottom; }
+@media (max-width: 40rem) { td { white-space: nowrap; } }
 """
 
 
@@ -37,7 +45,7 @@ def write_page(folder: Path, docstrings: Mapping[str, str]) -> None:
         f'<li><a href="#{name}">{html.escape(docstrings[name].splitlines()[0])}</a></li>' for name in found
     )
     sections = "\n".join(
-        _section(name, docstrings[name], json.loads(path.read_text())) for name, path in found.items()
+        _section(path.parent, docstrings[name], json.loads(path.read_text())) for name, path in found.items()
     )
     text = f"""<!doctype html>
 <html lang="en">
@@ -60,16 +68,13 @@ def write_page(folder: Path, docstrings: Mapping[str, str]) -> None:
     write_whole(folder / "index.html", lambda path: path.write_text(text, encoding="utf-8"))
 
 
-def _section(name: str, docstring: str, found: Mapping[str, Any]) -> str:
+def _section(folder: Path, docstring: str, found: Mapping[str, Any]) -> str:
+    name = folder.name
     question, *rest = docstring.split("\n\n")
     paragraphs = "\n".join(f"<p>{html.escape(paragraph)}</p>" for paragraph in rest)
     settings = ", ".join(f"{key} {_said(value)}" for key, value in found["settings"].items())
     tables = "\n".join(_table(**table) for table in found["tables"])
-    pictures = "\n".join(
-        f'<figure><img src="{name}/{file}" alt="{html.escape(caption)}" loading="lazy">'
-        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
-        for file, caption in found["pictures"].items()
-    )
+    pictures = "\n".join(_picture(folder / file, title) for file, title in found["pictures"].items())
     return f"""<section id="{name}">
 <h2>{html.escape(question)}</h2>
 {paragraphs}
@@ -79,6 +84,17 @@ def _section(name: str, docstring: str, found: Mapping[str, Any]) -> str:
 </section>"""
 
 
+def _picture(path: Path, title: str) -> str:
+    """A picture, which has its title in itself, as a link to its file: there it can be had in full size."""
+    with Image.open(path) as picture:
+        width, height = (round(size * _CSS_DOTS / _DOTS) for size in picture.size)
+    source = f"{path.parent.name}/{path.name}"
+    return (
+        f'<figure class="wide"><a href="{source}"><img src="{source}" alt="{html.escape(title)}" '
+        f'width="{width}" height="{height}" loading="lazy"></a></figure>'
+    )
+
+
 def _said(value: Any) -> str:
     return "-".join(map(str, value)) if isinstance(value, list) else str(value)
 
@@ -86,7 +102,7 @@ def _said(value: Any) -> str:
 def _table(title: str, columns: list[str], rows: list[list[str]]) -> str:
     head = "".join(f'<th scope="col">{html.escape(column)}</th>' for column in columns)
     body = "\n".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows)
-    return f"""<div class="wide"><table><caption>{html.escape(title)}</caption>
+    return f"""<div class="wide" tabindex="0"><table><caption>{html.escape(title)}</caption>
 <thead><tr>{head}</tr></thead>
 <tbody>
 {body}

@@ -26,7 +26,7 @@ def save_results(
         output: the folder.
         settings: what the experiment was run with.
         tables: for people, with titles.
-        figures: by the names of their files, without ending. A figure's title is its caption, so it has one.
+        figures: by the names of their files, without ending. Each has a title, its text on the page.
         metrics: the numbers, for programs.
     """
     console = Console()
@@ -34,10 +34,10 @@ def save_results(
         console.print(table)
     pictures = {}
     for name, figure in figures.items():
-        caption = figure.get_suptitle()
-        if not caption:
+        title = figure.get_suptitle()
+        if not title:
             raise ValueError(f"`figures` must have titles (suptitle); {name!r} has none")
-        pictures[f"{name}.png"] = caption
+        pictures[f"{name}.png"] = title
         save_figure(figure, output / f"{name}.png")
     found = {
         "settings": dict(settings),

@@ -1,4 +1,4 @@
-"""Small image data sets as arrays, with checksums, and the encoding that the networks expect."""
+"""Small data sets: images as arrays, with checksums and an encoding for networks; points of a plane."""
 
 import contextlib
 import gzip
@@ -18,6 +18,9 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxnn._checks import check_array, check_integer, check_option, is_concrete
+from jaxnn._planes import TWO_INPUT_NAMES as TWO_INPUT_NAMES
+from jaxnn._planes import Points as Points
+from jaxnn._planes import two_inputs as two_inputs
 
 _MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",

@@ -15,10 +15,9 @@ from jaxnn._plot_attribution import attribution as attribution
 from jaxnn._plot_attribution import feature_bars as feature_bars
 from jaxnn._plot_maps import activation_image as activation_image
 from jaxnn._plot_maps import decision_map as decision_map
+from jaxnn._plot_parts import BLUE as BLUE
 from jaxnn._plot_parts import (
-    BLUE,
     MAX_MARKS,
-    ORANGE,
     Labels,
     color_limits,
     given_grid,
@@ -27,6 +26,7 @@ from jaxnn._plot_parts import (
     numbers,
     strings,
 )
+from jaxnn._plot_parts import ORANGE as ORANGE
 
 _GRAY = "#B0B0B0"
 

@@ -288,6 +288,63 @@ def _without(layer: Dense, removed: jax.Array) -> Dense:
     return Dense(jnp.where(removed, 0, layer.kernel), layer.bias, layer.activation)
 
 
+def roughness(images: ArrayLike) -> jax.Array:
+    """How rough an image is: about 1 for white noise, near 0 for a smooth one, whatever its scale.
+
+    Geary's ratio over the pixels that touch with an edge: the mean squared difference of the `n` pairs of
+    neighbors over twice the variance of the `N` pixels,
+
+    `r = sum_pairs (p_i - p_j)^2 / n / (2 * sum_i (p_i - mean)^2 / (N - 1))`.
+
+    Independent pixels give 1 on average, alternating ones almost 2. `roughness(a * image + b)` is that of
+    the image: it asks how the weights are laid out, and not how large they are. A constant image has 0.
+
+    Args:
+        images: `(..., h, w)`, any finite numbers, with two pixels or more.
+
+    Returns:
+        `(...)`, not negative.
+
+    Raises:
+        ValueError: `images` are not `(..., h, w)`, or have less than two pixels each.
+        TypeError: `images` does not hold real numbers.
+
+    References:
+        R. C. Geary, *The contiguity ratio and statistical mapping*, 1954.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxnn
+        >>> noise = jax.random.normal(jax.random.key(0), (28, 28))
+        >>> ramp = jnp.linspace(0.0, 1.0, 28) * jnp.ones((28, 1))
+        >>> images = jnp.stack([noise, ramp, 1 - 9 * ramp])
+        >>> [round(float(r), 2) for r in jaxnn.weights.roughness(images)]
+        [0.95, 0.0, 0.0]
+    """
+    pixels = _checks.check_float_array("images", images)
+    if pixels.ndim < 2 or pixels.shape[-2] * pixels.shape[-1] < 2:
+        raise ValueError(f"`images` must have shape (..., h, w), two pixels or more; got {pixels.shape}")
+    return _roughness(pixels)
+
+
+@jax.jit
+def _roughness(pixels: jax.Array) -> jax.Array:
+    work = pixels.astype(jnp.promote_types(pixels.dtype, jnp.float32))  # sums of many squares
+    centered = work - jnp.mean(work, axis=(-2, -1), keepdims=True)
+    largest = jnp.max(jnp.abs(centered), axis=(-2, -1), keepdims=True)
+    centered /= jnp.where(largest == 0, 1, largest)  # else the squares of tiny weights would vanish
+    down, across = jnp.diff(centered, axis=-2), jnp.diff(centered, axis=-1)
+    pairs = math.prod(down.shape[-2:]) + math.prod(across.shape[-2:])
+    count = math.prod(pixels.shape[-2:])
+    differences = _sum_of_squares(down) + _sum_of_squares(across)
+    squares = _sum_of_squares(centered)
+    squares = jnp.where(squares == 0, 1, squares)  # of a constant image, whose differences are 0
+    return (differences / pairs / (2 * squares / (count - 1))).astype(pixels.dtype)
+
+
+def _sum_of_squares(images: jax.Array) -> jax.Array:
+    return jnp.sum(images**2, axis=(-2, -1))
+
+
 def random_share(key: jax.Array, shape: int | Shape, share: ArrayLike) -> jax.Array:
     """A random mask with a share of its entries True, such as the units or weights for `lesion`.
 

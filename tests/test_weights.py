@@ -391,3 +391,62 @@ def test_bad_values_say_what_was_expected(call, message):
 def test_bad_types_say_what_was_expected(call, message):
     with pytest.raises(TypeError, match=message):
         call()
+
+
+# --- roughness
+
+
+def roughness_in_numpy(image):
+    """Pair by pair, in double precision."""
+    image = np.asarray(image, np.float64)
+    h, w = image.shape
+    pairs = [((i, j), (i + 1, j)) for i in range(h - 1) for j in range(w)]
+    pairs += [((i, j), (i, j + 1)) for i in range(h) for j in range(w - 1)]
+    differences = np.mean([(image[a] - image[b]) ** 2 for a, b in pairs])
+    return differences / (2 * np.var(image, ddof=1))
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (5, 3), (1, 7), (4, 1), (1, 2)])
+def test_roughness_is_the_equation(shape):
+    images = np.random.default_rng(0).normal(3.0, 2.0, (6, *shape)).astype(np.float32)
+    expected = [roughness_in_numpy(image) for image in images]
+    np.testing.assert_allclose(weights.roughness(images), expected, rtol=1e-4)
+    nested = weights.roughness(images.reshape(2, 3, *shape))
+    np.testing.assert_allclose(nested, np.reshape(expected, (2, 3)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-3, -7.0, 1e30])
+def test_roughness_does_not_depend_on_the_scale(scale):
+    images = np.random.default_rng(1).normal(size=(4, 9, 8)).astype(np.float32)
+    scaled = images * np.float32(scale)
+    np.testing.assert_allclose(weights.roughness(scaled), weights.roughness(images), rtol=1e-4)
+
+
+def test_roughness_of_images_that_are_known():
+    rng = np.random.default_rng(2)
+    noise = rng.normal(size=(50, 28, 28))
+    assert np.mean(weights.roughness(noise)) == pytest.approx(1.0, abs=0.02)
+    board = np.indices((28, 28)).sum(axis=0) % 2
+    assert float(weights.roughness(board)) == pytest.approx(2.0, abs=0.01)
+    ramp = np.broadcast_to(np.linspace(-1.0, 1.0, 28), (28, 28))
+    assert float(weights.roughness(ramp)) == pytest.approx(roughness_in_numpy(ramp), rel=1e-4)
+    blurred = sum(np.roll(noise, (i, j), (1, 2)) for i in range(3) for j in range(3))
+    assert np.all(weights.roughness(blurred) < 0.6 * weights.roughness(noise))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -3e20])
+def test_roughness_of_a_constant_image_is_0(value):
+    image = jnp.full((7, 7), value)
+    assert float(weights.roughness(image)) == pytest.approx(0.0, abs=1e-6)
+    assert np.all(np.isfinite(jax.grad(weights.roughness)(image)))
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (1, 1), (3, 1, 1), (3, 0, 4)])
+def test_roughness_needs_images(shape):
+    with pytest.raises(ValueError, match=r"`images` must have shape \(\.\.\., h, w\).*got \("):
+        weights.roughness(jnp.zeros(shape))
+
+
+def test_roughness_needs_numbers():
+    with pytest.raises(TypeError, match="`images`"):
+        weights.roughness([["a", "b"]])

@@ -1,0 +1,15 @@
+"""Options that are wrong are known before any training."""
+
+import math
+
+
+def check_at_least(name: str, value: int, least: int) -> None:
+    """Raise unless an option is large enough."""
+    if value < least:
+        raise ValueError(f"`{name}` must be at least {least}; got {value}")
+
+
+def check_rate(name: str, value: float) -> None:
+    """Raise unless an option is finite, and above 0."""
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"`{name}` must be above 0, and finite; got {value}")

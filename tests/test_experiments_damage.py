@@ -1,0 +1,216 @@
+"""The experiments on damage, mistakes and the plane write what the network says."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import jaxnn
+from tests.test_experiments import run
+
+SMALL = ("--data", "digits", "--hidden", 20, "--epochs", 2)
+
+
+def numbers_of(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def assert_pictures(folder, *names):
+    assert sorted(numbers_of(folder)["pictures"]) == sorted(names)
+    for name in names:
+        with Image.open(folder / name) as picture:
+            assert min(picture.size) > 300
+            assert np.asarray(picture.convert("L")).std() > 20
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def weights_of(folder):
+    """The saved network in NumPy: kernels and biases."""
+    layers = jaxnn.load(folder / "network.jaxnn").layers
+    return [np.asarray(x, np.float64) for layer in layers for x in (layer.kernel, layer.bias)]
+
+
+def held_out():
+    images, labels = jaxnn.datasets.load("digits").test
+    return images.reshape(len(images), -1) / 255 * 0.99 + 0.01, labels
+
+
+def answers(x, w1, b1, w2, b2):
+    return sigmoid(sigmoid(x @ w1 + b1) @ w2 + b2)
+
+
+# --- lesions
+
+
+@pytest.fixture(scope="module")
+def lesions(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lesions")
+    done = run("experiments.lesions", *SMALL, "--draws", 6, "--output", folder)
+    assert done.returncode == 0, done.stderr
+    assert "Accuracy without hidden units" in done.stdout
+    return folder
+
+
+def share_right(x, labels, *weights):
+    return np.mean(answers(x, *weights).argmax(axis=1) == labels)
+
+
+def first(strength, share):
+    """The weakest share of all entries, by a plain sort."""
+    mask = np.zeros(strength.size, bool)
+    mask[np.argsort(strength, axis=None, kind="stable")[: round(share * strength.size)]] = True
+    return mask.reshape(strength.shape)
+
+
+@pytest.mark.parametrize(("order", "sign"), [("weakest first", 1), ("strongest first", -1)])
+def test_lesions_in_order_are_those_of_a_plain_sort(lesions, order, sign):
+    found, (x, labels) = numbers_of(lesions), held_out()
+    w1, b1, w2, b2 = weights_of(lesions)
+    for i, share in enumerate(found["shares"]):
+        units = first(sign * np.sqrt((w2**2).sum(axis=1)), share)
+        expected = share_right(x, labels, w1, b1, np.where(units[:, None], 0, w2), b2)
+        assert found["accuracy"]["hidden units"][order][i] == pytest.approx(expected, abs=0.006)
+        first_kernel, second_kernel = (np.where(first(sign * np.abs(w), share), 0, w) for w in (w1, w2))
+        expected = share_right(x, labels, first_kernel, b1, second_kernel, b2)
+        assert found["accuracy"]["weights"][order][i] == pytest.approx(expected, abs=0.006)
+
+
+def test_random_lesions_are_like_those_of_another_generator(lesions):
+    found, (x, labels) = numbers_of(lesions), held_out()
+    w1, b1, w2, b2 = weights_of(lesions)
+    rng = np.random.default_rng(0)
+    half = [np.isin(np.arange(20), rng.permutation(20)[:10]) for _ in range(200)]
+    drawn = [share_right(x, labels, w1, b1, np.where(units[:, None], 0, w2), b2) for units in half]
+    mean = found["accuracy"]["hidden units"]["random"][10]
+    assert mean == pytest.approx(np.mean(drawn), abs=4 * np.std(drawn) / np.sqrt(6))
+    for kind in ("hidden units", "weights"):
+        low, high = found["band"][kind]
+        assert low[10] < found["accuracy"][kind]["random"][10] < high[10]  # the draws differ
+
+
+def test_lesions_start_whole_and_end_with_the_biases_alone(lesions):
+    found, (x, labels) = numbers_of(lesions), held_out()
+    weights = weights_of(lesions)
+    whole = share_right(x, labels, *weights)
+    assert whole > 0.7
+    nothing = np.mean(labels == weights[3].argmax())
+    for curve in (c for curves in found["accuracy"].values() for c in curves.values()):
+        assert curve[0] == pytest.approx(whole, abs=0.006)
+        assert curve[-1] == pytest.approx(nothing, abs=1e-6)
+    assert_pictures(lesions, "accuracy.png")
+
+
+# --- mistakes
+
+
+@pytest.fixture(scope="module")
+def mistakes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mistakes")
+    done = run("experiments.mistakes", *SMALL, "--count", 5, "--output", folder)
+    assert done.returncode == 0, done.stderr
+    assert "The most confident mistakes" in done.stdout
+    return folder
+
+
+def test_mistakes_are_the_most_confident_wrong_answers(mistakes):
+    found, (x, labels) = numbers_of(mistakes), held_out()
+    outputs = answers(x, *weights_of(mistakes))
+    wrong = np.flatnonzero(outputs.argmax(axis=1) != labels)
+    assert found["mistakes"] == pytest.approx(len(wrong), abs=1)
+    assert found["test_accuracy"] == pytest.approx(1 - len(wrong) / len(labels), abs=0.003)
+    order = wrong[np.argsort(-outputs[wrong].max(axis=1))][:5]
+    assert found["image"] == order.tolist()
+    assert found["right"] == labels[order].tolist()
+    assert found["wrong"] == outputs[order].argmax(axis=1).tolist()
+    np.testing.assert_allclose(found["outputs"], outputs[order], atol=1e-5)
+
+
+def test_the_lead_of_the_units_and_the_biases_make_the_difference_of_the_signals(mistakes):
+    found, (x, _) = numbers_of(mistakes), held_out()
+    w1, b1, w2, b2 = weights_of(mistakes)
+    each = zip(found["image"], found["right"], found["wrong"], found["lead"], strict=True)
+    for image, right, wrong, lead in each:
+        hidden = sigmoid(x[image] @ w1 + b1)
+        np.testing.assert_allclose(lead, hidden * (w2[:, wrong] - w2[:, right]), atol=1e-4)
+        signals = hidden @ w2 + b2
+        assert sum(lead) + b2[wrong] - b2[right] == pytest.approx(signals[wrong] - signals[right], abs=1e-3)
+
+
+def test_the_units_that_decided_are_removed(mistakes):
+    found, (x, labels) = numbers_of(mistakes), held_out()
+    w1, b1, w2, b2 = weights_of(mistakes)
+    outputs, hidden = answers(x, w1, b1, w2, b2), sigmoid(x @ w1 + b1)
+    wrong = np.flatnonzero(outputs.argmax(axis=1) != labels)
+    mended = 0
+    for image in wrong:
+        lead = hidden[image] * (w2[:, outputs[image].argmax()] - w2[:, labels[image]])
+        without = w2.copy()
+        without[np.argsort(-lead)[:3]] = 0
+        mended += (hidden[image] @ without + b2).argmax() == labels[image]
+    shares = found["mended"]
+    assert shares["the three units that decided"] == pytest.approx(mended / len(wrong), abs=2 / len(wrong))
+    assert shares["the three units that decided"] > shares["three by lot"]
+    assert_pictures(mistakes, "answers.png", "units.png")
+
+
+# --- playground
+
+
+@pytest.fixture(scope="module")
+def playground(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("playground")
+    done = run("experiments.playground", "--output", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_the_playground_is_solved_and_only_by_layers_where_it_bends(playground):
+    found = numbers_of(playground)["accuracy"]
+    assert set(found) == {"gaussians", "circles", "exclusive-or", "spiral"}
+    for name, accuracy in found.items():
+        assert accuracy["network"] > 0.95
+        assert (accuracy["no_hidden_units"] > 0.95) == (name == "gaussians")
+    assert_pictures(playground, *(f"{name}.png" for name in found))
+
+
+def test_the_playgrounds_pictures_are_the_units_over_the_plane():
+    import jax
+
+    from experiments import playground
+
+    network = jaxnn.init(jax.random.key(0), (2, 4, 2, 1), activation="tanh", output_activation="sigmoid")
+    planes = playground.layers_over_plane(network)
+    assert [len(plane) for plane in planes] == [4, 2, 1]
+    side = playground.SIDE
+    for i, j in itertools.product((0, 37, 110), repeat=2):
+        x = np.array([side[i], side[j]])  # the first input runs along the rows
+        for layer, plane in zip(network.layers, planes, strict=True):
+            signal = x @ np.asarray(layer.kernel, np.float64)
+            x = sigmoid(signal) if layer.activation == "sigmoid" else np.tanh(signal)
+            np.testing.assert_allclose(plane[:, j, i], x, atol=1e-5)
+
+
+# --- bad options
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("lesions", ("--draws", 0), "`draws` must be at least 1; got 0"),
+        ("lesions", ("--hidden", 0), "`hidden` must be at least 1; got 0"),
+        ("mistakes", ("--count", 0), "`count` must be at least 1; got 0"),
+        ("mistakes", ("--hidden", 2), "`hidden` must be at least 3; got 2"),
+        ("playground", ("--n", 0), "`n` must be at least 1; got 0"),
+        ("playground", ("--noise", -1), "`noise` must be at least 0; got -1.0"),
+    ],
+)
+def test_a_bad_option_is_named_before_training(name, options, message, tmp_path):
+    done = run(f"experiments.{name}", *options, "--output", tmp_path)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "training" not in done.stdout

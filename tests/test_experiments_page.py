@@ -1,0 +1,177 @@
+"""`python -m experiments --all`: every experiment is run, and one page shows what they found."""
+
+import html.parser
+import json
+import sys
+
+import pytest
+from PIL import Image
+
+import experiments.__main__ as listing
+from experiments._page import write_page
+
+FINE = '''"""Is <this> fine & "safe"?
+
+It is <b>not</b> bold.
+"""
+import json, pathlib, sys
+from PIL import Image
+def main(data="mnist-5k", output="x"):
+    pass
+folder = pathlib.Path(sys.argv[sys.argv.index("--output") + 1])
+folder.mkdir(parents=True)
+Image.new("L", (8, 8), 100).save(folder / "one.png")
+table = {"title": "All <of> it", "columns": ["a", "b & c"], "rows": [["1", "<script>"], ["2", "x"]]}
+found = {"settings": {"data": "<d>", "sizes": [2, 3]}, "arguments": sys.argv[1:], "tables": [table, table],
+         "pictures": {"one.png": "A \\"picture\\" <of> it"}}
+(folder / "metrics.json").write_text(json.dumps(found))
+'''
+BROKEN = '"""Does it break?"""\nimport sys\ndef main(output):\n    pass\nsys.exit(3)\n'
+PLAIN = FINE.replace("Is <this>", "Is that").replace('data="mnist-5k", ', "")
+
+
+class Page(html.parser.HTMLParser):
+    """What a reader of the page sees, by tag."""
+
+    VOID = ("meta", "img", "br")
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.texts, self.images, self.links, self.ids = [], {}, [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        if tag == "img":
+            self.images.append(found)
+        if tag == "a":
+            self.links.append(found["href"])
+        if "id" in found:
+            self.ids.append(found["id"])
+        if tag not in self.VOID:
+            self.open.append(tag)
+            self.texts.setdefault(tag, []).append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open:
+            self.texts[self.open[-1]][-1] += data
+
+
+@pytest.fixture
+def mini(tmp_path, monkeypatch):
+    """A package of three small experiments in the place of the real one; returns its folder of results."""
+    folder = tmp_path / "experiments"
+    folder.mkdir()
+    scripts = {"__init__": "", "broken": BROKEN, "fine": FINE, "plain": PLAIN, "own_image": BROKEN}
+    for name, text in scripts.items():
+        (folder / f"{name}.py").write_text(text)
+    monkeypatch.setattr(listing, "__file__", str(folder / "__main__.py"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "results"
+
+
+def test_all_run_though_one_fails_and_the_failure_is_told(mini, capsys):
+    # What an earlier run left of the one that fails is not to pass for this run's.
+    (mini / "broken").mkdir(parents=True)
+    (mini / "broken" / "metrics.json").write_text('{"settings": {}, "tables": [], "pictures": {}}')
+    with pytest.raises(SystemExit) as stopped:
+        listing.main(run_all=True, data="mnist", output=mini)
+    assert stopped.value.code == 1
+    shown = capsys.readouterr().out
+    rows = {line.split()[1]: line for line in shown.splitlines() if line.startswith("│")}
+    assert sorted(rows) == ["broken", "fine", "plain"]  # own_image needs a picture of the reader's
+    assert "failed (3)" in rows["broken"]
+    assert "failed" not in rows["fine"] + rows["plain"]
+    page = Page((mini / "index.html").read_text())
+    assert page.ids == ["fine", "plain"]
+    assert all((mini / image["src"]).is_file() for image in page.images)
+
+
+def test_the_exit_status_is_0_where_all_went_well(mini):
+    (mini.parent / "experiments" / "broken.py").unlink()
+    with pytest.raises(SystemExit) as stopped:
+        listing.main(run_all=True, output=mini)
+    assert stopped.value.code == 0
+    assert Page((mini / "index.html").read_text()).ids == ["fine", "plain"]
+
+
+def test_the_data_is_asked_for_only_where_it_is_an_option(mini, monkeypatch):
+    listing.run(listing.Console(quiet=True), "mnist", mini)
+    asked = {
+        name: json.loads((mini / name / "metrics.json").read_text())["arguments"]
+        for name in ("fine", "plain")
+    }
+    assert asked["fine"] == ["--output", str(mini / "fine"), "--data", "mnist"]
+    assert asked["plain"] == ["--output", str(mini / "plain")]
+
+
+def test_the_real_experiments_take_what_they_are_run_with():
+    names = [name for name in listing.docstrings() if name != listing.NEEDS_A_PICTURE]
+    assert {"back_query", "lesions", "mistakes", "playground"} <= set(names)
+    assert listing.takes_data("lesions")
+    assert not listing.takes_data("playground")
+
+
+def results(folder, name, tables, pictures, settings=None):
+    (folder / name).mkdir()
+    for file in pictures:
+        Image.new("L", (150, 100)).save(folder / name / file)
+    found = {"settings": settings or {}, "tables": tables, "pictures": pictures}
+    (folder / name / "metrics.json").write_text(json.dumps(found))
+
+
+def test_the_page_shows_every_question_table_and_picture(tmp_path):
+    tables = [
+        {"title": "First", "columns": ["x", "y"], "rows": [["1", "2"], ["3", "4"]]},
+        {"title": "Second", "columns": ["z"], "rows": [["5"]]},
+    ]
+    results(tmp_path, "b", tables, {"p.png": "A picture", "q.png": "Another"}, {"seed": 3, "sizes": [2, 1]})
+    results(tmp_path, "a", tables[:1], {"p.png": "A third"})
+    write_page(tmp_path, {"b": "Why b?\n\nSo.\n\nAnd\nso.", "a": "Why a?", "c": "Never run?"})
+    page = Page((tmp_path / "index.html").read_text())
+    assert page.texts["h2"] == ["Why b?", "Why a?"]  # in the order given
+    assert page.links == ["#b", "#a", "b/p.png", "b/q.png", "a/p.png"]
+    assert page.ids == ["b", "a"]
+    assert page.texts["caption"] == ["First", "Second", "First"]
+    assert page.texts["th"] == ["x", "y", "z", "x", "y"]
+    assert page.texts["td"] == ["1", "2", "3", "4", "5", "1", "2", "3", "4"]
+    assert [image["src"] for image in page.images] == ["b/p.png", "b/q.png", "a/p.png"]
+    assert [image["alt"] for image in page.images] == ["A picture", "Another", "A third"]
+    assert {(image["width"], image["height"]) for image in page.images} == {("96", "64")}
+    assert {"So.", "And\nso."} <= set(page.texts["p"])
+    assert any("seed 3, sizes 2-1" in text for text in page.texts["p"])
+    assert "python -m experiments.b" in page.texts["code"]
+    assert all((tmp_path / image["src"]).is_file() for image in page.images)
+
+
+def test_text_of_an_experiment_is_text_on_the_page(mini):
+    listing.run(listing.Console(quiet=True), "mnist-5k", mini)
+    text = (mini / "index.html").read_text()
+    assert "<script>" not in text
+    assert "<b>" not in text
+    page = Page(text)
+    assert page.texts["h2"][0] == 'Is <this> fine & "safe"?'
+    assert page.texts["td"][:2] == ["1", "<script>"]
+    assert page.texts["th"][:2] == ["a", "b & c"]
+    assert page.texts["caption"][0] == "All <of> it"
+    assert page.images[0]["alt"] == 'A "picture" <of> it'
+    assert any("It is <b>not</b> bold." in text for text in page.texts["p"])
+    assert any("data <d>, sizes 2-3" in text for text in page.texts["p"])
+
+
+def test_the_experiments_run_with_this_python(mini, monkeypatch):
+    commands = []
+    monkeypatch.setattr(listing.subprocess, "run", lambda command, check: commands.append(command) or Done())
+    listing.run(listing.Console(quiet=True), "mnist-5k", mini)
+    assert [command[:3] for command in commands] == [
+        [sys.executable, "-m", f"experiments.{name}"] for name in ("broken", "fine", "plain")
+    ]
+
+
+class Done:
+    returncode = 0
