@@ -410,7 +410,8 @@ def _entry(value: jax.Array, index: tuple[jax.Array, ...], name: str) -> jax.Arr
             f"`index` must hold {value.ndim} integers, for {name!r} of shape {value.shape}; got {len(index)}"
         )
     for each, size in zip(index, value.shape, strict=True):
-        if _checks.known_false((each >= -size) & (each < size)):
+        # As a Python integer: under tracing, what is computed of a known array is not known.
+        if _checks.is_concrete(each) and not -size <= int(each) < size:
             raise ValueError(
                 f"`index` must lie from {-size} to {size - 1}, for {name!r} of shape {value.shape}; "
                 f"got {each}"

@@ -124,7 +124,7 @@ def _fourier(std: float, decay: float) -> Parameterization:
             wide = jnp.matmul(wide, jnp.asarray(np.linalg.inv(_COLORS.T), wide.dtype), precision="highest")
         spectrum = jnp.fft.rfft2(wide, axes=(0, 1), norm="ortho")
         parts = jnp.stack([spectrum.real, spectrum.imag], axis=-1)
-        return (parts / _weights(raw.shape, decay, wide)).astype(raw.dtype)
+        return (parts / _weights(raw.shape, decay, parts)).astype(raw.dtype)
 
     return Parameterization(init, image, invert)
 

@@ -49,8 +49,8 @@ def jitter(pixels: int, *, fill: Fill = None) -> Part:
 
 
 def _jitter(key: jax.Array, image: jax.Array, pixels: int, fill: Any) -> jax.Array:
-    down, across = jax.random.randint(key, (2,), -pixels, pixels + 1)
     height, width = _check_image(image)
+    down, across = jnp.floor(jax.random.uniform(key, (2,)) * (2 * pixels + 1)) - pixels
     return _on_grid(image, jnp.arange(height) - down, jnp.arange(width) - across, fill)
 
 
