@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -19,6 +21,7 @@ def save_results(
     tables: Sequence[Table],
     figures: Mapping[str, Figure],
     metrics: Mapping[str, Any],
+    animations: Mapping[str, tuple[np.ndarray, str]] | None = None,
 ) -> None:
     """Print the tables, and write the pictures and a metrics.json that the page of all results is made from.
 
@@ -28,6 +31,7 @@ def save_results(
         tables: for people, with titles.
         figures: by the names of their files, without ending. Each has a title, its text on the page.
         metrics: the numbers, for programs.
+        animations: by the names of their files, `(frames, h, w)` of gray bytes, and a title.
     """
     console = Console()
     for table in tables:
@@ -39,6 +43,9 @@ def save_results(
             raise ValueError(f"`figures` must have titles (suptitle); {name!r} has none")
         pictures[f"{name}.png"] = title
         save_figure(figure, output / f"{name}.png")
+    for name, (frames, title) in (animations or {}).items():
+        pictures[f"{name}.gif"] = title
+        save_animation(frames, output / f"{name}.gif")
     found = {
         "settings": dict(settings),
         **metrics,
@@ -53,6 +60,18 @@ def save_figure(figure: Figure, path: Path) -> None:
     """Save a figure as a PNG file and close it."""
     write_whole(path, lambda temporary: figure.savefig(temporary, dpi=150, format="png"))
     plt.close(figure)
+
+
+def save_animation(frames: np.ndarray, path: Path) -> None:
+    """Save frames `(n, h, w)` of gray bytes as a GIF file, ten a second, the last one held for two."""
+    first, *rest = (Image.fromarray(frame) for frame in frames)
+    durations = [100] * len(rest) + [2000]
+    write_whole(
+        path,
+        lambda temporary: first.save(
+            temporary, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0
+        ),
+    )
 
 
 def save_metrics(metrics: Mapping[str, Any], path: Path) -> None:
