@@ -8,6 +8,7 @@ one digit and disliked by another.
 """
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import matplotlib.pyplot as plt
@@ -112,7 +113,8 @@ def figure_of_features(images: np.ndarray, top: jaxnn.weights.TopFeatures) -> Fi
     """A row a digit: the images of the units that it likes and dislikes most, on one scale."""
     high = float(np.abs(images[np.concatenate(top[:2])]).max())
     figure = plt.figure(figsize=(9, 14.5), layout="constrained")
-    left, right = np.ravel(figure.subfigures(1, 2, width_ratios=(1, 1.12)))  # at the right, the color bar
+    halves: Any = figure.subfigures(1, 2, width_ratios=(1, 1.12))  # at the right, the color bar
+    left, right = halves
     for half, kind, units, weights in zip(
         (left, right), ("likes", "dislikes"), top[:2], top[2:], strict=True
     ):

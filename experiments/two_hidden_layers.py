@@ -28,6 +28,7 @@ import jaxnn
 from experiments._digits import DataName, accuracy, load_digits, train_sigmoids
 from experiments._results import save_results
 from experiments._weights import check_between, sizes_of, titled
+from jaxnn._plot_parts import ORANGE
 
 LOOPS, ALL = (0, 6, 8, 9), (0, 1, 2, 3, 5, 6, 7, 8, 9)
 GROUPS = list(itertools.combinations(ALL, len(LOOPS)))
@@ -104,7 +105,7 @@ def mean_activations(network: jaxnn.Network, inputs: jax.Array, labels: np.ndarr
 
 def in_window(images: np.ndarray) -> np.ndarray:
     """The largest share of each image's squared weights in a window of a third of its height and width."""
-    sides = tuple(side // 3 for side in images.shape[1:])
+    sides = tuple(round(side / 3) for side in images.shape[1:])
     windows = np.lib.stride_tricks.sliding_window_view(images**2, sides, axis=(1, 2))
     return windows.sum(axis=(3, 4)).max(axis=(1, 2)) / np.sum(images**2, axis=(1, 2))
 
@@ -135,14 +136,15 @@ def table_of_layers(found: dict[str, dict[str, Any]], ink: float, title: str) ->
 
 
 def figure_of_activity(means: list[np.ndarray]) -> Figure:
-    """For each layer the mean activations: a row a unit, a column a digit."""
+    """For each layer the mean activations: a row a unit, a column a digit, those with loops at the left."""
+    order = [*LOOPS, 4, *(d for d in ALL if d not in LOOPS)]
     figure, axes = plt.subplots(1, 2, figsize=(8.5, 6.5), layout="constrained")
     for ax, mean, layer in zip(axes, means, LAYERS, strict=True):
-        last = ax is axes[-1]
-        jaxnn.plot.image_grid(
-            mean[None], titles=[layer], limits=(0, 1), name="mean activation", colorbar=last, axes=[ax]
-        )
-        ax.set(xticks=range(10), xlabel="digit", yticks=range(len(mean)), ylabel="unit")
+        jaxnn.plot.image_grid(mean[None, :, order], titles=[layer], limits=(0, 1), colorbar=False, axes=[ax])
+        ax.vlines([3.5, 4.5], -0.5, len(mean) - 0.5, color=ORANGE, linewidth=2)
+        ax.set_xticks(range(10), order)
+        ax.set(xlabel="digit (with loops | 4 | without)", yticks=range(len(mean)), ylabel="unit")
+    figure.colorbar(axes[0].images[0], ax=axes, label="mean activation", aspect=30)
     figure.suptitle("When each unit is on: its mean activation for each digit of the test images")
     return figure
 
