@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 import jaxnn
@@ -35,3 +36,9 @@ def titled(axes: Any, title: str) -> Figure:
 def signed(value: float, digits: int = 2) -> str:
     """A number with its sign, with a true minus."""
     return f"{value:+.{digits}f}".replace("-", "\u2212")
+
+
+def color_limits(images: np.ndarray) -> tuple[float, float]:
+    """(-high, high) that holds all weights but the largest 3 in 1,000, which would leave the others pale."""
+    high = float(np.quantile(np.abs(images), 0.997))
+    return -high, high

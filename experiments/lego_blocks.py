@@ -20,7 +20,7 @@ from rich.table import Table
 import jaxnn
 from experiments._digits import DataName, accuracy, load_digits, train_sigmoids
 from experiments._results import save_results
-from experiments._weights import check_between, near_square, signed, sizes_of, titled
+from experiments._weights import check_between, color_limits, near_square, signed, sizes_of, titled
 
 K = 3  # features of each kind, for each digit
 
@@ -58,7 +58,7 @@ def main(
         ],
         figures={
             "hidden_units": titled(
-                jaxnn.plot.weight_grid(images, titles=range(hidden)),
+                jaxnn.plot.weight_grid(images, titles=range(hidden), limits=color_limits(images)),
                 f"The {hidden} blocks: the weights of the hidden units of {name}",
             ),
             "outputs": figure_of_outputs(network),
@@ -111,7 +111,6 @@ def figure_of_outputs(network: jaxnn.Network) -> Figure:
 
 def figure_of_features(images: np.ndarray, top: jaxnn.weights.TopFeatures) -> Figure:
     """A row a digit: the images of the units that it likes and dislikes most, on one scale."""
-    high = float(np.abs(images[np.concatenate(top[:2])]).max())
     figure = plt.figure(figsize=(9, 14.5), layout="constrained")
     halves: Any = figure.subfigures(1, 2, width_ratios=(1, 1.12))  # at the right, the color bar
     left, right = halves
@@ -121,7 +120,7 @@ def figure_of_features(images: np.ndarray, top: jaxnn.weights.TopFeatures) -> Fi
         labels = [f"{u}: {signed(w, 1)}" for u, w in zip(units.ravel(), weights.ravel(), strict=True)]
         half.suptitle(kind, fontsize=11)
         jaxnn.plot.image_grid(
-            images[units.ravel()], titles=labels, signed=True, limits=(-high, high), name="weight",
+            images[units.ravel()], titles=labels, signed=True, limits=color_limits(images), name="weight",
             row_labels=[f"digit {d}" for d in range(10)] if half is left else None,
             colorbar=half is right, axes=half.subplots(10, K),
         )  # fmt: skip

@@ -115,7 +115,7 @@ def figure_of_signals(pair: tuple[int, int], by_digit: list[np.ndarray], title: 
         ax.hist(values, edges, color=color, alpha=0.7, hatch=hatch, edgecolor="white", label=f"digit {digit}")
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set(xlabel="signal of the unit, before the activation", ylabel="test images")
-    ax.legend()
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     figure.suptitle(title)
     return figure
 

@@ -27,7 +27,7 @@ from rich.table import Table
 import jaxnn
 from experiments._digits import DataName, accuracy, load_digits, train_sigmoids
 from experiments._results import save_results
-from experiments._weights import check_between, sizes_of, titled
+from experiments._weights import check_between, color_limits, sizes_of, titled
 from jaxnn._plot_parts import ORANGE
 
 LOOPS, ALL = (0, 6, 8, 9), (0, 1, 2, 3, 5, 6, 7, 8, 9)
@@ -76,12 +76,19 @@ def main(
         tables=[table_of_layers(found, ink, f"Edges and loops in {name}")],
         figures={
             "first_layer": titled(
-                jaxnn.plot.weight_grid(images[0], titles=range(hidden[0]), columns=8),
+                jaxnn.plot.weight_grid(
+                    images[0], titles=range(hidden[0]), columns=8, limits=color_limits(images[0])
+                ),
                 f"The first hidden layer of {name}: its weights",
             ),
             "second_layer": titled(
                 jaxnn.plot.image_grid(
-                    images[1], titles=range(hidden[1]), columns=8, signed=True, name="product of weights"
+                    images[1],
+                    titles=range(hidden[1]),
+                    columns=8,
+                    signed=True,
+                    limits=color_limits(images[1]),
+                    name="product of weights",
                 ),
                 "The second hidden layer, seen through the first: the weights of all paths, multiplied",
             ),

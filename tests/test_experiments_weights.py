@@ -18,7 +18,7 @@ matplotlib.use("Agg")
 
 from experiments import hidden_layer, lego_blocks, two_digits, two_hidden_layers
 from experiments._digits import accuracy, load_digits, train_sigmoids
-from experiments._weights import near_square, signed
+from experiments._weights import color_limits, near_square, signed
 from experiments.two_digits import only
 
 SCRIPTS = (lego_blocks, hidden_layer, two_digits, two_hidden_layers)
@@ -230,3 +230,9 @@ def test_wrong_options_are_named_before_training(tmp_path, monkeypatch, script, 
 def test_near_square_and_signed():
     assert [near_square(n) for n in (1, 7, 16, 30, 100)] == [(1, 1), (1, 7), (4, 4), (5, 6), (10, 10)]
     assert [signed(0.126), signed(-2.0, 1)] == ["+0.13", "\u22122.0"]
+
+
+def test_color_limits_leave_out_the_few_largest_weights():
+    images = np.ones((10, 10, 10))
+    images[0, 0, :2] = -50.0, 9.0
+    assert color_limits(images) == (-1.0, 1.0)
