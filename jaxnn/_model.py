@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
+from jaxnn._sharding import vary_like
 
 Model = TypeVar("Model", bound=Callable[..., Any])
 
@@ -77,22 +78,7 @@ def prepare(model: Any, x: Any, target: Any, name: str = "target") -> tuple[Any,
     x = inputs("x", x)
     output = jax.eval_shape(_answer, model, x)  # from the cache of traces, after the first time
     target = _check_target(target, output, name)
-    return model, jax.tree.map(lambda leaf: vary_like(leaf, model, target), x), target
-
-
-def vary_like(value: jax.Array, *others: Any) -> jax.Array:
-    """In `shard_map`, an array marked as differing between devices along the axes that the others do.
-
-    A gradient in what is the same everywhere would be the sum over all devices.
-    """
-    axes = {axis for leaf in jax.tree.leaves(others) for axis in _varying(leaf)} - _varying(value)
-    return jax.lax.pcast(value, tuple(axes), to="varying") if axes else value
-
-
-def _varying(leaf: Any) -> frozenset[Any]:
-    kind = leaf if isinstance(leaf, jax.ShapeDtypeStruct) else jax.typeof(leaf)
-    kind = getattr(kind, "manual_axis_type", kind)  # where newer JAX keeps it
-    return getattr(kind, "varying", None) or getattr(kind, "vma", None) or frozenset()
+    return model, vary_like(x, (model, target)), target
 
 
 def inputs(name: str, x: Any) -> Any:

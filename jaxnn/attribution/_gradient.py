@@ -1,5 +1,6 @@
 """Attribution by the gradient at the input, and at noisy copies of it."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from jaxnn import _checks
 from jaxnn._affine import split
 from jaxnn._model import prepare, scalar
-from jaxnn.attribution._accumulate import Estimate, Moments, as_dtype_of, moments, weighted_sum
+from jaxnn.attribution._accumulate import as_dtype_of, mean_of, moments, variance_of, weighted_sum
 
 Model = Callable[..., Any]
 Target = Any  # an output index, a tuple of them, None, or a function from the output to a scalar
@@ -95,12 +96,12 @@ def smooth_grad(
     target: Target = None,
     *,
     key: jax.Array,
-    samples: int = 25,
+    n_samples: int = 25,
     noise: Any = 0.15,
     bounds: tuple[Any, Any] | None = None,
     squared: bool = False,
     batch_size: int = 25,
-    standard_error: bool = False,
+    with_error: bool = False,
 ) -> Any:
     """The mean slope around an example, which flickers less from input to input than the slope there.
 
@@ -112,21 +113,21 @@ def smooth_grad(
         x: the example, an array or a pytree of arrays.
         target: an output index, None, or a function; see `saliency`.
         key: a JAX random key. Sample `s` is drawn from `jax.random.fold_in(key, s)`.
-        samples: how many noisy copies.
+        n_samples: how many noisy copies.
         noise: sigma as a share of the range of the inputs, at least 0.
         bounds: `(low, high)`, the range of the inputs; None for that of `x`, of each array of it by itself.
         squared: whether to square the slopes before their mean.
         batch_size: samples at a time; memory grows with it, and with no other number.
-        standard_error: whether to return an `Estimate`, the values with their standard errors.
+        with_error: whether to return an `Estimate`, the values with their standard errors.
 
     Returns:
         Of the structure of `x`, in units of the output per unit of the input (squared where `squared`); an
-        `Estimate` of two such where `standard_error`.
+        `Estimate` of two such where `with_error`.
 
     Raises:
         TypeError: `key` is no key, an option is of another type, or as `saliency` raises.
-        ValueError: `samples` or `batch_size` is below 1 (2 samples for a standard error), `noise` is negative,
-            `bounds` are not in order, or as `saliency` raises.
+        ValueError: `n_samples` or `batch_size` is below 1 (2 samples for a standard error), `noise` is
+            negative, `bounds` are not in order, or as `saliency` raises.
 
     References:
         Smilkov, Thorat, Kim, Viegas and Wattenberg, "SmoothGrad", 2017, arXiv:1706.03825. Squared: Hooker,
@@ -136,19 +137,13 @@ def smooth_grad(
         >>> import jax
         >>> from jaxnn import attribution
         >>> kink = lambda x: jax.nn.relu(x[0])
-        >>> options = {"key": jax.random.key(0), "samples": 1000, "bounds": (0.0, 1.0)}
+        >>> options = {"key": jax.random.key(0), "n_samples": 1000, "bounds": (0.0, 1.0)}
         >>> [round(float(attribution.smooth_grad(kink, [x], **options)[0]), 1) for x in (-1.0, 0.0, 1.0)]
         [0.0, 0.5, 1.0]
     """
-    arguments, sizes = _prepare_noisy(model, x, target, key, noise, bounds, samples, batch_size)
-    _checks.check_integer("samples", samples, at_least=2 if standard_error else 1)
-    if squared or standard_error:
-        found = _noisy_moments(*arguments, **sizes, squared=bool(squared))
-        values = as_dtype_of(found.mean, arguments[1])
-        if standard_error:
-            return Estimate(values, as_dtype_of(found.standard_error(), arguments[1]))
-        return values
-    return _smooth_grad(*arguments, **sizes)
+    least = 2 if with_error else 1
+    arguments, sizes = _prepare_noisy(model, x, target, key, noise, bounds, n_samples, least, batch_size)
+    return _smooth_grad(*arguments, **sizes, squared=bool(squared), with_error=bool(with_error))
 
 
 def var_grad(
@@ -157,7 +152,7 @@ def var_grad(
     target: Target = None,
     *,
     key: jax.Array,
-    samples: int = 25,
+    n_samples: int = 25,
     noise: Any = 0.15,
     bounds: tuple[Any, Any] | None = None,
     batch_size: int = 25,
@@ -171,7 +166,7 @@ def var_grad(
         x: the example, an array or a pytree of arrays.
         target: an output index, None, or a function; see `saliency`.
         key: a JAX random key; the samples are those that `smooth_grad` draws with it.
-        samples: how many noisy copies.
+        n_samples: how many noisy copies.
         noise: sigma as a share of the range of the inputs, at least 0.
         bounds: `(low, high)`, the range of the inputs; None for that of `x`, of each array of it by itself.
         batch_size: samples at a time; memory grows with it, and with no other number.
@@ -195,17 +190,25 @@ def var_grad(
         >>> (found > 0).tolist()
         [False, True]
     """
-    arguments, sizes = _prepare_noisy(model, x, target, key, noise, bounds, samples, batch_size)
-    return as_dtype_of(_noisy_moments(*arguments, **sizes, squared=False).variance(), arguments[1])
+    arguments, sizes = _prepare_noisy(model, x, target, key, noise, bounds, n_samples, 1, batch_size)
+    return _var_grad(*arguments, **sizes)
 
 
 def _prepare_noisy(
-    model: Any, x: Any, target: Any, key: Any, noise: Any, bounds: Any, samples: Any, batch_size: Any
+    model: Any,
+    x: Any,
+    target: Any,
+    key: Any,
+    noise: Any,
+    bounds: Any,
+    n_samples: Any,
+    least: int,
+    batch_size: Any,
 ) -> tuple[tuple[Any, ...], dict[str, int]]:
     """The arguments of the jitted functions of noisy samples, and their sizes."""
     _checks.check_key("key", key)
     sizes = {
-        "samples": _checks.check_integer("samples", samples, at_least=1),
+        "n_samples": _checks.check_integer("n_samples", n_samples, at_least=least),
         "batch_size": _checks.check_integer("batch_size", batch_size, at_least=1),
     }
     noise = _checks.check_float_array("noise", noise)
@@ -232,23 +235,8 @@ def _noisy(x: Any, key: jax.Array, noise: Any, bounds: Any, sample: Any) -> Any:
     return jax.tree.unflatten(structure, copies)
 
 
-@jax.jit(static_argnames=("samples", "batch_size"))
+@jax.jit(static_argnames=("n_samples", "batch_size", "squared", "with_error"))
 def _smooth_grad(
-    model: Any, x: Any, target: Any, key: Any, noise: Any, bounds: Any, *, samples: int, batch_size: int
-) -> Any:
-    # The affine first part of the model takes the sum of the slopes back to the input at once.
-    first, rest = split(scalar(model, target), x)
-    cut, pull = jax.vjp(first, x)
-
-    def slopes(sample: Any) -> Any:
-        return jax.grad(rest)(first(_noisy(x, key, noise, bounds, sample)))
-
-    mean = weighted_sum(slopes, np.arange(samples), np.full(samples, 1 / samples), batch_size)
-    return pull(as_dtype_of(mean, cut))[0]
-
-
-@jax.jit(static_argnames=("samples", "batch_size", "squared"))
-def _noisy_moments(
     model: Any,
     x: Any,
     target: Any,
@@ -256,12 +244,34 @@ def _noisy_moments(
     noise: Any,
     bounds: Any,
     *,
-    samples: int,
+    n_samples: int,
     batch_size: int,
     squared: bool,
-) -> Moments:
-    def slopes(sample: Any) -> Any:
-        found = jax.grad(scalar(model, target))(_noisy(x, key, noise, bounds, sample))
-        return jax.tree.map(jnp.square, found) if squared else found
+    with_error: bool,
+) -> Any:
+    function = scalar(model, target)
+    copies = functools.partial(_noisy, x, key, noise, bounds)
+    if squared or with_error:
 
-    return moments(slopes, samples, batch_size)
+        def slopes(sample: Any) -> Any:
+            found = jax.grad(function)(copies(sample))
+            return jax.tree.map(jnp.square, found) if squared else found
+
+        return mean_of(moments(slopes, n_samples, batch_size, x), x, with_error=with_error)
+    # The affine first part of the model takes the sum of the slopes back to the input at once.
+    first, rest = split(function, x)
+    cut, pull = jax.vjp(first, x)
+    mean = weighted_sum(
+        lambda sample: jax.grad(rest)(first(copies(sample))),
+        np.arange(n_samples), np.full(n_samples, 1 / n_samples), batch_size, like=cut,
+    )  # fmt: skip
+    return pull(as_dtype_of(mean, cut))[0]
+
+
+@jax.jit(static_argnames=("n_samples", "batch_size"))
+def _var_grad(
+    model: Any, x: Any, target: Any, key: Any, noise: Any, bounds: Any, *, n_samples: int, batch_size: int
+) -> Any:
+    slopes = jax.grad(scalar(model, target))
+    found = moments(lambda sample: slopes(_noisy(x, key, noise, bounds, sample)), n_samples, batch_size, x)
+    return variance_of(found, x)

@@ -10,8 +10,9 @@ import numpy as np
 
 from jaxnn import _checks
 from jaxnn._affine import split
-from jaxnn._model import inputs, prepare, scalar, vary_like
-from jaxnn.attribution._accumulate import Estimate, Moments, as_dtype_of, moments, weighted_sum
+from jaxnn._model import inputs, prepare, scalar
+from jaxnn._sharding import vary_like
+from jaxnn.attribution._accumulate import as_dtype_of, mean_of, moments, weighted_sum
 
 Model = Callable[..., Any]
 Target = Any  # an output index, a tuple of them, None, or a function from the output to a scalar
@@ -24,22 +25,22 @@ def integrated_gradients(
     x: Any,
     target: Target = None,
     *,
-    baseline: Any = None,
+    baseline: Any = 0.0,
     steps: int = 50,
     quadrature: str = "gauss_legendre",
     batch_size: int = 10,
 ) -> Any:
     """Each input's share in the way from the answer at a baseline to the answer at the example.
 
-    `a = (x - x0) * sum_k w_k grad f(x0 + t_k (x - x0))`, in which `t_k` and `w_k` are the nodes and weights of
-    a quadrature on [0, 1]. In the limit of many steps the attributions sum to `f(x) - f(x0)`:
+    `a = (x - x0) * sum_k w_k grad f(x0 + t_k (x - x0))`, in which `t_k` and `w_k` are the nodes and weights
+    of a quadrature on [0, 1]. In the limit of many steps the attributions sum to `f(x) - f(x0)`:
     `completeness_gap` says how far they are from it.
 
     Args:
         model: a callable of one example.
         x: the example, an array or a pytree of arrays.
         target: an output index, None, or a function; see `saliency`.
-        baseline: of the structure and shapes of `x`, or one number for all; None for zeros.
+        baseline: of the structure and shapes of `x`, or one number for all.
         steps: nodes of the quadrature.
         quadrature: "gauss_legendre", "riemann_left", "riemann_right", "riemann_middle" or "trapezoid".
         batch_size: steps at a time; memory grows with it, and not with `steps`. A single chunk, with
@@ -81,7 +82,7 @@ def integrate(
     Its affine first part maps the straight path to a straight path, and takes the sum of the slopes back to
     the input at once; so only the rest is evaluated at each step.
     """
-    baseline = jax.tree.map(vary_like, baseline, x)
+    baseline = vary_like(baseline, x)
     first, rest = split(function, x)
     end, pull = jax.vjp(first, x)
     start = first(baseline)
@@ -90,7 +91,7 @@ def integrate(
     def slopes(position: Any) -> Any:
         return jax.grad(rest)(between(start, end, position))
 
-    mean = weighted_sum(slopes, positions, weights, batch_size)
+    mean = weighted_sum(slopes, positions, weights, batch_size, like=end)
     (slope,) = pull(as_dtype_of(mean, end))
     return jax.tree.map(lambda a, b, g: (a - b) * g, x, baseline, slope)
 
@@ -128,9 +129,7 @@ def check_steps(steps: Any, quadrature: Any, batch_size: Any) -> dict[str, Any]:
 
 
 def as_baseline(baseline: Any, x: Any) -> Any:
-    """A baseline for an example: what was given, one number everywhere, or zeros for None."""
-    if baseline is None:
-        return jax.tree.map(jnp.zeros_like, x)
+    """A baseline for an example: what was given, or one number everywhere."""
     if jax.tree.structure(baseline) == jax.tree.structure(0) and np.ndim(baseline) == 0:
         value = _checks.check_float_array("baseline", baseline)
         return jax.tree.map(lambda leaf: jnp.full_like(leaf, value), x)
@@ -139,12 +138,11 @@ def as_baseline(baseline: Any, x: Any) -> Any:
 
 def _of_shapes(name: str, value: Any, x: Any, shape: Callable[[Any], tuple[int, ...]]) -> Any:
     """A pytree as `x`, its leaves of the shapes wanted and in the precision of `x`."""
-    if jax.tree.structure(value) != jax.tree.structure(x):
-        raise ValueError(
-            f"`{name}` must have the structure of `x`, {jax.tree.structure(x)}; got {jax.tree.structure(value)}"
-        )
-    for given, leaf in zip(jax.tree.leaves(value), jax.tree.leaves(x), strict=True):
-        _checks.check_shape(name, given, shape(leaf), "as `x` has it")
+    given, wanted = jax.tree.structure(value), jax.tree.structure(x)
+    if given != wanted:
+        raise ValueError(f"`{name}` must have the structure of `x`, {wanted}; got {given}")
+    for array, leaf in zip(jax.tree.leaves(value), jax.tree.leaves(x), strict=True):
+        _checks.check_shape(name, array, shape(leaf), "as `x` has it")
     return as_dtype_of(value, x)
 
 
@@ -155,9 +153,9 @@ def expected_gradients(
     *,
     baselines: Any,
     key: jax.Array,
-    samples: int = 200,
+    n_samples: int = 200,
     batch_size: int = 25,
-    standard_error: bool = False,
+    with_error: bool = False,
 ) -> Any:
     """Integrated gradients in expectation over a set of baselines, estimated from samples.
 
@@ -171,17 +169,17 @@ def expected_gradients(
         baselines: as `x`, each array with a further first axis, `(n, *shape)`; such as some of the training
             examples.
         key: a JAX random key. Sample `s` is drawn from `jax.random.fold_in(key, s)`.
-        samples: how many gradients.
-        batch_size: samples at a time; memory grows with it, and not with `samples`.
-        standard_error: whether to return an `Estimate`, the values with their standard errors.
+        n_samples: how many gradients.
+        batch_size: samples at a time; memory grows with it, and not with `n_samples`.
+        with_error: whether to return an `Estimate`, the values with their standard errors.
 
     Returns:
-        Of the structure of `x`, in units of the output; an `Estimate` of two such where `standard_error`.
+        Of the structure of `x`, in units of the output; an `Estimate` of two such where `with_error`.
 
     Raises:
         TypeError: `key` is no key, an option is of another type, or as `saliency` raises.
-        ValueError: `baselines` are of another shape or none, `samples` or `batch_size` is below 1 (2 samples
-            for a standard error), or as `saliency` raises.
+        ValueError: `baselines` are of another shape or none, `n_samples` or `batch_size` is below 1 (2
+            samples for a standard error), or as `saliency` raises.
 
     References:
         Erion, Janizek, Sturmfels, Lundberg and Lee, "Improving performance of deep learning models with
@@ -190,21 +188,19 @@ def expected_gradients(
     Example:
         >>> import jax
         >>> from jaxnn import attribution
-        >>> options = {"baselines": [[0.0, 0.0], [0.0, 2.0]], "key": jax.random.key(0), "samples": 1000}
+        >>> options = {"baselines": [[0.0, 0.0], [0.0, 2.0]], "key": jax.random.key(0), "n_samples": 1000}
         >>> found = attribution.expected_gradients(lambda x: x[0] + 2 * x[1], [1.0, 1.0], **options)
         >>> found.round(0).tolist()
         [1.0, 0.0]
     """
     _checks.check_key("key", key)
     sizes = {
-        "samples": _checks.check_integer("samples", samples, at_least=2 if standard_error else 1),
+        "n_samples": _checks.check_integer("n_samples", n_samples, at_least=2 if with_error else 1),
         "batch_size": _checks.check_integer("batch_size", batch_size, at_least=1),
     }
     model, x, target = prepare(model, x, target)
     baselines = _as_baselines(baselines, x)
-    found = _expected_gradients(model, x, target, baselines, key, **sizes)
-    values = as_dtype_of(found.mean, x)
-    return Estimate(values, as_dtype_of(found.standard_error(), x)) if standard_error else values
+    return _expected_gradients(model, x, target, baselines, key, **sizes, with_error=bool(with_error))
 
 
 def _as_baselines(baselines: Any, x: Any) -> Any:
@@ -216,10 +212,18 @@ def _as_baselines(baselines: Any, x: Any) -> Any:
     return _of_shapes("baselines", baselines, x, lambda leaf: (counts[0], *leaf.shape))
 
 
-@jax.jit(static_argnames=("samples", "batch_size"))
+@jax.jit(static_argnames=("n_samples", "batch_size", "with_error"))
 def _expected_gradients(
-    model: Any, x: Any, target: Any, baselines: Any, key: Any, *, samples: int, batch_size: int
-) -> Moments:
+    model: Any,
+    x: Any,
+    target: Any,
+    baselines: Any,
+    key: Any,
+    *,
+    n_samples: int,
+    batch_size: int,
+    with_error: bool,
+) -> Any:
     count = jax.tree.leaves(baselines)[0].shape[0]
 
     def share(sample: Any) -> Any:
@@ -230,7 +234,7 @@ def _expected_gradients(
         slopes = jax.grad(scalar(model, target))(point)
         return jax.tree.map(lambda a, b, g: (a - b) * g, x, baseline, slopes)
 
-    return moments(share, samples, batch_size)
+    return mean_of(moments(share, n_samples, batch_size, x), x, with_error=with_error)
 
 
 def completeness_gap(
@@ -239,7 +243,7 @@ def completeness_gap(
     target: Target,
     attributions: Any,
     *,
-    baseline: Any = None,
+    baseline: Any = 0.0,
     baselines: Any = None,
 ) -> jax.Array:
     """How much attributions add to the difference that they are to explain, or lack from it.
@@ -251,15 +255,15 @@ def completeness_gap(
         x: the example, an array or a pytree of arrays.
         target: an output index, None, or a function; see `saliency`.
         attributions: of any method, at the inputs or at a layer: a pytree of arrays.
-        baseline: what they were made with; None for zeros.
-        baselines: a set of them, as for `expected_gradients`, in place of `baseline`: `f(x0)` is their mean.
+        baseline: what they were made with, as in `integrated_gradients`.
+        baselines: in place of it a set of them, as in `expected_gradients`: `f(x0)` is the mean over them.
 
     Returns:
         A scalar in units of the output; below 0 where some of the difference is missing.
 
     Raises:
         TypeError: `attributions` does not hold numbers, or as `saliency` raises.
-        ValueError: a baseline is of another shape, both kinds are given, or as `saliency` raises.
+        ValueError: a baseline is of another shape, or as `saliency` raises.
 
     Example:
         >>> from jaxnn import attribution
@@ -268,8 +272,6 @@ def completeness_gap(
         >>> float(attribution.completeness_gap(square, x, None, slopes))
         9.0
     """
-    if baseline is not None and baselines is not None:
-        raise ValueError("`baseline` and `baselines` must not both be given")
     model, x, target = prepare(model, x, target)
     if baselines is None:
         baselines = jax.tree.map(lambda leaf: leaf[None], as_baseline(baseline, x))
@@ -282,4 +284,6 @@ def completeness_gap(
 def _completeness_gap(model: Any, x: Any, target: Any, attributions: Any, baselines: Any) -> jax.Array:
     function = scalar(model, target)
     difference = function(x) - jnp.mean(jax.vmap(function)(baselines))
-    return (sum(jnp.sum(leaf) for leaf in jax.tree.leaves(attributions)) - difference).astype(difference.dtype)
+    return (sum(jnp.sum(leaf) for leaf in jax.tree.leaves(attributions)) - difference).astype(
+        difference.dtype
+    )
