@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
+from jaxnn._sharding import vary_like
 
 Model = TypeVar("Model", bound=Callable[..., Any])
 
@@ -56,7 +57,7 @@ def _answer(model: Any, x: Any) -> Any:
     return model(x)
 
 
-def prepare(model: Any, x: Any, target: Any) -> tuple[Any, Any, Any]:
+def prepare(model: Any, x: Any, target: Any, name: str = "target") -> tuple[Any, Any, Any]:
     """Check the arguments that every explanation has, and make each one that a jitted function takes.
 
     Args:
@@ -64,6 +65,7 @@ def prepare(model: Any, x: Any, target: Any) -> tuple[Any, Any, Any]:
         x: the example, an array or a pytree of arrays of numbers; integers become floats.
         target: an output index (a tuple of them for an output of several axes), None for an output of one
             entry, or a function from the output to a scalar.
+        name: what the caller knows `target` as.
 
     Returns:
         `(model, x, target)`: pytrees, `target` as an index or a callable.
@@ -75,7 +77,8 @@ def prepare(model: Any, x: Any, target: Any) -> tuple[Any, Any, Any]:
     model = as_model(model)
     x = inputs("x", x)
     output = jax.eval_shape(_answer, model, x)  # from the cache of traces, after the first time
-    return model, x, _check_target(target, output)
+    target = _check_target(target, output, name)
+    return model, vary_like(x, (model, target)), target
 
 
 def inputs(name: str, x: Any) -> Any:
@@ -93,39 +96,39 @@ def _is_number_list(x: Any) -> bool:
     return isinstance(x, list | tuple) and all(np.ndim(leaf) == 0 for leaf in jax.tree.leaves(x))
 
 
-def _check_target(target: Any, output: Any) -> Any:
+def _check_target(target: Any, output: Any, name: str) -> Any:
     if callable(target):
         target = as_model(target)
         scalar = jax.eval_shape(_answer, target, output)
         if getattr(scalar, "shape", None) != ():
-            raise ValueError(f"`target` must give a scalar of the output; got {scalar}")
+            raise ValueError(f"`{name}` must give a scalar of the output; got {scalar}")
         return target
     if not hasattr(output, "shape"):
-        raise ValueError(f"`target` must be a function, as the output is a {type(output).__name__}, no array")
+        raise ValueError(f"`{name}` must be a function, as the output is a {type(output).__name__}, no array")
     if target is None:
         if output.size != 1:
-            raise ValueError(f"`target` must name an entry of the output, of shape {output.shape}; got None")
+            raise ValueError(f"`{name}` must name an entry of the output, of shape {output.shape}; got None")
         return None
     indices = target if isinstance(target, tuple) else (target,)
     if len(indices) != len(output.shape):
         raise ValueError(
-            f"`target` must hold {len(output.shape)} indices, for an output of shape {output.shape}; "
+            f"`{name}` must hold {len(output.shape)} indices, for an output of shape {output.shape}; "
             f"got {target!r}"
         )
     for index, size in zip(indices, output.shape, strict=True):
-        _check_index(index, size, target)
+        _check_index(index, size, target, name)
     return tuple(jnp.asarray(index) for index in indices)
 
 
-def _check_index(index: Any, size: int, target: Any) -> None:
+def _check_index(index: Any, size: int, target: Any, name: str) -> None:
     dtype = index.dtype if hasattr(index, "dtype") else np.asarray(index).dtype
     if not jnp.issubdtype(dtype, jnp.integer) or np.ndim(index) != 0:
         raise TypeError(
-            f"`target` must be an integer, a tuple of integers, None or a function; got {target!r}. For one "
-            "target an example, jax.vmap over both"
+            f"`{name}` must be an integer, a tuple of integers, None or a function; got {target!r}. For one "
+            f"{name} an example, jax.vmap over both"
         )
     if _checks.is_concrete(index) and not -size <= int(index) < size:
-        raise ValueError(f"`target` must lie from {-size} to {size - 1}, for {size} outputs; got {target!r}")
+        raise ValueError(f"`{name}` must lie from {-size} to {size - 1}, for {size} outputs; got {target!r}")
 
 
 def select(output: Any, target: Any) -> jax.Array:
