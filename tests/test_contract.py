@@ -85,7 +85,9 @@ ROWS |= {
         lambda n, x: attribution.shapley_sampling(n, x, 1, groups=TENS, n_samples=4, **DRAWN), (100,)
     ),
     "kernel_shap": Row(
-        lambda n, x: attribution.kernel_shap(n, x, 1, groups=TENS, n_samples=60, with_error=True, **DRAWN),
+        lambda n, x: sum(
+            attribution.kernel_shap(n, x, 1, groups=TENS, n_samples=60, with_error=True, **DRAWN)
+        ),
         (100,),
     ),
     "lime": Row(lambda n, x: attribution.lime(n, x, 1, groups=TENS, n_samples=40, **DRAWN), (100,)),

@@ -52,18 +52,20 @@ def check_groups(groups: Any, n_groups: Any, x: Any) -> tuple[Groups, int]:
         if n_groups not in (None, size):
             raise ValueError(f"`n_groups` must be {size}, an entry each, without `groups`; got {n_groups}")
         return None, size
-    if isinstance(x, jax.Array):
-        groups = _checks.check_array("groups", groups)
+    # In NumPy: under `jax.jit` what JAX makes of known numbers is traced.
+    if isinstance(x, jax.Array) and not isinstance(groups, jax.Array):
+        groups = np.asarray(groups)
     leaves = []
     for where, leaf, like in _leaves_like("groups", groups, x):
-        leaf = _checks.check_array("groups" + where, leaf)
+        leaf = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
         if not jnp.issubdtype(leaf.dtype, jnp.integer):
             raise TypeError(f"`groups{where}` must hold integers; got dtype {leaf.dtype}")
-        leaves.append(_fitting("groups" + where, leaf, like))
+        # JAX does not see that NumPy's own integers mean another type where 64 bits are turned on.
+        leaves.append(_fitting("groups" + where, leaf, like).astype(np.int32))
     return jax.tree.unflatten(jax.tree.structure(x), leaves), _count(leaves, n_groups)
 
 
-def _count(leaves: list[jax.Array], n_groups: int | None) -> int:
+def _count(leaves: list[Any], n_groups: int | None) -> int:
     if not _checks.is_concrete(leaves):
         if n_groups is None:
             raise ValueError("`n_groups` must be given where `groups` is traced")
@@ -92,7 +94,7 @@ def _leaves_like(name: str, tree: Any, x: Any) -> list[tuple[str, Any, jax.Array
     ]
 
 
-def _fitting(name: str, leaf: jax.Array, like: jax.Array) -> jax.Array:
+def _fitting(name: str, leaf: Any, like: jax.Array) -> Any:
     try:
         fits = np.broadcast_shapes(leaf.shape, like.shape) == like.shape
     except ValueError:

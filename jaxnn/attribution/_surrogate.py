@@ -273,8 +273,11 @@ def _fitted(
 
     start = jnp.zeros((columns, columns), dtype), jnp.zeros(columns, dtype)
     (gram, moment), answers = over_chunks(gather, start, fit.draws, size, like=like)
+    # The matrix is the same for every example: of a batch, devices share the products with its inverse,
+    # while they would each solve for all.
     factor = jax.scipy.linalg.cho_factor(gram + fit.penalty(gram).astype(dtype))
-    solution = jax.scipy.linalg.cho_solve(factor, moment)
+    inverse = jax.scipy.linalg.cho_solve(factor, jnp.eye(columns, dtype=dtype))
+    solution = _einsum("ij,j->i", inverse, moment)
     if not with_error:
         return solution, jnp.zeros_like(solution)
 
@@ -286,10 +289,10 @@ def _fitted(
         rows, offsets = jax.vmap(jax.vmap(fit.row))(sets)
         residuals = answers[indices] - offsets - _einsum("kpi,i->kp", rows, solution)
         scores = _einsum("kpi,kp->ki", rows, weights * residuals)
-        return merge(moments, jax.scipy.linalg.cho_solve(factor, scores.T).T, valid), None
+        return merge(moments, _einsum("ki,ij->kj", scores, inverse), valid), None
 
     moments, _ = over_chunks(influence, no_samples((columns,), dtype), fit.draws, size, like=(like, gram))
-    coefficients = jnp.trace(jax.scipy.linalg.cho_solve(factor, gram))
+    coefficients = jnp.sum(inverse * gram)
     free = jnp.sqrt(fit.draws / jnp.maximum(fit.draws - coefficients, 1))
     return solution, fit.draws * free * standard_error(moments)
 
