@@ -75,7 +75,7 @@ def permutation_importance(
     _checks.check_key("key", key)
     if not callable(loss):
         raise TypeError(f"`loss` must be a function of (output, target); got {type(loss).__name__}")
-    model, loss, x = as_model(model), as_model(loss), inputs("x", x)
+    model, loss, x = as_model(model), as_model(loss, "loss"), inputs("x", x)
     if isinstance(target, list):
         target = _checks.check_array("target", target)
     target = jax.tree.map(lambda leaf: _checks.check_array("target", leaf), target)
