@@ -12,18 +12,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
 import numpy as np
 import optax
-import tyro
-from matplotlib.figure import Figure
-from rich.table import Table
 from sklearn.datasets import load_breast_cancer
 
 import jaxnn
 from experiments._options import check_at_least
 from experiments._results import save_results
-from jaxnn import attribution, plot
+from jaxnn import attribution
 
 ADAMW = optax.adamw(3e-3, weight_decay=1e-2)
 MALIGNANT = 0  # the index of that answer, as scikit-learn has it
@@ -41,9 +37,7 @@ class Patients(NamedTuple):
     raw: np.ndarray  # of the test patients, in the units of the data
 
 
-def main(
-    hidden: int = 16, epochs: int = 60, seed: int = 0, output: Path = Path("results/medical")
-) -> None:
+def main(hidden: int = 16, epochs: int = 60, seed: int = 0, output: Path = Path("results/medical")) -> None:
     """Train on the breast-cancer data, and show which measurements decide.
 
     Args:
@@ -66,7 +60,9 @@ def main(
     test_accuracy = float(np.mean(logits.argmax(axis=1) == patients.test_labels))
 
     # The average patient is all zeros, so attributions add up to what sets this one apart from it.
-    deciding = jaxnn.map_examples(jax.tree_util.Partial(explain, network), patients.test_inputs, batch_size=64)
+    deciding = jaxnn.map_examples(
+        jax.tree_util.Partial(explain, network), patients.test_inputs, batch_size=64
+    )
     shuffled = attribution.permutation_importance(
         network, patients.test_inputs, jnp.asarray(patients.test_labels), key=keys[3], with_error=True
     )

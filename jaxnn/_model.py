@@ -31,21 +31,25 @@ def combine(trainable: Model, rest: Model) -> Model:
     )
 
 
-def as_model(model: Any) -> Any:
+def as_model(model: Any, name: str = "model") -> Any:
     """A model that may be an argument of a jitted function: a plain function becomes a pytree without leaves.
+
+    Args:
+        model: a callable.
+        name: what the caller knows it as.
 
     Raises:
         TypeError: it is not callable, or holds leaves that are no arrays.
     """
     if not callable(model):
-        raise TypeError(f"`model` must be callable, a function of one example; got {type(model).__name__}")
+        raise TypeError(f"`{name}` must be callable, a function of one example; got {type(model).__name__}")
     leaves = jax.tree.leaves(model)
     if len(leaves) == 1 and leaves[0] is model:
         return jax.tree_util.Partial(model)
     for leaf in leaves:
         if not isinstance(leaf, jax.Array | np.ndarray | np.generic | float | int):
             raise TypeError(
-                f"`model` must be a pytree of arrays; this {type(model).__name__} holds a "
+                f"`{name}` must be a pytree of arrays; this {type(model).__name__} holds a "
                 f"{type(leaf).__name__}. An Equinox module goes through jaxnn.from_equinox; otherwise pass "
                 "jax.tree_util.Partial(function, arrays)"
             )

@@ -12,8 +12,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxnn import _checks, losses
 from jaxnn._model import Model, combine, partition
 from jaxnn._progress import progress_bar
-from jaxnn._sharding import automatic, vary_like, with_automatic_axes
-from jaxnn._train_checks import check_divides, check_examples, check_loss, check_model, check_options
+from jaxnn._sharding import automatic, check_mesh, vary_like, with_automatic_axes
+from jaxnn._train_checks import check_examples, check_loss, check_model, check_options
 
 Loss = Callable[[Any, Any], jax.Array]  # (output, target) of one example -> scalar
 
@@ -132,7 +132,7 @@ def train(
         [0.0, 1.0, 1.0, 0.0]
     """
     check_model(model, loss)
-    check_options(optimizer, key, shuffle, mesh)
+    check_options(optimizer, key, shuffle)
     epochs = _checks.check_integer("epochs", epochs, at_least=1)
     batch_size = _checks.check_integer("batch_size", batch_size, at_least=1)
     data = check_examples("inputs", inputs, "targets", targets)
@@ -143,7 +143,7 @@ def train(
         held_out = check_examples("validation[0]", validation[0], "validation[1]", validation[1])
     check_loss(model, data, loss)
     if mesh is not None:
-        check_divides(mesh, batch_size)
+        check_mesh(mesh, batch_size)
         mesh = automatic(mesh)
         everywhere = NamedSharding(mesh, PartitionSpec())
         model, data, held_out, key = jax.device_put((model, data, held_out, key), everywhere)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import jaxnn
-from jaxnn import weights
+from jaxnn import attribution, weights
 from tests.conftest import in_precision
 
 SIZES = (100, 20, 3)
@@ -68,6 +68,32 @@ ROWS = {
     f"inverse {name}": Row(lambda n, x, name=name: jaxnn.activation(name).inverse(x), (100,))
     for name in ("sigmoid", "tanh", "softplus", "elu", "leaky_relu")
 }  # fmt: skip
+
+# Perturbations of ten entries at a time, or twenty.
+TENS, TWENTIES = np.arange(100) // 10, np.arange(100) // 20
+DRAWN = {"key": jax.random.key(5), "batch_size": 16}
+ROWS |= {
+    "feature_ablation": Row(lambda n, x: attribution.feature_ablation(n, x, 1, groups=TENS), (100,)),
+    "occlusion": Row(lambda n, x: attribution.occlusion(n, x, 1, window=(10,), stride=4), (100,)),
+    "permutation_importance": Row(
+        lambda n, x: attribution.permutation_importance(
+            n, x, TARGETS.astype(x.dtype), groups=TWENTIES, n_samples=2, **DRAWN
+        ),
+        (10, 100),
+    ),
+    "shapley_values": Row(lambda n, x: attribution.shapley_values(n, x, 1, groups=TWENTIES), (100,)),
+    "shapley_sampling": Row(
+        lambda n, x: attribution.shapley_sampling(n, x, 1, groups=TENS, n_samples=4, **DRAWN), (100,)
+    ),
+    "kernel_shap": Row(
+        lambda n, x: sum(
+            attribution.kernel_shap(n, x, 1, groups=TENS, n_samples=60, with_error=True, **DRAWN)
+        ),
+        (100,),
+    ),
+    "lime": Row(lambda n, x: attribution.lime(n, x, 1, groups=TENS, n_samples=40, **DRAWN), (100,)),
+    "rise": Row(lambda n, x: attribution.rise(n, x, 1, grid=5, n_samples=20, **DRAWN), (100,)),
+}
 every_row = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
 
 

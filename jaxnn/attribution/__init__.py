@@ -16,3 +16,11 @@ from jaxnn.attribution._layer import neuron_gradient as neuron_gradient
 from jaxnn.attribution._path import completeness_gap as completeness_gap
 from jaxnn.attribution._path import expected_gradients as expected_gradients
 from jaxnn.attribution._path import integrated_gradients as integrated_gradients
+from jaxnn.attribution._permutation import permutation_importance as permutation_importance
+from jaxnn.attribution._perturbation import feature_ablation as feature_ablation
+from jaxnn.attribution._perturbation import occlusion as occlusion
+from jaxnn.attribution._rise import rise as rise
+from jaxnn.attribution._shapley import shapley_sampling as shapley_sampling
+from jaxnn.attribution._shapley import shapley_values as shapley_values
+from jaxnn.attribution._surrogate import kernel_shap as kernel_shap
+from jaxnn.attribution._surrogate import lime as lime

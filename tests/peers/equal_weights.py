@@ -35,7 +35,8 @@ def convolutional(seed):
     """
     rng = np.random.default_rng(seed)
     kernels = [
-        rng.normal(0, (9 * a) ** -0.5, (3, 3, a, b)).astype(np.float32) for a, b in itertools.pairwise(CHANNELS)
+        rng.normal(0, (9 * a) ** -0.5, (3, 3, a, b)).astype(np.float32)
+        for a, b in itertools.pairwise(CHANNELS)
     ]
     biases = [rng.normal(0, 0.1, b).astype(np.float32) for b in CHANNELS[1:]]
     last = rng.normal(0, 54**-0.5, (3, 3, CHANNELS[-1], 5)).astype(np.float32)
