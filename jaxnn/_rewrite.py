@@ -133,7 +133,8 @@ def intervene(model: Callable[..., Any], replacements: Mapping[str, Any]) -> Int
     Everything downstream sees the new value. The result is a model again, so interventions nest, and every
     method of this library takes it. Inside of a `lax.scan` each step's value is replaced, and a value in a
     branch or a `while_loop`, which `capture` cannot give, is replaced too. A custom derivative around a
-    replaced value goes: what stands there is derived as it is.
+    replaced value goes: what stands there is derived as it is. A gradient that the model itself takes inside
+    is computed beside the value, and does not see that it was replaced.
 
     Args:
         model: a callable of one example.
