@@ -183,7 +183,8 @@ class NNXModel:
 
         rest, keywords = self.static.join(self.held.value)
         named = name_arrays_in_batch if self.batched else name_arrays
-        module = nnx.merge(self.graph, self.params, rest)
+        params = jax.tree.map(lambda leaf: leaf, self.params)  # made in this trace, or NNX would refuse them
+        module = nnx.merge(self.graph, params, rest)
         for path, part in list(nnx.iter_modules(module)):
             if path and callable(part):
                 kind = naming_class(type(part), "/".join(map(str, path)), named)
