@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,14 +14,25 @@ from jaxnn._sharding import vary_like
 Model = TypeVar("Model", bound=Callable[..., Any])
 
 
+@flax.struct.dataclass
+class Held:
+    """Arrays of a model that training leaves as they are, such as running statistics."""
+
+    value: Any
+
+
+def _is_held(node: Any) -> bool:
+    return isinstance(node, Held)
+
+
 def _is_trainable(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array | np.ndarray) and jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
 def partition(model: Model) -> tuple[Model, Model]:
-    """Split a model into its floating-point arrays and the rest, each a tree with None for the other."""
-    trainable = jax.tree.map(lambda leaf: leaf if _is_trainable(leaf) else None, model)
-    rest = jax.tree.map(lambda leaf: None if _is_trainable(leaf) else leaf, model)
+    """Split a model into the floating-point arrays to train and the rest, each with None for the other."""
+    trainable = jax.tree.map(lambda leaf: leaf if _is_trainable(leaf) else None, model, is_leaf=_is_held)
+    rest = jax.tree.map(lambda leaf: None if _is_trainable(leaf) else leaf, model, is_leaf=_is_held)
     return trainable, rest
 
 
