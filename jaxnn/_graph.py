@@ -168,6 +168,14 @@ def refuse(method: str, step: Step, why: str = "") -> NotImplementedError:
     return NotImplementedError(f"{method} has no rule for the primitive {', '.join(map(repr, names))}{reason}")
 
 
+def summed_to(value: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """The sum along the axes along which an operand of that shape, of size 1 there or a scalar, was repeated."""
+    if not shape:
+        return jnp.sum(value)
+    repeated = [i for i, (n, size) in enumerate(zip(shape, value.shape, strict=True)) if n != size]
+    return jnp.sum(value, axis=repeated, keepdims=True) if repeated else value
+
+
 def _flat(function: Callable[..., Any], args: Sequence[Any], keep_custom: bool) -> Traced:
     first = trace(function, *args)
     entered = CALLS if keep_custom else CALLS | CUSTOM

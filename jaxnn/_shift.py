@@ -37,17 +37,30 @@ class _Trace(NamedTuple):
     axes: tuple[int | None, ...]
 
 
+class Shifts(NamedTuple):
+    """What the results do not depend on.
+
+    Attributes:
+        fixed: shifts, and what is made of them alone.
+        carried: the values that a shift is in, between its use and where it falls out again.
+    """
+
+    fixed: frozenset[Any]
+    carried: frozenset[Any]
+
+
 class _UnknownError(Exception):
     """The dependence of a value on the shift follows no known form."""
 
 
-def shifts(line: Graph) -> frozenset[Any]:
-    """The variables that the results provably do not depend on: maxima, stopped gradients, and their like."""
+def shifts(line: Graph) -> Shifts:
+    """Find, among maxima, stopped gradients and their like, what the results provably do not depend on."""
     candidates: set[Any] = set()
-    proved: set[Any] = set()
+    fixed: set[Any] = set()
+    carried: set[Any] = set()
     for step in line.steps:
-        if all(v in proved for v in step.inputs):
-            proved.update(step.outputs)
+        if all(v in fixed for v in step.inputs):
+            fixed.update(step.outputs)
             continue
         derived = len(step.inputs) == 1 and step.inputs[0] in candidates and len(step.outputs) == 1
         if step.name not in ("reduce_max", "stop_gradient") and not derived:
@@ -55,20 +68,23 @@ def shifts(line: Graph) -> frozenset[Any]:
         (v,) = step.outputs
         if is_real(v):
             candidates.add(v)
-            if _is_immaterial(line, v):
-                proved.add(v)
-    return frozenset(proved)
+            traces = _followed(line, v)
+            if traces is not None:
+                fixed.add(v)
+                carried.update(traces)
+    return Shifts(frozenset(fixed), frozenset(carried - fixed))
 
 
-def _is_immaterial(line: Graph, v: Any) -> bool:
+def _followed(line: Graph, v: Any) -> dict[Any, _Trace] | None:
+    """How the values downstream of one depend on it; None if that is unknown, or a result does."""
     traces = {v: _Trace("add", 1.0, _own_axes(v))}
     try:
         for step in line.steps:
             if v not in step.outputs:
                 _follow(line, step, traces)
     except _UnknownError:
-        return False
-    return not any(out in traces for out in line.outputs if not isinstance(out, core.Literal))
+        return None
+    return None if any(out in traces for out in line.outputs if not isinstance(out, core.Literal)) else traces
 
 
 def _own_axes(v: Any) -> tuple[int | None, ...]:

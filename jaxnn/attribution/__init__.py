@@ -6,3 +6,4 @@ from jaxnn.attribution._gradient import input_x_gradient as input_x_gradient
 from jaxnn.attribution._gradient import saliency as saliency
 from jaxnn.attribution._guided import deconvnet as deconvnet
 from jaxnn.attribution._guided import guided_backprop as guided_backprop
+from jaxnn.attribution._lrp import lrp as lrp

@@ -9,7 +9,7 @@ from jax import lax
 
 from jaxnn import _checks
 from jaxnn._graph import backward, graph
-from jaxnn._model import inputs, prepare, scalar
+from jaxnn._model import like, prepare, rows_like, scalar
 from jaxnn.attribution._deep_lift_rules import rescale_rule, run_both
 
 Model = Callable[..., Any]
@@ -55,7 +55,7 @@ def deep_lift(model: Model, x: Any, target: Target = None, *, baseline: Any = No
         [5.0, 3.0]
     """
     model, x, target = prepare(model, x, target)
-    return _deep_lift(model, x, target, _check_baseline(baseline, x))
+    return _deep_lift(model, x, target, like("baseline", 0 if baseline is None else baseline, x))
 
 
 @jax.jit
@@ -105,7 +105,7 @@ def deep_lift_shap(
         [3.0, 2.0]
     """
     model, x, target = prepare(model, x, target)
-    baselines = _check_baselines(baselines, x)
+    baselines = rows_like("baselines", baselines, x)
     count = jax.tree.leaves(baselines)[0].shape[0]
     if batch_size is None:
         batch_size = count
@@ -128,34 +128,3 @@ def _deep_lift_shap(model: Any, x: Any, target: Any, baselines: Any, *, batch_si
     if whole < count:
         summed = jax.tree.map(jnp.add, summed, total(jax.tree.map(lambda a: a[whole:], baselines)))
     return jax.tree.map(lambda s, a: (s / count).astype(a.dtype), summed, x)
-
-
-def _check_baseline(baseline: Any, x: Any) -> Any:
-    """A baseline of the shapes and types of `x`."""
-    if baseline is None:
-        return jax.tree.map(jnp.zeros_like, x)
-    if jnp.ndim(baseline) == 0 if not isinstance(baseline, dict | list | tuple) else False:
-        number = _checks.check_float_array("baseline", baseline)
-        return jax.tree.map(lambda leaf: jnp.broadcast_to(number.astype(leaf.dtype), leaf.shape), x)
-    baseline = inputs("baseline", baseline)
-    _check_like("baseline", baseline, x, ())
-    return jax.tree.map(lambda b, leaf: b.astype(leaf.dtype), baseline, x)
-
-
-def _check_baselines(baselines: Any, x: Any) -> Any:
-    baselines = inputs("baselines", baselines)
-    first = jax.tree.leaves(baselines)[0]
-    if first.ndim == 0 or first.shape[0] == 0:
-        raise ValueError(f"`baselines` must hold at least one, along a first axis; got shape {first.shape}")
-    _check_like("baselines", baselines, x, first.shape[:1])
-    return jax.tree.map(lambda b, leaf: b.astype(leaf.dtype), baselines, x)
-
-
-def _check_like(name: str, value: Any, x: Any, more: tuple[int, ...]) -> None:
-    if jax.tree.structure(value) != jax.tree.structure(x):
-        raise ValueError(
-            f"`{name}` must have the structure of `x`, {jax.tree.structure(x)}; "
-            f"got {jax.tree.structure(value)}"
-        )
-    for leaf, like in zip(jax.tree.leaves(value), jax.tree.leaves(x), strict=True):
-        _checks.check_shape(name, leaf, (*more, *like.shape), "as `x`" + (" with a first axis" if more else ""))

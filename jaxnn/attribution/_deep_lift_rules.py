@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnn._graph import Graph, Run, Step, gradient, refuse
+from jaxnn._graph import Graph, Run, Step, gradient, refuse, summed_to
 from jaxnn._primitives import is_real
 from jaxnn._recognize import relu_factor
 from jaxnn._rewrite import bind
@@ -28,7 +28,7 @@ def run_both(line: Graph, x: Sequence[Any], x0: Sequence[Any]) -> tuple[Run, Run
 
     The shift is the larger of the two, so that neither run overflows.
     """
-    same = shifts(line)
+    same = shifts(line).fixed
     run, run0 = dict(zip(line.inputs, x, strict=True)), dict(zip(line.inputs, x0, strict=True))
     for step in line.steps:
         y = step.call(*(run[v] for v in step.inputs))
@@ -42,7 +42,7 @@ def run_both(line: Graph, x: Sequence[Any], x0: Sequence[Any]) -> tuple[Run, Run
 
 def rescale_rule(line: Graph) -> Callable[..., Sequence[Any]]:
     """The rule of each step of a function: `rule(step, multipliers, run, run0)`."""
-    same = shifts(line)
+    same = shifts(line).fixed
 
     def rule(step: Step, multipliers: Sequence[Any], run: Run, run0: Run) -> Sequence[Any]:
         if all(v in same for v in step.outputs):
@@ -97,16 +97,8 @@ def _elementwise(step: Step, multiplier: jax.Array, run: Run, run0: Run) -> Sequ
 def _gathered(step: Step, of_operands: Sequence[Any]) -> list[Any]:
     """What is given for each operand, for each input: an input may be both operands."""
     operands = step.equations[0].invars
-    fitting = [_summed_to(m, v.aval.shape) for v, m in zip(operands, of_operands, strict=True)]
+    fitting = [summed_to(m, v.aval.shape) for v, m in zip(operands, of_operands, strict=True)]
     return [sum(m for v, m in zip(operands, fitting, strict=True) if v is w) for w in step.inputs]
-
-
-def _summed_to(value: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """The sum along the axes along which an operand of that shape, of size 1 there or a scalar, was repeated."""
-    if not shape:
-        return jnp.sum(value)
-    repeated = [i for i, (n, size) in enumerate(zip(shape, value.shape, strict=True)) if n != size]
-    return jnp.sum(value, axis=repeated, keepdims=True) if repeated else value
 
 
 def _product(step: Step, multiplier: jax.Array, run: Run, run0: Run) -> Sequence[Any]:
