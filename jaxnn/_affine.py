@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from jaxnn._graph import is_affine
+from jaxnn._primitives import is_affine
 from jaxnn._rewrite import bind, trace
 
 Values = list[jax.Array]

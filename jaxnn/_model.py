@@ -108,6 +108,34 @@ def inputs(name: str, x: Any) -> Any:
     return jax.tree.unflatten(structure, checked)
 
 
+def like(name: str, value: Any, x: Any) -> Any:
+    """Something to put beside an example, of its structure, shapes and types; one number stands for all."""
+    if not isinstance(value, dict | list | tuple) and jnp.ndim(value) == 0:
+        number = _checks.check_float_array(name, value)
+        return jax.tree.map(lambda leaf: jnp.full_like(leaf, number.astype(leaf.dtype)), x)
+    return _fitting(name, inputs(name, value), x, ())
+
+
+def rows_like(name: str, value: Any, x: Any) -> Any:
+    """A set of things like an example, along a first axis."""
+    value = inputs(name, value)
+    shape = jax.tree.leaves(value)[0].shape
+    if not shape or shape[0] == 0:
+        raise ValueError(f"`{name}` must hold at least one, along a first axis; got shape {shape}")
+    return _fitting(name, value, x, shape[:1])
+
+
+def _fitting(name: str, value: Any, x: Any, rows: tuple[int, ...]) -> Any:
+    if jax.tree.structure(value) != jax.tree.structure(x):
+        raise ValueError(
+            f"`{name}` must have the structure of `x`, {jax.tree.structure(x)}; got {jax.tree.structure(value)}"
+        )
+    meaning = "those of `x` along a first axis" if rows else "that of `x`"
+    for leaf, given in zip(jax.tree.leaves(x), jax.tree.leaves(value), strict=True):
+        _checks.check_shape(name, given, (*rows, *leaf.shape), meaning)
+    return jax.tree.map(lambda given, leaf: given.astype(leaf.dtype), value, x)
+
+
 def _is_number_list(x: Any) -> bool:
     return isinstance(x, list | tuple) and all(np.ndim(leaf) == 0 for leaf in jax.tree.leaves(x))
 

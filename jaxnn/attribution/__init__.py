@@ -24,3 +24,8 @@ from jaxnn.attribution._shapley import shapley_sampling as shapley_sampling
 from jaxnn.attribution._shapley import shapley_values as shapley_values
 from jaxnn.attribution._surrogate import kernel_shap as kernel_shap
 from jaxnn.attribution._surrogate import lime as lime
+from jaxnn.attribution._deep_lift import deep_lift as deep_lift
+from jaxnn.attribution._deep_lift import deep_lift_shap as deep_lift_shap
+from jaxnn.attribution._guided import deconvnet as deconvnet
+from jaxnn.attribution._guided import guided_backprop as guided_backprop
+from jaxnn.attribution._lrp import lrp as lrp
