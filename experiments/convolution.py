@@ -1,9 +1,9 @@
 """What do the layers of a convolutional network see?
 
 A small Flax network is trained on handwritten digits. For one test image every channel of both
-convolutions is drawn as an image, after its relu, and the class activation map (Grad-CAM): the channels of the
-last convolution, each weighted by what it counts for the answer. A second row of maps asks the same of
-the runner-up: where the two maps differ, the network tells the two digits apart.
+convolutions is drawn as an image, after its relu, and the class activation map (Grad-CAM): the channels of
+the last convolution, each weighted by what it counts for the answer. A second map asks the same of the
+runner-up: where the two differ, the network tells the two digits apart.
 """
 
 from pathlib import Path
@@ -54,7 +54,10 @@ def main(
     channels = {name: np.maximum(np.moveaxis(np.asarray(values[name]), -1, 0), 0) for name in LAYERS}
     probabilities = np.asarray(jax.nn.softmax(logits))
     answers = [int(answer) for answer in np.argsort(-probabilities)[:2]]
-    maps = [np.asarray(attribution.grad_cam(model, image, answer, layer=LAYERS[1])) for answer in answers]
+    maps = [
+        np.asarray(attribution.grad_cam(model, image, answer, layer=LAYERS[1], relu=False))
+        for answer in answers
+    ]
     save_results(
         output,
         settings={"data": data, "index": index, "epochs": epochs, "seed": seed},
@@ -90,8 +93,8 @@ def table_of_channels(channels: dict[str, np.ndarray], title: str) -> Table:
 def figure_of_channels(image: np.ndarray, channels: dict[str, np.ndarray]) -> Figure:
     """The image, and below it a row of channels a layer, each layer on one scale."""
     rows = sum(-(-len(images) // 8) for images in channels.values())
-    figure = plt.figure(figsize=(10.5, 1.5 * rows + 2.6), layout="constrained")
-    parts: Any = figure.subfigures(len(channels) + 1, 1, height_ratios=[1.3, *map(_rows, channels.values())])
+    figure = plt.figure(figsize=(10.5, 1.5 * rows + 2.1), layout="constrained")
+    parts: Any = figure.subfigures(len(channels) + 1, 1, height_ratios=[1, *map(_rows, channels.values())])
     plot.image_grid(
         image[None], axes=parts[0].subplots(1, 1), titles=["the image"], name="pixel", limits=(0, 1)
     )

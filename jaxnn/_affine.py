@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
+from jaxnn._jaxpr import bind, trace
 from jaxnn._primitives import is_affine
-from jaxnn._rewrite import bind, trace
 
 Values = list[jax.Array]
 

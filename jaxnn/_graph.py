@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from jaxnn._jaxpr import Traced, bind, trace
 from jaxnn._primitives import CALLS, CUSTOM, is_affine, is_elementwise, is_real
-from jaxnn._rewrite import Traced, bind, trace
 
 Run = dict[Any, Any]  # the value of each variable
 Rule = Callable[..., Sequence[Any]]  # (step, cotangents, *runs) -> a cotangent for each of the step's inputs
@@ -165,7 +165,9 @@ def refuse(method: str, step: Step, why: str = "") -> NotImplementedError:
     """The error for a step that a method has no sound rule for."""
     names = dict.fromkeys(eqn.primitive.name for eqn in step.equations)
     reason = f": {why}" if why else ""
-    return NotImplementedError(f"{method} has no rule for the primitive {', '.join(map(repr, names))}{reason}")
+    return NotImplementedError(
+        f"{method} has no rule for the primitive {', '.join(map(repr, names))}{reason}"
+    )
 
 
 def summed_to(value: jax.Array, shape: tuple[int, ...]) -> jax.Array:

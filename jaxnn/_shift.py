@@ -207,7 +207,13 @@ def _of_two(eqn: core.JaxprEqn, found: list[_Trace | None]) -> _Trace | None:
         raise _UnknownError
     if name in ("add", "add_any", "sub") and a.kind == "mul" and a.times == b.times:
         return a
-    signs = {"add": ("add", 1), "add_any": ("add", 1), "sub": ("add", -1), "mul": ("mul", 1), "div": ("mul", -1)}
+    signs = {
+        "add": ("add", 1),
+        "add_any": ("add", 1),
+        "sub": ("add", -1),
+        "mul": ("mul", 1),
+        "div": ("mul", -1),
+    }
     if name not in signs or signs[name][0] != a.kind:
         raise _UnknownError
     return a._replace(times=a.times + signs[name][1] * b.times)

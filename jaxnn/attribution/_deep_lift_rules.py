@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn._graph import Graph, Run, Step, gradient, refuse, summed_to
+from jaxnn._jaxpr import bind
 from jaxnn._primitives import is_real
 from jaxnn._recognize import relu_factor
-from jaxnn._rewrite import bind
 from jaxnn._shift import shifts
 
 _OF_TWO = {"mul", "div", "max", "min", "pow", "atan2"}

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn._model import as_model, inputs, prepare, scalar, select
-from jaxnn._rewrite import Intervened, capture, check_names, names
+from jaxnn._rewrite import capture, check_names, intervene, names
 from jaxnn.attribution._accumulate import weighted_sum
 from jaxnn.attribution._path import as_baseline, between, check_steps, integrate, nodes
 
@@ -50,7 +50,7 @@ def check_layer(model: Any, x: Any, layer: Any) -> Any:
 @jax.jit(static_argnames=("layer",))
 def _cut(model: Any, x: Any, *, layer: str) -> Any:
     value = LayerOf(model, layer)(x)
-    return value, Intervened(model, {layer: value})(x)
+    return value, intervene(model, {layer: value})(x)
 
 
 def value_and_slope(model: Any, x: Any, target: Any, layer: str) -> tuple[jax.Array, jax.Array]:
@@ -61,7 +61,7 @@ def value_and_slope(model: Any, x: Any, target: Any, layer: str) -> tuple[jax.Ar
 
 def _after(model: Any, x: Any, target: Any, layer: str) -> Callable[[jax.Array], jax.Array]:
     """The target as a function of a layer's value, all else being as at `x`."""
-    return lambda value: select(Intervened(model, {layer: value})(x), target)
+    return lambda value: select(intervene(model, {layer: value})(x), target)
 
 
 def _prepare(model: Any, x: Any, target: Any, layer: Any) -> tuple[Any, Any, Any]:

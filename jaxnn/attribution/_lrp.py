@@ -121,7 +121,9 @@ def _lrp(model: Any, x: Any, target: Any, options: Options, box: Any, *, rules: 
         if layer.kind != "pool":
             name = _choose(dict(rules), layer.kind, made in entered)
             if name == "z_box" and made not in entered:
-                raise ValueError(f"`rule` must not give z_box to {layer.kind!r} layers: not all read the input")
+                raise ValueError(
+                    f"`rule` must not give z_box to {layer.kind!r} layers: not all read the input"
+                )
             (v,) = layer.step.inputs
             chosen[made] = (RULES[name], options._replace(low=lows.get(v), high=highs.get(v)))
     run = plain.run(*leaves)
@@ -141,7 +143,9 @@ def _check_rule(rule: Any) -> tuple[tuple[str, str], ...]:
     if isinstance(rule, str):
         _checks.check_option("rule", rule, (*RULES, *COMPOSITES))
         if rule == "z_box":
-            raise ValueError('`rule` must name z_box for layers that read the input alone, as {"first": "z_box"}')
+            raise ValueError(
+                '`rule` must name z_box for layers that read the input alone, as {"first": "z_box"}'
+            )
         return tuple(COMPOSITES.get(rule, dict.fromkeys(("dense", "conv"), rule)).items())
     if not isinstance(rule, Mapping):
         raise TypeError(f"`rule` must be a name, or a dictionary of them; got {type(rule).__name__}")

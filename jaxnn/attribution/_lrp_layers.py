@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn._graph import Graph, Run, Step
-from jaxnn._rewrite import bind
+from jaxnn._jaxpr import bind
 
 KINDS = {"dot_general": "dense", "conv_general_dilated": "conv"}
 _SUMS = ("reduce_sum", "reduce_window_sum", "cumsum")

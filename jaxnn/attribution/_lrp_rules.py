@@ -48,13 +48,17 @@ def _signs(a: Any) -> tuple[Any, Any]:
 def _raising(layer: Layer, relevance: Any, a: Any, o: Options) -> Any:
     """What raises the answer: `A+ a+ + A- a- + b+`."""
     b = jnp.maximum(layer.bias(), 0)
-    return sum(shared(lambda p, n: layer.signed(p)[0] + layer.signed(n)[1] + b, _signs(a), relevance, o.stabilizer))
+    return sum(
+        shared(lambda p, n: layer.signed(p)[0] + layer.signed(n)[1] + b, _signs(a), relevance, o.stabilizer)
+    )
 
 
 def _lowering(layer: Layer, relevance: Any, a: Any, o: Options) -> Any:
     """What lowers the answer: `A- a+ + A+ a- + b-`."""
     b = jnp.minimum(layer.bias(), 0)
-    return sum(shared(lambda p, n: layer.signed(p)[1] + layer.signed(n)[0] + b, _signs(a), relevance, o.stabilizer))
+    return sum(
+        shared(lambda p, n: layer.signed(p)[1] + layer.signed(n)[0] + b, _signs(a), relevance, o.stabilizer)
+    )
 
 
 def _z_plus(layer: Layer, relevance: Any, a: Any, z: Any, o: Options) -> Any:

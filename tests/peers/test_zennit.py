@@ -82,7 +82,10 @@ def in_jax(module):
 def convolved(x, module, weight, bias):
     numbers = ("NHWC", "OIHW", "NHWC")
     padding = [(p, p) for p in module.padding]
-    return jax.lax.conv_general_dilated(x[None], weight, module.stride, padding, dimension_numbers=numbers)[0] + bias
+    return (
+        jax.lax.conv_general_dilated(x[None], weight, module.stride, padding, dimension_numbers=numbers)[0]
+        + bias
+    )
 
 
 def normalized(x, module, weight, bias, running_mean, running_var, num_batches_tracked):
