@@ -31,7 +31,7 @@ from experiments._results import save_results
 from jaxnn import attribution, plot
 
 Method = Callable[[Any, jax.Array, Any], jax.Array]  # (model, x, target) -> an attribution of x's shape
-# Those that add up to the change of the logit, each block of 2 x 2 pixels counting once where they are blocks.
+# Those that add up to the change of the logit; of four pixels in a block, each has the block's value.
 COMPLETE = {"integrated gradients": 1, "deep_lift": 1, "shapley_sampling": 4, "kernel_shap": 4}
 BLACK = 0.01  # what a black pixel is encoded as
 SHARE = 0.1  # of the pixels, made black
@@ -59,7 +59,7 @@ def main(
     check_between("index", index, 0, len(digits.test_labels) - 1)
     dense, _ = train_by_the_book(digits, hidden=(200,), epochs=epochs, rate=0.1, seed=seed)
     cnn = train_cnn(digits, epochs=epochs, seed=seed)
-    networks = {
+    networks: dict[str, tuple[Any, float]] = {
         "dense": (
             jax.tree_util.Partial(logits_of, dense),
             accuracy(dense, digits.test_inputs, digits.test_labels),
@@ -99,26 +99,26 @@ def methods(digits: Digits, *, key: jax.Array, convolutional: bool) -> dict[str,
     h, w = digits.image_shape
     # Superpixels of 2 x 2 where perturbations are many, an integer a pixel.
     blocks = np.arange(h // 2)[:, None].repeat(2, 0) * (w // 2) + np.arange(w // 2).repeat(2)
-    groups, black = jnp.asarray(blocks[..., None]), {"baseline": BLACK}
+    groups = jnp.asarray(blocks[..., None])
     a = attribution
     found: dict[str, Method] = {
         "saliency": a.saliency,
         "input x gradient": a.input_x_gradient,
-        "integrated gradients": partial(a.integrated_gradients, **black),
+        "integrated gradients": partial(a.integrated_gradients, baseline=BLACK),
         "expected gradients": partial(a.expected_gradients, baselines=images, key=key),
         "smooth_grad": partial(a.smooth_grad, key=key),
         "var_grad": partial(a.var_grad, key=key),
         "guided_backprop": a.guided_backprop,
         "deconvnet": a.deconvnet,
-        "deep_lift": partial(a.deep_lift, **black),
+        "deep_lift": partial(a.deep_lift, baseline=BLACK),
         "deep_lift_shap": partial(a.deep_lift_shap, baselines=images),
         "lrp, epsilon": partial(a.lrp, rule="epsilon"),
-        "occlusion": partial(a.occlusion, window=(3, 3, 1), **black),
-        "feature_ablation": partial(a.feature_ablation, groups=groups, **black),
-        "shapley_sampling": partial(a.shapley_sampling, groups=groups, key=key, **black),
-        "kernel_shap": partial(a.kernel_shap, groups=groups, key=key, n_samples=2000, **black),
-        "lime": partial(a.lime, groups=groups, key=key, n_samples=2000, **black),
-        "rise": partial(a.rise, key=key, **black),
+        "occlusion": partial(a.occlusion, window=(3, 3, 1), baseline=BLACK),
+        "feature_ablation": partial(a.feature_ablation, groups=groups, baseline=BLACK),
+        "shapley_sampling": partial(a.shapley_sampling, groups=groups, key=key, baseline=BLACK),
+        "kernel_shap": partial(a.kernel_shap, groups=groups, key=key, n_samples=2000, baseline=BLACK),
+        "lime": partial(a.lime, groups=groups, key=key, n_samples=2000, baseline=BLACK),
+        "rise": partial(a.rise, key=key, baseline=BLACK),
     }
     if convolutional:
         found["lrp, epsilon-plus"] = partial(a.lrp, rule="epsilon_plus")
