@@ -29,13 +29,14 @@ def dense(seed, activation="tanh"):
 
 
 def convolutional(seed):
-    """Two convolutions, the first one pooled, and a dense layer: names `conv_0`, `relu_0`, `conv_1`, `relu_1`.
+    """Two convolutions, the first one pooled, and a dense layer: `conv_0`, `relu_0`, `conv_1`, `relu_1`.
 
     In PyTorch the layers of the same places are 0, 1, 3 and 4.
     """
     rng = np.random.default_rng(seed)
     kernels = [
-        rng.normal(0, (9 * a) ** -0.5, (3, 3, a, b)).astype(np.float32) for a, b in itertools.pairwise(CHANNELS)
+        rng.normal(0, (9 * a) ** -0.5, (3, 3, a, b)).astype(np.float32)
+        for a, b in itertools.pairwise(CHANNELS)
     ]
     biases = [rng.normal(0, 0.1, b).astype(np.float32) for b in CHANNELS[1:]]
     last = rng.normal(0, 54**-0.5, (3, 3, CHANNELS[-1], 5)).astype(np.float32)

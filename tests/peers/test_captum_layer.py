@@ -50,9 +50,7 @@ def test_activation_and_gradient(build, shape, name, place):
     for multiply in (True, False):
         method = theirs.LayerGradientXActivation(torch_model, module, multiply_by_inputs=multiply)
         found = method.attribute(torch_x, target=targets)
-        ours = each(
-            attribution.layer_gradient_x_activation, model, x, TARGETS, layer=name, multiply=multiply
-        )
+        ours = each(attribution.layer_gradient_x_activation, model, x, TARGETS, layer=name, multiply=multiply)
         equal.assert_near(ours, equal.from_torch(found))
 
 
