@@ -69,7 +69,7 @@ def mean_of(held: Any, x: Any, *, with_error: bool = False) -> Any:
 
 def variance_of(held: Any, x: Any) -> Any:
     """The variance of the samples themselves, their number being the divisor."""
-    return as_dtype_of(jax.tree.map(lambda m: m.squares / m.count, held, is_leaf=_is_moments), x)
+    return as_dtype_of(jax.tree.map(lambda m: m.squares / m.number, held, is_leaf=_is_moments), x)
 
 
 def as_dtype_of(values: Any, x: Any) -> Any:

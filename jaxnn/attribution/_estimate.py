@@ -22,7 +22,7 @@ class Estimate(NamedTuple):
 class Moments(NamedTuple):
     """The mean of samples seen so far, and the sum of squared distances to it: `merge` adds samples."""
 
-    count: jax.Array
+    number: jax.Array
     mean: jax.Array
     squares: jax.Array
 
@@ -46,18 +46,18 @@ def merge(moments: Moments, samples: jax.Array, valid: jax.Array) -> Moments:
     added = jnp.sum(weights)
     mean = jnp.sum(shaped * samples, axis=0) / jnp.maximum(added, 1)
     squares = jnp.sum(shaped * jnp.square(samples - mean), axis=0)
-    count, shift = moments.count + added, mean - moments.mean
-    share = added / jnp.maximum(count, 1)
+    number, shift = moments.number + added, mean - moments.mean
+    share = added / jnp.maximum(number, 1)
     return Moments(
-        count,
+        number,
         moments.mean + shift * share,
-        moments.squares + squares + jnp.square(shift) * moments.count * share,
+        moments.squares + squares + jnp.square(shift) * moments.number * share,
     )
 
 
 def standard_error(moments: Moments) -> jax.Array:
     """The standard error of the mean: `sqrt(sum of squares / (n - 1) / n)`."""
-    variance = moments.squares / (moments.count - 1) / moments.count
+    variance = moments.squares / (moments.number - 1) / moments.number
     # The slope of a root at 0 is infinite: where nothing varies, the error is a plain 0.
     return jnp.where(variance > 0, jnp.sqrt(jnp.where(variance > 0, variance, 1)), variance)
 
