@@ -100,4 +100,5 @@ def _variables(read: Sequence[Any]) -> list[Any]:
 
 
 def _is_real(eqn: core.JaxprEqn) -> bool:
-    return all(jnp.issubdtype(v.aval.dtype, jnp.floating) for v in eqn.outvars)
+    made: list[Any] = list(eqn.outvars)
+    return all(jnp.issubdtype(v.aval.dtype, jnp.floating) for v in made)

@@ -35,6 +35,11 @@ def _top_weights(network):
     return top.liked_weights - top.disliked_weights
 
 
+def _seen(network, x):
+    """A network that looks at its input as a map of 5 x 5 places, of 4 channels each."""
+    return network(jaxnn.tap(x.reshape(5, 5, 4), "seen").reshape(100))
+
+
 def _damaged(network):
     removed = jnp.arange(100)[:, None] < jnp.arange(20)
     return weights.lesion(network, layer="hidden_0", units=[0, 7], weights=removed)
@@ -93,6 +98,41 @@ ROWS |= {
     ),
     "lime": Row(lambda n, x: attribution.lime(n, x, 1, groups=TENS, n_samples=40, **DRAWN), (100,)),
     "rise": Row(lambda n, x: attribution.rise(n, x, 1, grid=5, n_samples=20, **DRAWN), (100,)),
+}
+KEY = jax.random.key(6)
+STEPS = {"steps": 6, "batch_size": 4}
+SAMPLES = {"key": KEY, "n_samples": 6, "batch_size": 4}
+ROWS |= {
+    "saliency": Row(lambda n, x: attribution.saliency(n, x, 1), (100,)),
+    "input_x_gradient": Row(lambda n, x: attribution.input_x_gradient(n, x, 1), (100,)),
+    "integrated_gradients": Row(lambda n, x: attribution.integrated_gradients(n, x, 1, **STEPS), (100,)),
+    "smooth_grad": Row(lambda n, x: attribution.smooth_grad(n, x, 1, noise=0.5, **SAMPLES), (100,)),
+    "smooth_grad with_error": Row(
+        lambda n, x: list(attribution.smooth_grad(n, x, 1, squared=True, with_error=True, **SAMPLES)), (100,)
+    ),
+    "var_grad": Row(lambda n, x: 1e3 * attribution.var_grad(n, x, 1, **SAMPLES), (100,)),
+    "expected_gradients": Row(
+        lambda n, x: attribution.expected_gradients(n, x, 1, baselines=np.eye(4, 100), **SAMPLES), (100,)
+    ),
+    "completeness_gap": Row(lambda n, x: attribution.completeness_gap(n, x, 1, 2 * x), (100,)),
+    "layer_activation": Row(lambda n, x: attribution.layer_activation(n, x, layer="hidden_0"), (100,)),
+    "layer_gradient_x_activation": Row(
+        lambda n, x: attribution.layer_gradient_x_activation(n, x, 1, layer="hidden_0"), (100,)
+    ),
+    "layer_integrated_gradients": Row(
+        lambda n, x: attribution.layer_integrated_gradients(n, x, 1, layer="hidden_0", **STEPS), (100,)
+    ),
+    "layer_conductance": Row(
+        lambda n, x: attribution.layer_conductance(n, x, 1, layer="hidden_0", **STEPS), (100,)
+    ),
+    "internal_influence": Row(
+        lambda n, x: attribution.internal_influence(n, x, 1, layer="hidden_0", **STEPS), (100,)
+    ),
+    "neuron_gradient": Row(lambda n, x: attribution.neuron_gradient(n, x, 1, layer="hidden_0"), (100,)),
+    "grad_cam": Row(
+        lambda n, x: attribution.grad_cam(jax.tree_util.Partial(_seen, n), x, 1, layer="seen", shape=(7, 7)),
+        (100,),
+    ),
 }
 every_row = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
 

@@ -13,6 +13,7 @@ import numpy as np
 from jaxnn._chunks import over_chunks
 from jaxnn.attribution._estimate import Estimate, Moments, merge, no_samples, standard_error, wide
 
+_canonical = jax.dtypes.canonicalize_dtype
 Function = Callable[[Any], Any]  # from one row, or the number of one sample, to a pytree of arrays
 
 
@@ -21,12 +22,13 @@ def weighted_sum(function: Function, rows: Any, weights: np.ndarray, batch_size:
 
     Args:
         function: what is summed.
-        rows: a pytree of arrays, `(n, ...)`.
+        rows: a pytree of NumPy arrays, `(n, ...)`.
         weights: `(n,)`.
         batch_size: rows at a time.
         like: what the function computes with; see `over_chunks`.
     """
-    rows, factors = jax.tree.map(jnp.asarray, (rows, weights))
+    # Copies: JAX remembers by its identity what a NumPy array became, also where float64 is on since.
+    rows, factors = jax.tree.map(lambda a: jnp.asarray(a.astype(_canonical(a.dtype))), (rows, weights))
 
     def step(sums: Any, indices: jax.Array, valid: jax.Array) -> tuple[Any, None]:
         values = jax.vmap(function)(jax.tree.map(lambda row: row[indices], rows))

@@ -116,7 +116,7 @@ def guided_grad_cam(model: Model, x: Any, target: Target = None, *, layer: str) 
         >>> from jaxnn import attribution
         >>> model = lambda x: jax.nn.relu(jaxnn.tap(x[..., None] * jax.numpy.array([1.0, 2.0]), "maps")).sum()
         >>> attribution.guided_grad_cam(model, jax.numpy.eye(2), layer="maps").tolist()
-        [[9.0, 0.0], [0.0, 9.0]]
+        [[4.5, 0.0], [0.0, 4.5]]
     """
     from jaxnn.attribution._guided import guided_backprop
 

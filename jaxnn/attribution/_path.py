@@ -130,7 +130,7 @@ def check_steps(steps: Any, quadrature: Any, batch_size: Any) -> dict[str, Any]:
 
 def as_baseline(baseline: Any, x: Any) -> Any:
     """A baseline for an example: what was given, or one number everywhere."""
-    if jax.tree.structure(baseline) == jax.tree.structure(0) and np.ndim(baseline) == 0:
+    if jax.tree_util.all_leaves([baseline]) and np.ndim(baseline) == 0:
         value = _checks.check_float_array("baseline", baseline)
         return jax.tree.map(lambda leaf: jnp.full_like(leaf, value), x)
     return _of_shapes("baseline", inputs("baseline", baseline), x, lambda leaf: leaf.shape)
@@ -138,7 +138,8 @@ def as_baseline(baseline: Any, x: Any) -> Any:
 
 def _of_shapes(name: str, value: Any, x: Any, shape: Callable[[Any], tuple[int, ...]]) -> Any:
     """A pytree as `x`, its leaves of the shapes wanted and in the precision of `x`."""
-    given, wanted = jax.tree.structure(value), jax.tree.structure(x)
+    given: Any = jax.tree.structure(value)
+    wanted: Any = jax.tree.structure(x)
     if given != wanted:
         raise ValueError(f"`{name}` must have the structure of `x`, {wanted}; got {given}")
     for array, leaf in zip(jax.tree.leaves(value), jax.tree.leaves(x), strict=True):

@@ -29,7 +29,7 @@ def dense(seed, activation="tanh"):
 
 
 def convolutional(seed):
-    """Two convolutions, the first one pooled, and a dense layer: names `conv_0`, `relu_0`, `conv_1`, `relu_1`.
+    """Two convolutions, the first one pooled, and a dense layer: `conv_0`, `relu_0`, `conv_1`, `relu_1`.
 
     In PyTorch the layers of the same places are 0, 1, 3 and 4.
     """
