@@ -157,7 +157,8 @@ def backward(line: Graph, rule: Rule, cotangents: Sequence[Any], *runs: Run) -> 
 
 def gradient(step: Step, cotangents: Sequence[Any], run: Run, *_: Run) -> Sequence[Any]:
     """The rule of `jax.grad`."""
-    _, pull = jax.vjp(step.call, *(run[v] for v in step.inputs))
+    call: Callable[..., Any] = step.call
+    _, pull = jax.vjp(call, *(run[v] for v in step.inputs))
     return pull(list(cotangents))
 
 
@@ -165,11 +166,13 @@ def refuse(method: str, step: Step, why: str = "") -> NotImplementedError:
     """The error for a step that a method has no sound rule for."""
     names = dict.fromkeys(eqn.primitive.name for eqn in step.equations)
     reason = f": {why}" if why else ""
-    return NotImplementedError(f"{method} has no rule for the primitive {', '.join(map(repr, names))}{reason}")
+    return NotImplementedError(
+        f"{method} has no rule for the primitive {', '.join(map(repr, names))}{reason}"
+    )
 
 
 def summed_to(value: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """The sum along the axes along which an operand of that shape, of size 1 there or a scalar, was repeated."""
+    """The sum over the axes along which an operand of that shape was repeated."""
     if not shape:
         return jnp.sum(value)
     repeated = [i for i, (n, size) in enumerate(zip(shape, value.shape, strict=True)) if n != size]

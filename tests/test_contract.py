@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import jaxnn
-from jaxnn import weights
+from jaxnn import attribution, weights
 from tests.conftest import in_precision
 
 SIZES = (100, 20, 3)
@@ -33,6 +33,15 @@ def _train(network, inputs):
 def _top_weights(network):
     top = weights.top_features(network, 5)
     return top.liked_weights - top.disliked_weights
+
+
+def _total(network, x):
+    return jnp.sum(jax.nn.relu(network(x) + x[:3]))
+
+
+def _relu_after(network):
+    """Something with a relu in it, of which a second one compiles nothing."""
+    return jax.tree_util.Partial(_total, network)
 
 
 def _damaged(network):
@@ -66,6 +75,15 @@ ROWS = {
 } | {
     f"inverse {name}": Row(lambda n, x, name=name: jaxnn.activation(name).inverse(x), (100,))
     for name in ("sigmoid", "tanh", "softplus", "elu", "leaky_relu")
+} | {
+    "guided_backprop": Row(lambda n, x: attribution.guided_backprop(_relu_after(n), x), (100,)),
+    "deconvnet": Row(lambda n, x: attribution.deconvnet(_relu_after(n), x), (100,)),
+    "deep_lift": Row(lambda n, x: attribution.deep_lift(n, x, 1), (100,)),
+    "deep_lift_shap": Row(
+        lambda n, x: attribution.deep_lift_shap(n, x, 1, baselines=np.eye(5, 100), batch_size=2), (100,)
+    ),
+    "lrp": Row(lambda n, x: attribution.lrp(n, x, 1, rule="epsilon_gamma_box", low=0, high=1), (100,)),
+    "lrp alpha_beta": Row(lambda n, x: attribution.lrp(n, x, 1, rule="alpha_beta"), (100,)),
 }  # fmt: skip
 every_row = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
 

@@ -96,7 +96,7 @@ def _elementwise(step: Step, multiplier: jax.Array, run: Run, run0: Run) -> Sequ
 
 def _gathered(step: Step, of_operands: Sequence[Any]) -> list[Any]:
     """What is given for each operand, for each input: an input may be both operands."""
-    operands = step.equations[0].invars
+    operands: list[Any] = step.equations[0].invars
     fitting = [summed_to(m, v.aval.shape) for v, m in zip(operands, of_operands, strict=True)]
     return [sum(m for v, m in zip(operands, fitting, strict=True) if v is w) for w in step.inputs]
 

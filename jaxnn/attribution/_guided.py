@@ -111,7 +111,9 @@ def _with_relus(model: Any, x: Any, target: Any, *, name: str) -> Any:
 def _is_opaque(eqn: core.JaxprEqn, moving: list[bool]) -> bool:
     """Whether an equation holds a relu, or what cannot be known to hold none."""
     kind, params = eqn.primitive.name, eqn.params
-    if kind in _OF_TWO or not any(isinstance(p, core.Jaxpr | core.ClosedJaxpr | tuple) for p in params.values()):
+    if kind in _OF_TWO or not any(
+        isinstance(p, core.Jaxpr | core.ClosedJaxpr | tuple) for p in params.values()
+    ):
         return False
     if kind in CUSTOM:
         held = [params["call_jaxpr"]]

@@ -36,15 +36,15 @@ def lrp(
     normalization: `z = A a + b`. With `s(z) = z + eps sign z`, `+` and `-` for positive and
     negative parts, and each `a_i` taking what its term has in the sum, the rules share by
 
-    | rule         | the sum                                                                   |
-    |--------------|---------------------------------------------------------------------------|
-    | `epsilon`    | `s(A a + b)`, with `epsilon`                                              |
-    | `gamma`      | `A a + b + gamma (A+ a+ + A- a- + b+)` where `z > 0`; where `z < 0` `gamma (A- a+ + A+ a- + b-)` |
-    | `alpha_beta` | `alpha` times `A+ a+ + A- a- + b+`, less `alpha - 1` times `A- a+ + A+ a- + b-` |
-    | `z_plus`     | `A+ a+ + A- a- + b+`                                                      |
-    | `w_square`   | `A^2 1 + b^2`                                                             |
-    | `flat`       | ones for all weights, no bias                                             |
-    | `z_box`      | `A a - A+ low - A- high`, for layers that read the input                  |
+    | rule         | the sum                                                           |
+    |--------------|-------------------------------------------------------------------|
+    | `epsilon`    | `z`, with `epsilon` for eps                                       |
+    | `gamma`      | `z + gamma up` where `z > 0`, `z + gamma down` where `z < 0`      |
+    | `alpha_beta` | `alpha` times by `up`, less `alpha - 1` times by `down`           |
+    | `z_plus`     | `up = A+ a+ + A- a- + b+`; `down = A- a+ + A+ a- + b-`            |
+    | `w_square`   | `A^2 1 + b^2`                                                     |
+    | `flat`       | `A 1`, with ones for all weights                                  |
+    | `z_box`      | `A a - A+ low - A- high`, for layers that read the input          |
 
     Elsewhere: an elementwise function of one value hands on what it gets; sums (an average pool, a skip
     connection) share by epsilon with `stabilizer`; a maximum gives all to what is largest; a product
@@ -73,7 +73,7 @@ def lrp(
         epsilon took part in it.
 
     Raises:
-        TypeError: `model` is not callable, `x` does not hold numbers, `target` or an option is of another type.
+        TypeError: `model` is not callable, `x` does not hold numbers, or another argument is of a wrong type.
         ValueError: `rule` is not known, `low` or `high` is missing for z_box or has another structure
             or shape than `x`, an option is out of its range, the output has no such entry, or `target`
             is None and it has more than one.
@@ -121,7 +121,9 @@ def _lrp(model: Any, x: Any, target: Any, options: Options, box: Any, *, rules: 
         if layer.kind != "pool":
             name = _choose(dict(rules), layer.kind, made in entered)
             if name == "z_box" and made not in entered:
-                raise ValueError(f"`rule` must not give z_box to {layer.kind!r} layers: not all read the input")
+                raise ValueError(
+                    f"`rule` must not give z_box to {layer.kind!r} layers: not all read the input"
+                )
             (v,) = layer.step.inputs
             chosen[made] = (RULES[name], options._replace(low=lows.get(v), high=highs.get(v)))
     run = plain.run(*leaves)
@@ -141,7 +143,9 @@ def _check_rule(rule: Any) -> tuple[tuple[str, str], ...]:
     if isinstance(rule, str):
         _checks.check_option("rule", rule, (*RULES, *COMPOSITES))
         if rule == "z_box":
-            raise ValueError('`rule` must name z_box for layers that read the input alone, as {"first": "z_box"}')
+            raise ValueError(
+                '`rule` must name z_box for layers that read the input alone, as {"first": "z_box"}'
+            )
         return tuple(COMPOSITES.get(rule, dict.fromkeys(("dense", "conv"), rule)).items())
     if not isinstance(rule, Mapping):
         raise TypeError(f"`rule` must be a name, or a dictionary of them; got {type(rule).__name__}")

@@ -16,13 +16,26 @@ from jaxnn.attribution._lrp_rules import Options, shared
 _ADDS = {"add", "add_any", "sub", "scatter-add"}
 _LARGEST = {"reduce_max", "reduce_min", "reduce_window_max", "reduce_window_min", "max", "min"}
 _PRODUCTS = {"mul", "dot_general", "conv_general_dilated"}
-_ENTRYWISE = {"add", "sub", "mul", "div", "neg", "name", "copy", "convert_element_type", "reduce_precision", "pvary"}
+_ENTRYWISE = {
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "neg",
+    "name",
+    "copy",
+    "convert_element_type",
+    "reduce_precision",
+    "pvary",
+}
 _REPEATS = {"broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose", "name"}
 
 Chosen = Mapping[Any, tuple[Callable[..., Any], Options]]  # the rule of each layer, by what it makes
 
 
-def relevance_rule(line: Graph, found: Mapping[Any, Layer], chosen: Chosen, stabilizer: Any) -> Callable[..., Any]:
+def relevance_rule(
+    line: Graph, found: Mapping[Any, Layer], chosen: Chosen, stabilizer: Any
+) -> Callable[..., Any]:
     """The rule of each step: `rule(step, relevances, run)`.
 
     Args:
@@ -75,7 +88,7 @@ def relevance_rule(line: Graph, found: Mapping[Any, Layer], chosen: Chosen, stab
         return jax.vjp(step.call, *zeros)[1](list(relevances))
 
     def _product(step: Step, relevance: Any, values: Sequence[Any]) -> Sequence[Any]:
-        """Half to each factor, shared among its entries by their terms; nothing to a normalization's scale."""
+        """Half to each factor, among its entries by their terms; nothing to a normalization's."""
         scales = [v for v in step.inputs if _is_normalizer(made_by, v)]
         if step.name == "mul" and len(scales) == 1:
             return [None if v is scales[0] else summed_to(relevance, v.aval.shape) for v in step.inputs]

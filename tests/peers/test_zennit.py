@@ -82,7 +82,10 @@ def in_jax(module):
 def convolved(x, module, weight, bias):
     numbers = ("NHWC", "OIHW", "NHWC")
     padding = [(p, p) for p in module.padding]
-    return jax.lax.conv_general_dilated(x[None], weight, module.stride, padding, dimension_numbers=numbers)[0] + bias
+    return (
+        jax.lax.conv_general_dilated(x[None], weight, module.stride, padding, dimension_numbers=numbers)[0]
+        + bias
+    )
 
 
 def normalized(x, module, weight, bias, running_mean, running_var, num_batches_tracked):
@@ -125,17 +128,14 @@ def everywhere(rule):
     """The same rule for all layers with weights."""
     linear = (Convolution, torch.nn.Linear)
     return lambda **options: composites.LayerMapComposite(
-        composites.layer_map_base() + [(linear, rule())], **options
+        [*composites.layer_map_base(), (linear, rule())], **options
     )
 
 
 def relevance_of(composite, module, x):
     """zennit's answer, from the target's value on."""
     value = torch.tensor(x)[None].requires_grad_()
-    if value.ndim == 4:
-        moved = value.permute(0, 3, 1, 2)
-    else:
-        moved = value
+    moved = value.permute(0, 3, 1, 2) if value.ndim == 4 else value
     merge = [canonizers.SequentialMergeBatchNorm()] if isinstance(module, torch.nn.Sequential) else []
     with composite(canonizers=merge).context(module) as changed:
         output = changed(moved)
