@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from jaxnn._checks import is_concrete
 from jaxnn._primitives import CALLS, CUSTOM, is_affine, is_elementwise, is_real
 from jaxnn._rewrite import Traced, bind, trace
 
@@ -190,6 +191,9 @@ def _flat(function: Callable[..., Any], args: Sequence[Any], keep_custom: bool) 
             kind = eqn.primitive.name
             if kind in entered:
                 answers = inner(eqn.params[entered[kind]], read)
+            elif kind == "cond" and is_concrete(read[0]):
+                branches = eqn.params["branches"]
+                answers = inner(branches[min(max(int(read[0]), 0), len(branches) - 1)], read[1:])
             elif kind == "scan":
                 answers = unrolled(eqn.params, read)
             else:

@@ -52,7 +52,7 @@ def relevance_rule(
         if all(v in shift.fixed for v in step.outputs):
             return [None] * len(step.inputs)
         if not all(is_real(v) for v in (*step.inputs, *step.outputs)):
-            raise refuse("lrp", step, "it works on whole numbers or truth values made of the input")
+            raise refuse("lrp", step, "what it works on, or makes of the input, are no real numbers")
         if made in chosen:
             share, options = chosen[made]
             return [share(found[made], relevance, values[0], run[made], options)]
