@@ -15,7 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+<<<<<<< HEAD
 from jaxnn._jaxpr import Traced, bind, trace
+=======
+from jaxnn._checks import is_concrete
+>>>>>>> i4-prop
 from jaxnn._primitives import CALLS, CUSTOM, is_affine, is_elementwise, is_real
 
 Run = dict[Any, Any]  # the value of each variable
@@ -157,7 +161,8 @@ def backward(line: Graph, rule: Rule, cotangents: Sequence[Any], *runs: Run) -> 
 
 def gradient(step: Step, cotangents: Sequence[Any], run: Run, *_: Run) -> Sequence[Any]:
     """The rule of `jax.grad`."""
-    _, pull = jax.vjp(step.call, *(run[v] for v in step.inputs))
+    call: Callable[..., Any] = step.call
+    _, pull = jax.vjp(call, *(run[v] for v in step.inputs))
     return pull(list(cotangents))
 
 
@@ -171,7 +176,7 @@ def refuse(method: str, step: Step, why: str = "") -> NotImplementedError:
 
 
 def summed_to(value: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """The sum along the axes along which an operand of that shape, of size 1 there or a scalar, was repeated."""
+    """The sum over the axes along which an operand of that shape was repeated."""
     if not shape:
         return jnp.sum(value)
     repeated = [i for i, (n, size) in enumerate(zip(shape, value.shape, strict=True)) if n != size]
@@ -189,6 +194,9 @@ def _flat(function: Callable[..., Any], args: Sequence[Any], keep_custom: bool) 
             kind = eqn.primitive.name
             if kind in entered:
                 answers = inner(eqn.params[entered[kind]], read)
+            elif kind == "cond" and is_concrete(read[0]):
+                branches = eqn.params["branches"]
+                answers = inner(branches[min(max(int(read[0]), 0), len(branches) - 1)], read[1:])
             elif kind == "scan":
                 answers = unrolled(eqn.params, read)
             else:

@@ -126,10 +126,9 @@ def rows_like(name: str, value: Any, x: Any) -> Any:
 
 
 def _fitting(name: str, value: Any, x: Any, rows: tuple[int, ...]) -> Any:
-    if jax.tree.structure(value) != jax.tree.structure(x):
-        raise ValueError(
-            f"`{name}` must have the structure of `x`, {jax.tree.structure(x)}; got {jax.tree.structure(value)}"
-        )
+    structure, expected = str(jax.tree.structure(value)), str(jax.tree.structure(x))
+    if structure != expected:
+        raise ValueError(f"`{name}` must have the structure of `x`, {expected}; got {structure}")
     meaning = "those of `x` along a first axis" if rows else "that of `x`"
     for leaf, given in zip(jax.tree.leaves(x), jax.tree.leaves(value), strict=True):
         _checks.check_shape(name, given, (*rows, *leaf.shape), meaning)

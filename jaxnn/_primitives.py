@@ -17,7 +17,8 @@ _AFFINE_ELEMENTWISE = {
 }  # fmt: skip
 _AFFINE = _AFFINE_ELEMENTWISE | {
     "reshape", "transpose", "broadcast_in_dim", "squeeze", "expand_dims", "slice", "rev", "reduce_sum",
-    "cumsum", "dot_general", "conv_general_dilated", "reduce_window_sum", "split", "unstack", "tile", "sharding_constraint",
+    "cumsum", "dot_general", "conv_general_dilated", "reduce_window_sum", "split", "unstack", "tile",
+    "sharding_constraint",
 }  # fmt: skip
 # Affine in the operands before this place, where those from it on are constant.
 _AFFINE_BEFORE = {"gather": 1, "dynamic_slice": 1, "dynamic_update_slice": 2}
@@ -66,7 +67,8 @@ def is_elementwise(eqn: core.JaxprEqn, read: Sequence[Any]) -> bool:
     known = eqn.primitive.name in _ELEMENTWISE
     if eqn.primitive.name in CUSTOM:  # kept whole for the sake of its derivative
         known = len(read) == 1 and _all_elementwise(eqn.params["call_jaxpr"].jaxpr)
-    return known and all(v.aval.shape == eqn.outvars[0].aval.shape for v in read)
+    made: Any = eqn.outvars[0]
+    return known and all(v.aval.shape == made.aval.shape for v in read)
 
 
 def _all_elementwise(jaxpr: core.Jaxpr) -> bool:

@@ -1,8 +1,8 @@
 """Values that a function uses and yet does not depend on: the shift of a softmax.
 
 A softmax is computed as `exp(x - m) / sum(exp(x - m))`, with `m` the largest of `x`, so that nothing
-overflows. Whatever `m` is, the answer is the same. A method that compares the values of two runs must know that:
-here it is proved from the operations between. Each value downstream of `m` is followed as one of
+overflows. Whatever `m` is, the answer is the same. A method that compares the values of two runs must know
+that: here it is proved from the operations between. Each value downstream of `m` is followed as one of
 
 - `v + k m` (`"add"`), as after a subtraction,
 - `v exp(k m)` (`"mul"`), as after the exponential of that,
@@ -171,7 +171,8 @@ def _moved(eqn: core.JaxprEqn, trace: _Trace) -> _Trace | None:
     if name == "transpose":
         return trace._replace(axes=tuple(axes[i] for i in eqn.params["permutation"]))
     if name in _RESHAPES:
-        before, after = eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
+        read, made = _variables(eqn)
+        before, after = read.aval.shape, made.aval.shape
         if [n for n in before if n > 1] != [n for n in after if n > 1]:
             raise _UnknownError
         longer = iter([axis for axis, n in zip(axes, before, strict=True) if n > 1])
@@ -183,6 +184,10 @@ def _moved(eqn: core.JaxprEqn, trace: _Trace) -> _Trace | None:
     return None
 
 
+def _variables(eqn: core.JaxprEqn) -> tuple[Any, Any]:
+    return eqn.invars[0], eqn.outvars[0]
+
+
 def _of_product(eqn: core.JaxprEqn, trace: _Trace, place: int) -> _Trace:
     """The trace of a matrix product: the sum runs over axes along which the shift is repeated."""
     contracted, batch = eqn.params["dimension_numbers"]
@@ -191,9 +196,9 @@ def _of_product(eqn: core.JaxprEqn, trace: _Trace, place: int) -> _Trace:
     kept = [i for i in range(len(trace.axes)) if i not in (*contracted[place], *batch[place])]
     shared = [trace.axes[i] for i in batch[place]]
     own = [trace.axes[i] for i in kept]
-    others: list[int | None] = [None] * (len(eqn.outvars[0].aval.shape) - len(shared) - len(own))
+    others: list[int | None] = [None] * (_variables(eqn)[1].aval.ndim - len(shared) - len(own))
     free = [*own, *others] if place == 0 else [*others, *own]
-    return trace._replace(axes=tuple([*shared, *free]))
+    return trace._replace(axes=(*shared, *free))
 
 
 def _of_two(eqn: core.JaxprEqn, found: list[_Trace | None]) -> _Trace | None:

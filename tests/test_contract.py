@@ -38,6 +38,14 @@ def _top_weights(network):
 def _seen(network, x):
     """A network that looks at its input as a map of 5 x 5 places, of 4 channels each."""
     return network(jaxnn.tap(x.reshape(5, 5, 4), "seen").reshape(100))
+}
+def _total(network, x):
+    return jnp.sum(jax.nn.relu(network(x) + x[:3]))
+
+
+def _relu_after(network):
+    """Something with a relu in it, of which a second one compiles nothing."""
+    return jax.tree_util.Partial(_total, network)
 
 
 def _damaged(network):
@@ -72,6 +80,15 @@ ROWS = {
 } | {
     f"inverse {name}": Row(lambda n, x, name=name: jaxnn.activation(name).inverse(x), (100,))
     for name in ("sigmoid", "tanh", "softplus", "elu", "leaky_relu")
+} | {
+    "guided_backprop": Row(lambda n, x: attribution.guided_backprop(_relu_after(n), x), (100,)),
+    "deconvnet": Row(lambda n, x: attribution.deconvnet(_relu_after(n), x), (100,)),
+    "deep_lift": Row(lambda n, x: attribution.deep_lift(n, x, 1), (100,)),
+    "deep_lift_shap": Row(
+        lambda n, x: attribution.deep_lift_shap(n, x, 1, baselines=np.eye(5, 100), batch_size=2), (100,)
+    ),
+    "lrp": Row(lambda n, x: attribution.lrp(n, x, 1, rule="epsilon_gamma_box", low=0, high=1), (100,)),
+    "lrp alpha_beta": Row(lambda n, x: attribution.lrp(n, x, 1, rule="alpha_beta"), (100,)),
 }  # fmt: skip
 
 # Perturbations of ten entries at a time, or twenty.

@@ -60,6 +60,10 @@ def deep_lift(model: Model, x: Any, target: Target = None, *, baseline: Any = No
 
 @jax.jit
 def _deep_lift(model: Any, x: Any, target: Any, baseline: Any) -> Any:
+    # Inside of jax.shard_map, each is to vary as both do.
+    x, baseline = (
+        jax.tree.map(lambda a, b: a + jnp.zeros_like(b), *p) for p in ((x, baseline), (baseline, x))
+    )
     line = graph(scalar(model, target), x)
     leaves, structure = jax.tree.flatten(x)
     leaves0 = jax.tree.leaves(baseline)
@@ -102,7 +106,7 @@ def deep_lift_shap(
         >>> from jaxnn import attribution
         >>> baselines = jnp.array([[0.0, 0.0], [1.0, 1.0]])
         >>> attribution.deep_lift_shap(lambda x: x[0] * x[1], [3.0, 2.0], baselines=baselines).tolist()
-        [3.0, 2.0]
+        [3.0, 2.5]
     """
     model, x, target = prepare(model, x, target)
     baselines = rows_like("baselines", baselines, x)

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.extend import core
 
 from jaxnn._graph import Graph, Run, Step, gradient, refuse, summed_to
 from jaxnn._jaxpr import bind
@@ -50,7 +51,7 @@ def rescale_rule(line: Graph) -> Callable[..., Sequence[Any]]:
         if step.kind == "elementwise":
             return _elementwise(step, multipliers[0], run, run0)
         if not all(is_real(v) for v in (*step.inputs, *step.outputs)):
-            raise refuse("deep_lift", step, "it works on whole numbers or truth values made of the input")
+            raise refuse("deep_lift", step, "what it works on, or makes of the input, are no real numbers")
         if step.kind == "linear":
             return gradient(step, multipliers, run)
         if step.name == "stop_gradient":
@@ -58,7 +59,7 @@ def rescale_rule(line: Graph) -> Callable[..., Sequence[Any]]:
         if step.name in _EXTREME:
             return _extreme(step, multipliers[0], run, run0)
         operands = step.equations[0].invars
-        if len(operands) == 2 and all(v in run for v in operands):
+        if len(operands) == 2 and all(not isinstance(v, core.Literal) and v in run for v in operands):
             if step.name in _PRODUCTS:
                 return _product(step, multipliers[0], run, run0)
             if step.name in _OF_TWO:
@@ -84,7 +85,7 @@ def _quotient(change: jax.Array, rounding: jax.Array, r: jax.Array, r0: jax.Arra
 def _elementwise(step: Step, multiplier: jax.Array, run: Run, run0: Run) -> Sequence[Any]:
     (v,), (w,) = step.inputs, step.outputs
     if not (is_real(v) and is_real(w)):
-        raise refuse("deep_lift", step, "it works on whole numbers or truth values made of the input")
+        raise refuse("deep_lift", step, "what it works on, or makes of the input, are no real numbers")
     r, r0, y, y0 = run[v], run0[v], run[w], run0[w]
     factor = relu_factor(step)
     if factor is not None:  # at 0 the many ways to write a relu have many slopes
@@ -96,7 +97,7 @@ def _elementwise(step: Step, multiplier: jax.Array, run: Run, run0: Run) -> Sequ
 
 def _gathered(step: Step, of_operands: Sequence[Any]) -> list[Any]:
     """What is given for each operand, for each input: an input may be both operands."""
-    operands = step.equations[0].invars
+    operands: list[Any] = step.equations[0].invars
     fitting = [summed_to(m, v.aval.shape) for v, m in zip(operands, of_operands, strict=True)]
     return [sum(m for v, m in zip(operands, fitting, strict=True) if v is w) for w in step.inputs]
 

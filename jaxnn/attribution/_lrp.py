@@ -36,15 +36,15 @@ def lrp(
     normalization: `z = A a + b`. With `s(z) = z + eps sign z`, `+` and `-` for positive and
     negative parts, and each `a_i` taking what its term has in the sum, the rules share by
 
-    | rule         | the sum                                                                   |
-    |--------------|---------------------------------------------------------------------------|
-    | `epsilon`    | `s(A a + b)`, with `epsilon`                                              |
-    | `gamma`      | `A a + b + gamma (A+ a+ + A- a- + b+)` where `z > 0`; where `z < 0` `gamma (A- a+ + A+ a- + b-)` |
-    | `alpha_beta` | `alpha` times `A+ a+ + A- a- + b+`, less `alpha - 1` times `A- a+ + A+ a- + b-` |
-    | `z_plus`     | `A+ a+ + A- a- + b+`                                                      |
-    | `w_square`   | `A^2 1 + b^2`                                                             |
-    | `flat`       | ones for all weights, no bias                                             |
-    | `z_box`      | `A a - A+ low - A- high`, for layers that read the input                  |
+    | rule         | the sum                                                           |
+    |--------------|-------------------------------------------------------------------|
+    | `epsilon`    | `z`, with `epsilon` for eps                                       |
+    | `gamma`      | `z + gamma up` where `z > 0`, `z + gamma down` where `z < 0`      |
+    | `alpha_beta` | `alpha` times by `up`, less `alpha - 1` times by `down`           |
+    | `z_plus`     | `up = A+ a+ + A- a- + b+`; `down = A- a+ + A+ a- + b-`            |
+    | `w_square`   | `A^2 1 + b^2`                                                     |
+    | `flat`       | `A 1`, with ones for all weights                                  |
+    | `z_box`      | `A a - A+ low - A- high`, for layers that read the input          |
 
     Elsewhere: an elementwise function of one value hands on what it gets; sums (an average pool, a skip
     connection) share by epsilon with `stabilizer`; a maximum gives all to what is largest; a product
@@ -73,7 +73,7 @@ def lrp(
         epsilon took part in it.
 
     Raises:
-        TypeError: `model` is not callable, `x` does not hold numbers, `target` or an option is of another type.
+        TypeError: `model` is not callable, `x` does not hold numbers, or another argument is of a wrong type.
         ValueError: `rule` is not known, `low` or `high` is missing for z_box or has another structure
             or shape than `x`, an option is out of its range, the output has no such entry, or `target`
             is None and it has more than one.

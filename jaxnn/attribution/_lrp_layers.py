@@ -44,10 +44,9 @@ class Layer(NamedTuple):
         """`A a + b`."""
         return self.step.call(a)[0]
 
-    def bias(self) -> Any:
-        """`b`."""
-        (out,) = self.first.outputs
-        b = jnp.zeros(out.aval.shape, out.aval.dtype)
+    def bias(self, a: Any) -> Any:
+        """`b`, whatever `a` is: only its type counts."""
+        b = jnp.zeros_like(self.first.call(a)[0])
         for step in self.rest:
             (b,) = step.call(b)
         return b
@@ -56,7 +55,7 @@ class Layer(NamedTuple):
         """`A' a`, each weight `w` and each scale of `A` having become `change(w)`."""
         value = self._product(change(self.weights), a)
         for step in self.rest:
-            value = change(_scale(step)) * value if _scales(step) else _moved(step, value)
+            value = change(_scale(step, value)) * value if _scales(step) else _moved(step, value)
         return value
 
     def signed(self, a: Any) -> tuple[Any, Any]:
@@ -65,7 +64,8 @@ class Layer(NamedTuple):
         negative = self._product(jnp.minimum(self.weights, 0), a)
         for step in self.rest:
             if _scales(step):
-                up, down = jnp.maximum(_scale(step), 0), jnp.minimum(_scale(step), 0)
+                scale = _scale(step, positive)
+                up, down = jnp.maximum(scale, 0), jnp.minimum(scale, 0)
                 positive, negative = up * positive + down * negative, up * negative + down * positive
             else:
                 positive, negative = _moved(step, positive), _moved(step, negative)
@@ -135,9 +135,8 @@ def _moves(step: Step) -> bool:
     return step.kind == "linear" and step.name in _MOVES and len(step.inputs) == 1 == len(step.outputs)
 
 
-def _scale(step: Step) -> Any:
-    (v,) = step.inputs
-    return _moved(step, jnp.ones(v.aval.shape, v.aval.dtype))
+def _scale(step: Step, like: Any) -> Any:
+    return _moved(step, jnp.ones_like(like))
 
 
 def _moved(step: Step, value: Any) -> Any:
@@ -146,7 +145,7 @@ def _moved(step: Step, value: Any) -> Any:
 
 
 def entrances(line: Graph, found: dict[Any, Layer]) -> set[Any]:
-    """The layers that read the input through no other layer and nothing that is not affine, by what they make."""
+    """What is made by the layers that read the input through no other, and nothing that is not affine."""
     direct, reached = set(line.inputs), set()
     for step in line.steps:
         if not all(v in direct for v in step.inputs):

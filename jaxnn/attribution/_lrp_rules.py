@@ -47,7 +47,11 @@ def _signs(a: Any) -> tuple[Any, Any]:
 
 def _raising(layer: Layer, relevance: Any, a: Any, o: Options) -> Any:
     """What raises the answer: `A+ a+ + A- a- + b+`."""
+<<<<<<< HEAD
     b = jnp.maximum(layer.bias(), 0)
+=======
+    b = jnp.maximum(layer.bias(a), 0)
+>>>>>>> i4-prop
     return sum(
         shared(lambda p, n: layer.signed(p)[0] + layer.signed(n)[1] + b, _signs(a), relevance, o.stabilizer)
     )
@@ -55,7 +59,11 @@ def _raising(layer: Layer, relevance: Any, a: Any, o: Options) -> Any:
 
 def _lowering(layer: Layer, relevance: Any, a: Any, o: Options) -> Any:
     """What lowers the answer: `A- a+ + A+ a- + b-`."""
+<<<<<<< HEAD
     b = jnp.minimum(layer.bias(), 0)
+=======
+    b = jnp.minimum(layer.bias(a), 0)
+>>>>>>> i4-prop
     return sum(
         shared(lambda p, n: layer.signed(p)[1] + layer.signed(n)[0] + b, _signs(a), relevance, o.stabilizer)
     )
@@ -74,7 +82,7 @@ def _alpha_beta(layer: Layer, relevance: Any, a: Any, z: Any, o: Options) -> Any
 
 def _gamma(layer: Layer, relevance: Any, a: Any, z: Any, o: Options) -> Any:
     """As epsilon, what raises a positive answer, or lowers a negative one, counting `1 + gamma` times."""
-    gamma, b = jnp.asarray(o.gamma, z.dtype), layer.bias()
+    gamma, b = jnp.asarray(o.gamma, z.dtype), layer.bias(a)
 
     def favored(p: Any, n: Any, sign: int) -> Any:
         (pp, pn), (np_, nn) = layer.signed(p), layer.signed(n)
@@ -88,7 +96,7 @@ def _gamma(layer: Layer, relevance: Any, a: Any, z: Any, o: Options) -> Any:
 
 def _w_square(layer: Layer, relevance: Any, a: Any, z: Any, o: Options) -> Any:
     """By the squares of the weights, whatever was read: `A^2 1 + b^2`."""
-    b = layer.bias() ** 2
+    b = layer.bias(a) ** 2
     return shared(lambda v: layer.linear(jnp.square, v) + b, (jnp.ones_like(a),), relevance, o.stabilizer)[0]
 
 

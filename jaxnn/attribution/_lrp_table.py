@@ -52,7 +52,7 @@ def relevance_rule(
         if all(v in shift.fixed for v in step.outputs):
             return [None] * len(step.inputs)
         if not all(is_real(v) for v in (*step.inputs, *step.outputs)):
-            raise refuse("lrp", step, "it works on whole numbers or truth values made of the input")
+            raise refuse("lrp", step, "what it works on, or makes of the input, are no real numbers")
         if made in chosen:
             share, options = chosen[made]
             return [share(found[made], relevance, values[0], run[made], options)]
@@ -88,7 +88,7 @@ def relevance_rule(
         return jax.vjp(step.call, *zeros)[1](list(relevances))
 
     def _product(step: Step, relevance: Any, values: Sequence[Any]) -> Sequence[Any]:
-        """Half to each factor, shared among its entries by their terms; nothing to a normalization's scale."""
+        """Half to each factor, among its entries by their terms; nothing to a normalization's."""
         scales = [v for v in step.inputs if _is_normalizer(made_by, v)]
         if step.name == "mul" and len(scales) == 1:
             return [None if v is scales[0] else summed_to(relevance, v.aval.shape) for v in step.inputs]

@@ -1,23 +1,23 @@
 """LRP against zennit: every rule and composite, on equal weights, one example, float32."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 zennit = pytest.importorskip("zennit")
 
-from zennit import canonizers, composites, layer, rules  # noqa: E402
+from zennit import canonizers, composites, rules  # noqa: E402
 from zennit.types import Convolution  # noqa: E402
 
 from jaxnn import attribution  # noqa: E402
+from tests.peers.torch_networks import channels_first, example, in_jax, networks  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TARGET = 2
 LOW, HIGH = -2.0, 2.5
 
 
+<<<<<<< HEAD
 class Skip(torch.nn.Module):
     def __init__(self):
         super().__init__()
@@ -107,6 +107,8 @@ PARTS = {
     "Flatten": lambda x, module: jnp.moveaxis(x, -1, 0).ravel(),
 }
 
+=======
+>>>>>>> i4-prop
 RULES = {
     "epsilon": lambda: rules.Epsilon(),
     "gamma": lambda: rules.Gamma(),
@@ -128,27 +130,19 @@ def everywhere(rule):
     """The same rule for all layers with weights."""
     linear = (Convolution, torch.nn.Linear)
     return lambda **options: composites.LayerMapComposite(
-        composites.layer_map_base() + [(linear, rule())], **options
+        [*composites.layer_map_base(), (linear, rule())], **options
     )
 
 
 def relevance_of(composite, module, x):
     """zennit's answer, from the target's value on."""
     value = torch.tensor(x)[None].requires_grad_()
-    if value.ndim == 4:
-        moved = value.permute(0, 3, 1, 2)
-    else:
-        moved = value
     merge = [canonizers.SequentialMergeBatchNorm()] if isinstance(module, torch.nn.Sequential) else []
     with composite(canonizers=merge).context(module) as changed:
-        output = changed(moved)
+        output = changed(channels_first(value))
         start = torch.nn.functional.one_hot(torch.tensor([TARGET]), 4) * output
         (relevance,) = torch.autograd.grad(output, value, start.detach())
     return relevance[0].numpy()
-
-
-def example(shape):
-    return np.random.default_rng(3).uniform(-1.5, 2, shape).astype(np.float32)
 
 
 def assert_near(ours, theirs):
