@@ -82,9 +82,10 @@ def train(
     """Train a model by stochastic gradient descent, a compiled scan over the batches of each epoch.
 
     A step takes the exact gradient of the mean loss of its batch with respect to every floating-point array
-    of the model, running statistics among them: `w <- w + optimizer(grad mean_b loss(model(x_b), t_b))`. What
-    is not to be trained is closed over, or masked with `optax.masked`. The last batch of an epoch holds
-    whatever is left, so every example is seen once. The caller's arrays stay as they were.
+    of the model: `w <- w + optimizer(grad mean_b loss(model(x_b), t_b))`. What the adapters and `intervene`
+    hold, such as running statistics, stays as it is; anything else that is not to be trained is closed over,
+    or masked with `optax.masked`. The last batch of an epoch holds whatever is left, so every example is
+    seen once. The caller's arrays stay as they were.
 
     The optimizer and the loss are compiled in, and recognized by identity: make each once and pass the
     same object again, and a second call with arrays of the same shapes compiles nothing. Weight decay

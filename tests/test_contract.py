@@ -7,10 +7,12 @@ too: its example is a whole set of inputs, its answer the trained network and th
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import jaxnn
 from jaxnn import attribution, weights
@@ -150,6 +152,50 @@ ROWS |= {
         lambda n, x: attribution.grad_cam(jax.tree_util.Partial(_seen, n), x, 1, layer="seen", shape=(7, 7)),
         (100,),
     ),
+}
+
+# The engine, and the adapters with the network's own arrays in another framework's module.
+def _read(model, x):
+    y, values = jaxnn.capture(model, x)
+    return values | {"y": y}
+
+
+def _linen(network):
+    module = nn.Sequential([nn.Dense(20), nn.sigmoid, nn.Dense(3), nn.sigmoid])
+    layers = zip(("layers_0", "layers_2"), network.layers, strict=True)
+    params = {name: {"kernel": layer.kernel, "bias": layer.bias} for name, layer in layers}
+    return jaxnn.from_linen(module, {"params": params}, batched=True)
+
+
+def _nnx(network):
+    layers = [nnx.Linear(*sizes, rngs=nnx.Rngs(0)) for sizes in ((100, 20), (20, 3))]
+    for linear, layer in zip(layers, network.layers, strict=True):
+        linear.kernel, linear.bias = nnx.Param(layer.kernel), nnx.Param(layer.bias)
+    return jaxnn.from_nnx(nnx.Sequential(layers[0], nnx.sigmoid, layers[1], nnx.sigmoid))
+
+
+def _equinox(network):
+    eqx = pytest.importorskip("equinox")
+    mlp = eqx.nn.MLP(100, 3, 20, 1, jax.nn.sigmoid, jax.nn.sigmoid, key=jax.random.key(0))
+    arrays = [array for layer in network.layers for array in (layer.kernel.T, layer.bias)]
+    mlp = eqx.tree_at(lambda m: [a for layer in m.layers for a in (layer.weight, layer.bias)], mlp, arrays)
+    return jaxnn.from_equinox(mlp)
+
+
+def _halved(h):
+    return h / 2
+
+
+ROWS |= {
+    "capture": Row(_read, (100,)),
+    "intervene": Row(lambda n, x: jaxnn.intervene(n, {"hidden_0": _halved})(x), (100,)),
+    "rewrite": Row(
+        lambda n, x: jaxnn.rewrite(lambda x: n(x), {"logistic": lambda operation, x: operation(x) / 2})(x),
+        (100,),
+    ),
+    "from_linen": Row(lambda n, x: _read(_linen(n), x), (100,)),
+    "from_nnx": Row(lambda n, x: _read(_nnx(n), x), (100,)),
+    "from_equinox": Row(lambda n, x: _read(_equinox(n), x), (100,)),
 }
 every_row = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
 
