@@ -15,11 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-<<<<<<< HEAD
-from jaxnn._jaxpr import Traced, bind, trace
-=======
 from jaxnn._checks import is_concrete
->>>>>>> i4-prop
+from jaxnn._jaxpr import Traced, bind, trace
 from jaxnn._primitives import CALLS, CUSTOM, is_affine, is_elementwise, is_real
 
 Run = dict[Any, Any]  # the value of each variable

@@ -40,7 +40,8 @@ def _top_weights(network):
 def _seen(network, x):
     """A network that looks at its input as a map of 5 x 5 places, of 4 channels each."""
     return network(jaxnn.tap(x.reshape(5, 5, 4), "seen").reshape(100))
-}
+
+
 def _total(network, x):
     return jnp.sum(jax.nn.relu(network(x) + x[:3]))
 
@@ -153,6 +154,7 @@ ROWS |= {
         (100,),
     ),
 }
+
 
 # The engine, and the adapters with the network's own arrays in another framework's module.
 def _read(model, x):

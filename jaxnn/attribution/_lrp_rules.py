@@ -47,11 +47,7 @@ def _signs(a: Any) -> tuple[Any, Any]:
 
 def _raising(layer: Layer, relevance: Any, a: Any, o: Options) -> Any:
     """What raises the answer: `A+ a+ + A- a- + b+`."""
-<<<<<<< HEAD
-    b = jnp.maximum(layer.bias(), 0)
-=======
     b = jnp.maximum(layer.bias(a), 0)
->>>>>>> i4-prop
     return sum(
         shared(lambda p, n: layer.signed(p)[0] + layer.signed(n)[1] + b, _signs(a), relevance, o.stabilizer)
     )
@@ -59,11 +55,7 @@ def _raising(layer: Layer, relevance: Any, a: Any, o: Options) -> Any:
 
 def _lowering(layer: Layer, relevance: Any, a: Any, o: Options) -> Any:
     """What lowers the answer: `A- a+ + A+ a- + b-`."""
-<<<<<<< HEAD
-    b = jnp.minimum(layer.bias(), 0)
-=======
     b = jnp.minimum(layer.bias(a), 0)
->>>>>>> i4-prop
     return sum(
         shared(lambda p, n: layer.signed(p)[1] + layer.signed(n)[0] + b, _signs(a), relevance, o.stabilizer)
     )
