@@ -134,7 +134,7 @@ def _check_windows(window: Any, stride: Any, x: Any) -> tuple[Windows, Windows]:
     # A tuple of sizes is a leaf here, so the tree is taken apart no further than `x` is.
     try:
         windows = structure.flatten_up_to(window)
-        strides = [stride] * len(leaves) if np.ndim(stride) == 0 else structure.flatten_up_to(stride)
+        strides = [stride] * len(leaves) if hasattr(stride, "__index__") else structure.flatten_up_to(stride)
     except (ValueError, TypeError) as error:
         raise ValueError(
             f"`window` and `stride` must have the structure of `x`, {structure}, with a tuple of integers "

@@ -44,7 +44,7 @@ def kernel_shap(
         target: an output index, None, or a function; see `saliency`.
         key: a random key; pair i is drawn with `jax.random.fold_in(key, i)`.
         n_samples: the number of sets, at least 2 a group; odd ones are rounded up. None: 2 a group and 2048.
-            The standard error is too small below some 5 a group.
+            The standard error takes some 5 a group to be trusted.
         baseline: what an absent entry becomes: a number, or of the structure of `x`.
         groups: which entries are one feature; see `feature_ablation`. Every entry of a group gets the group's
             share.
@@ -282,19 +282,19 @@ def _fitted(
         return solution, jnp.zeros_like(solution)
 
     # Each draw moves the solution by the inverse matrix times its rows times their residuals. How much these
-    # moves vary says how far other draws would have led; as the fit has bent towards its own draws, by the
-    # number of coefficients that it really had, the residuals are too small by that share.
+    # moves vary says how far other draws would have led. A draw bends the fit its way by its leverage h,
+    # which takes the share h of its residual's variance away (MacKinnon and White 1985, HC2).
     def influence(moments: Any, indices: jax.Array, valid: jax.Array) -> tuple[Any, None]:
         sets, weights = jax.vmap(fit.draw)(indices)
         rows, offsets = jax.vmap(jax.vmap(fit.row))(sets)
         residuals = answers[indices] - offsets - _einsum("kpi,i->kp", rows, solution)
+        leverage = _einsum("kpi,ij,kpj,kp->k", rows, inverse, rows, weights)
         scores = _einsum("kpi,kp->ki", rows, weights * residuals)
+        scores = scores / jnp.sqrt(jnp.maximum(1 - leverage, 0.01))[:, None]
         return merge(moments, _einsum("ki,ij->kj", scores, inverse), valid), None
 
     moments, _ = over_chunks(influence, no_samples((columns,), dtype), fit.draws, size, like=(like, gram))
-    coefficients = jnp.sum(inverse * gram)
-    free = jnp.sqrt(fit.draws / jnp.maximum(fit.draws - coefficients, 1))
-    return solution, fit.draws * free * standard_error(moments)
+    return solution, fit.draws * standard_error(moments)
 
 
 def _einsum(equation: str, *operands: jax.Array) -> jax.Array:
