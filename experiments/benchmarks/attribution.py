@@ -108,10 +108,10 @@ def settings(method: str, model: str, examples: int) -> dict[str, Build]:
                     ours, method, model, examples, at_once, rows
                 )
     for threads, at_once in itertools.product((1, 2), dict.fromkeys(min(n, examples) for n in (32, 256))):
-        for rows in dict.fromkeys((None, at_once, 4 * at_once) if size > 1 else (None,)):
+        for limit in (None, at_once, 4 * at_once) if size > 1 else (None,):
             name = f"Captum, {threads} thread{'s' * (threads > 1)}, {at_once} a call"
-            name += f", {rows} rows at a time" if rows else ""
-            builds[name] = partial(captums, method, model, examples, threads, at_once, rows)
+            name += f", {limit} rows at a time" if limit else ""
+            builds[name] = partial(captums, method, model, examples, threads, at_once, limit)
     return builds
 
 
@@ -119,8 +119,8 @@ def ours(method: str, model: str, examples: int, at_once: int, rows: int) -> Cal
     """A method by jaxnn: one compiled call an `at_once` examples."""
     network, (inputs, targets) = our_model(model), data(model, examples)
     keys = jax.random.split(jax.random.key(0), examples)
-    each = partial(METHODS[method].ours, rows=rows)
-    compiled = jax.jit(jax.vmap(lambda network, x, t, key: each(network, x, t, key), (None, 0, 0, 0)))
+    ask = METHODS[method].ours
+    compiled = jax.jit(jax.vmap(lambda network, x, t, key: ask(network, x, t, key, rows), (None, 0, 0, 0)))
     chunks = [slice(i, i + at_once) for i in range(0, examples, at_once)]
     arrays = [tuple(jnp.asarray(a)[chunk] for a in (inputs, targets, keys)) for chunk in chunks]
     return lambda: [compiled(network, *chunk) for chunk in arrays]
@@ -198,7 +198,7 @@ def their_model(model: str) -> Any:
     for i in range(2):
         convolution = torch.nn.Conv2d(CHANNELS[i], CHANNELS[i + 1], 3, padding=1)
         convolution.weight.data = torch.from_numpy(weights()[f"kernel_{i}"].transpose(3, 2, 0, 1).copy())
-        convolution.bias.data = torch.from_numpy(weights()[f"bias_{i}"])
+        convolution.bias = torch.nn.Parameter(torch.from_numpy(weights()[f"bias_{i}"]))
         modules += [convolution, torch.nn.ReLU(), torch.nn.MaxPool2d(2)]
     last = torch.nn.Linear(7 * 7 * CHANNELS[-1], 10, bias=False)
     by_channel = weights()["last"].reshape(7, 7, CHANNELS[-1], 10).transpose(3, 2, 0, 1)
