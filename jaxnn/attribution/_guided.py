@@ -25,7 +25,7 @@ def guided_backprop(model: Model, x: Any, target: Target = None) -> Any:
     Backwards through `max(z, 0)`, a gradient `g` becomes `g * 1[z > 0] * 1[g > 0]`; everything else
     has its own derivative. A relu is recognized however it is written (`jax.nn.relu`,
     `jnp.maximum(z, 0)`, `jnp.where(z > 0, z, 0)`). An elementwise function of one value counts as a
-    whole: no relu is seen in `relu6`, nor in `z + relu(z)`. No other activation is treated, so without a
+    whole: no relu is seen in `z + relu(z)`. No other activation is treated, so without a
     relu this is `saliency`.
 
     Args:
@@ -97,7 +97,7 @@ def _with_relus(model: Any, x: Any, target: Any, *, name: str) -> Any:
             (g,), z = cotangents, run[step.inputs[0]]
             passes = (g > 0) & (z > 0) if name == "guided_backprop" else g > 0
             return [jnp.where(passes, factor * g, 0)]
-        for eqn in step.equations:
+        for eqn in step.equations if step.kind == "other" else ():
             if _is_opaque(eqn, [v in run for v in eqn.invars if not isinstance(v, core.Literal)]):
                 raise refuse(name, step, "it may hold a relu that cannot be reached")
         return gradient(step, cotangents, run)
