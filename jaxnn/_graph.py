@@ -102,12 +102,12 @@ def graph(function: Callable[..., Any], *args: Any, keep_custom: bool = False) -
             derivative, or is entered.
     """
     traced = _flat(function, args, keep_custom)
-    jaxpr = traced.jaxpr.jaxpr
+    jaxpr = _merged(traced.jaxpr.jaxpr)
     depends = set(jaxpr.invars)
     for eqn in jaxpr.eqns:
         if any(v in depends for v in eqn.invars if not isinstance(v, core.Literal)):
             depends.update(eqn.outvars)
-    maker = _Maker(depends, *_constants(traced.jaxpr, depends))
+    maker = _Maker(depends, *_constants(jaxpr, traced.jaxpr.consts, depends))
     regions = _Regions(jaxpr, maker)
     position = {v: i for i, eqn in enumerate(jaxpr.eqns) for v in eqn.outvars}
     steps: dict[Any, tuple[int, Step]] = {}
@@ -230,11 +230,35 @@ def _read(v: Any, *runs: Mapping[Any, Any]) -> Any:
     return v.val if isinstance(v, core.Literal) else next(run[v] for run in runs if v in run)
 
 
-def _constants(jaxpr: core.ClosedJaxpr, depends: set[Any]) -> tuple[Run, Run]:
+def _merged(jaxpr: core.Jaxpr) -> core.Jaxpr:
+    """The same with each value computed once, so that what is written twice is known to be the same."""
+    same: dict[Any, Any] = {}
+    seen: dict[Any, list[Any]] = {}
+    eqns = []
+
+    def replaced(v: Any) -> Any:
+        return v if isinstance(v, core.Literal) else same.get(v, v)
+
+    for eqn in jaxpr.eqns:
+        read = [replaced(v) for v in eqn.invars]
+        operands = [(repr(v.val), str(v.aval)) if isinstance(v, core.Literal) else v for v in read]
+        key = (eqn.primitive, tuple(sorted(eqn.params.items())), *operands)
+        try:
+            first = None if eqn.effects else seen.setdefault(key, eqn.outvars)
+        except TypeError:  # a parameter that cannot be compared
+            first = None
+        if first is not None and first is not eqn.outvars:
+            same.update(zip(eqn.outvars, first, strict=True))
+        else:
+            eqns.append(eqn.replace(invars=read))
+    return jaxpr.replace(eqns=eqns, outvars=[replaced(v) for v in jaxpr.outvars])
+
+
+def _constants(jaxpr: core.Jaxpr, consts: Sequence[Any], depends: set[Any]) -> tuple[Run, Run]:
     """The values that do not depend on the input: those made of literals alone, and the rest."""
     known: Run = {}
-    rest: Run = dict(zip(jaxpr.jaxpr.constvars, jaxpr.consts, strict=True))
-    for eqn in jaxpr.jaxpr.eqns:
+    rest: Run = dict(zip(jaxpr.constvars, consts, strict=True))
+    for eqn in jaxpr.eqns:
         if any(v in depends for v in eqn.outvars):
             continue
         read = [v for v in eqn.invars if not isinstance(v, core.Literal)]
@@ -297,7 +321,7 @@ class _Regions:
             if not read or not is_elementwise(eqn, read):
                 continue
             chains = [(*self._chains.get(v, ()), v) for v in read]
-            shared = [v for v in chains[0] if all(v in chain for chain in chains)]
+            shared = [v for v in chains[0] if is_real(v) and all(v in chain for chain in chains)]
             if not shared:
                 continue
             (made,) = eqn.outvars

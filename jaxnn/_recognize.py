@@ -62,27 +62,39 @@ def is_clamped_variance(line: Graph, step: Step) -> bool:
     """
     made_by = line.made_by()
     (clamped,) = step.inputs
-    of = _averaged(made_by, clamped)
-    if of is not clamped and _is_square(made_by.get(of)):
+    of, share = _averaged(made_by, clamped)
+    if share is not None and share > 0 and of is not clamped and _is_square(made_by.get(of)):
         return True
     difference = made_by.get(clamped)
     if difference is None or difference.name != "sub" or len(difference.inputs) != 2:
         return False
     first, second = difference.equations[-1].invars
-    of = _averaged(made_by, first)
-    if of is first or not _is_square(made_by.get(of)) or not _is_square(made_by.get(second)):
+    of, share = _averaged(made_by, first)
+    if not _is_square(made_by.get(of)) or not _is_square(made_by.get(second)):
         return False
-    return _averaged(made_by, made_by[second].inputs[0]) is made_by[of].inputs[0]
+    mean_of, mean_share = _averaged(made_by, made_by[second].inputs[0])
+    return mean_of is made_by[of].inputs[0] and _is_one(share) and _is_one(mean_share)
 
 
-def _averaged(made_by: dict[Any, Step], v: Any) -> Any:
-    """The variable that another is an average of, or is itself."""
+def _is_one(share: float | None) -> bool:
+    return share is not None and abs(share - 1) < 1e-2
+
+
+def _averaged(made_by: dict[Any, Step], v: Any) -> tuple[Any, float | None]:
+    """The variable that another is an average of, or is itself, and what it would be of ones if known."""
+    steps = []
     while v in made_by and made_by[v].name in _AVERAGING and made_by[v].kind == "linear":
-        step = made_by[v]
-        if len(step.inputs) != 1:
+        if len(made_by[v].inputs) != 1 or not made_by[v].closed:
             break
-        v = step.inputs[0]
-    return v
+        steps.append(made_by[v])
+        (v,) = made_by[v].inputs
+    if not steps:
+        return v, None
+    with jax.ensure_compile_time_eval():
+        value = jnp.ones(v.aval.shape, v.aval.dtype)
+        for step in reversed(steps):
+            (value,) = step.call(value)
+        return v, float(jnp.min(value))
 
 
 def _is_square(step: Step | None) -> bool:

@@ -27,7 +27,8 @@ _EXTREME = _LARGEST | {"reduce_min": jnp.minimum, "reduce_window_min": jnp.minim
 def run_both(line: Graph, x: Sequence[Any], x0: Sequence[Any]) -> tuple[Run, Run]:
     """Run a function on an input and on a baseline, with the same shift in each softmax.
 
-    The shift is the larger of the two, so that neither run overflows.
+    The shift is the mean of the two, so that the runs may differ as far as possible before one of them
+    overflows or comes to nothing.
     """
     same = shifts(line).fixed
     run, run0 = dict(zip(line.inputs, x, strict=True)), dict(zip(line.inputs, x0, strict=True))
@@ -35,7 +36,9 @@ def run_both(line: Graph, x: Sequence[Any], x0: Sequence[Any]) -> tuple[Run, Run
         y = step.call(*(run[v] for v in step.inputs))
         y0 = step.call(*(run0[v] for v in step.inputs))
         if step.outputs[0] in same:
-            y = y0 = [lax.stop_gradient(jnp.maximum(y[0], y0[0]))]
+            middle = (y[0] + y0[0]) / 2
+            middle = jnp.where(jnp.isfinite(middle), middle, jnp.maximum(y[0], y0[0]))
+            y = y0 = [lax.stop_gradient(middle)]
         run.update(zip(step.outputs, y, strict=True))
         run0.update(zip(step.outputs, y0, strict=True))
     return run, run0

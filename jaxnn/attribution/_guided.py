@@ -25,7 +25,7 @@ def guided_backprop(model: Model, x: Any, target: Target = None) -> Any:
     Backwards through `max(z, 0)`, a gradient `g` becomes `g * 1[z > 0] * 1[g > 0]`; everything else
     has its own derivative. A relu is recognized however it is written (`jax.nn.relu`,
     `jnp.maximum(z, 0)`, `jnp.where(z > 0, z, 0)`). An elementwise function of one value counts as a
-    whole: no relu is seen in `relu6`, nor in `z + relu(z)`. No other activation is treated, so without a
+    whole: no relu is seen in `z + relu(z)`. No other activation is treated, so without a
     relu this is `saliency`.
 
     Args:
@@ -97,8 +97,8 @@ def _with_relus(model: Any, x: Any, target: Any, *, name: str) -> Any:
             (g,), z = cotangents, run[step.inputs[0]]
             passes = (g > 0) & (z > 0) if name == "guided_backprop" else g > 0
             return [jnp.where(passes, factor * g, 0)]
-        for eqn in step.equations:
-            if _is_opaque(eqn, [v in run for v in eqn.invars if not isinstance(v, core.Literal)]):
+        for eqn in step.equations if step.kind == "other" else ():
+            if _is_opaque(eqn, [not isinstance(v, core.Literal) and v in run for v in eqn.invars]):
                 raise refuse(name, step, "it may hold a relu that cannot be reached")
         return gradient(step, cotangents, run)
 
@@ -111,20 +111,12 @@ def _with_relus(model: Any, x: Any, target: Any, *, name: str) -> Any:
 def _is_opaque(eqn: core.JaxprEqn, moving: list[bool]) -> bool:
     """Whether an equation holds a relu, or what cannot be known to hold none."""
     kind, params = eqn.primitive.name, eqn.params
-    if kind in _OF_TWO or not any(
-        isinstance(p, core.Jaxpr | core.ClosedJaxpr | tuple) for p in params.values()
-    ):
-        return False
     if kind in CUSTOM:
-        held = [params["call_jaxpr"]]
-    elif kind == "cond":
-        if moving[0]:
-            return True
-        held = list(params["branches"])
-    else:
-        leaves = [p for value in params.values() for p in (value if isinstance(value, tuple) else (value,))]
-        return any(isinstance(leaf, core.Jaxpr | core.ClosedJaxpr) for leaf in leaves)
-    return any(_holds_relu(each) for each in held)
+        return _holds_relu(params["call_jaxpr"])
+    if kind == "cond":
+        return moving[0] or any(map(_holds_relu, params["branches"]))
+    held = [p for value in params.values() for p in (value if isinstance(value, tuple) else (value,))]
+    return kind not in _OF_TWO and any(isinstance(each, core.Jaxpr | core.ClosedJaxpr) for each in held)
 
 
 def _holds_relu(closed: core.ClosedJaxpr) -> bool:
