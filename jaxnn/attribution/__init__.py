@@ -14,10 +14,10 @@ from jaxnn.attribution._guided import guided_backprop as guided_backprop
 from jaxnn.attribution._layer import layer_activation as layer_activation
 from jaxnn.attribution._layer import layer_gradient_x_activation as layer_gradient_x_activation
 from jaxnn.attribution._layer import neuron_gradient as neuron_gradient
-from jaxnn.attribution._lrp import lrp as lrp
 from jaxnn.attribution._layer_path import internal_influence as internal_influence
 from jaxnn.attribution._layer_path import layer_conductance as layer_conductance
 from jaxnn.attribution._layer_path import layer_integrated_gradients as layer_integrated_gradients
+from jaxnn.attribution._lrp import lrp as lrp
 from jaxnn.attribution._path import completeness_gap as completeness_gap
 from jaxnn.attribution._path import expected_gradients as expected_gradients
 from jaxnn.attribution._path import integrated_gradients as integrated_gradients

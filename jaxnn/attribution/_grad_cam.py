@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxnn import _checks
 from jaxnn._model import prepare
+from jaxnn.attribution._guided import guided_backprop
 from jaxnn.attribution._layer import check_layer, value_and_slope
 
 Model = Callable[..., Any]
@@ -118,8 +119,6 @@ def guided_grad_cam(model: Model, x: Any, target: Target = None, *, layer: str) 
         >>> attribution.guided_grad_cam(model, jax.numpy.eye(2), layer="maps").tolist()
         [[4.5, 0.0], [0.0, 4.5]]
     """
-    from jaxnn.attribution._guided import guided_backprop
-
     prepared, x, prepared_target = prepare(model, x, target)
     axes = _check_maps(prepared, x, layer)
     if not isinstance(x, jax.Array) or x.ndim < axes:

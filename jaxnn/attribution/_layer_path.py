@@ -6,9 +6,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxnn._model import like
 from jaxnn.attribution._accumulate import weighted_sum
 from jaxnn.attribution._layer import LayerOf, after, prepare_layer, value_and_slope
-from jaxnn.attribution._path import as_baseline, between, check_steps, integrate, nodes
+from jaxnn.attribution._path import between, check_steps, integrate, nodes
 
 Model = Callable[..., Any]
 Target = Any  # an output index, a tuple of them, None, or a function from the output to a scalar
@@ -59,7 +60,7 @@ def layer_integrated_gradients(
     """
     sizes = check_steps(steps, quadrature, batch_size)
     model, x, target = prepare_layer(model, x, target, layer)
-    return _layer_integrated_gradients(model, x, target, as_baseline(baseline, x), layer=layer, **sizes)
+    return _layer_integrated_gradients(model, x, target, like("baseline", baseline, x), layer=layer, **sizes)
 
 
 @jax.jit(static_argnames=("layer", "steps", "quadrature", "batch_size"))
@@ -126,7 +127,7 @@ def layer_conductance(
     """
     sizes = check_steps(steps, quadrature, batch_size)
     model, x, target = prepare_layer(model, x, target, layer)
-    return _layer_conductance(model, x, target, as_baseline(baseline, x), layer=layer, **sizes)
+    return _layer_conductance(model, x, target, like("baseline", baseline, x), layer=layer, **sizes)
 
 
 @jax.jit(static_argnames=("layer", "steps", "quadrature", "batch_size"))
@@ -199,7 +200,7 @@ def internal_influence(
     """
     sizes = check_steps(steps, quadrature, batch_size)
     model, x, target = prepare_layer(model, x, target, layer)
-    return _internal_influence(model, x, target, as_baseline(baseline, x), layer=layer, **sizes)
+    return _internal_influence(model, x, target, like("baseline", baseline, x), layer=layer, **sizes)
 
 
 @jax.jit(static_argnames=("layer", "steps", "quadrature", "batch_size"))

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxnn import _checks
 from jaxnn._affine import split
-from jaxnn._model import inputs, prepare, scalar
+from jaxnn._model import inputs, like, prepare, rows_like, scalar
 from jaxnn._sharding import vary_like
 from jaxnn.attribution._accumulate import as_dtype_of, mean_of, moments, weighted_sum
 
@@ -64,7 +64,7 @@ def integrated_gradients(
     """
     sizes = check_steps(steps, quadrature, batch_size)
     model, x, target = prepare(model, x, target)
-    return _integrated_gradients(model, x, target, as_baseline(baseline, x), **sizes)
+    return _integrated_gradients(model, x, target, like("baseline", baseline, x), **sizes)
 
 
 @jax.jit(static_argnames=("steps", "quadrature", "batch_size"))
@@ -128,25 +128,6 @@ def check_steps(steps: Any, quadrature: Any, batch_size: Any) -> dict[str, Any]:
     }
 
 
-def as_baseline(baseline: Any, x: Any) -> Any:
-    """A baseline for an example: what was given, or one number everywhere."""
-    if jax.tree_util.all_leaves([baseline]) and np.ndim(baseline) == 0:
-        value = _checks.check_float_array("baseline", baseline)
-        return jax.tree.map(lambda leaf: jnp.full_like(leaf, value), x)
-    return _of_shapes("baseline", inputs("baseline", baseline), x, lambda leaf: leaf.shape)
-
-
-def _of_shapes(name: str, value: Any, x: Any, shape: Callable[[Any], tuple[int, ...]]) -> Any:
-    """A pytree as `x`, its leaves of the shapes wanted and in the precision of `x`."""
-    given: Any = jax.tree.structure(value)
-    wanted: Any = jax.tree.structure(x)
-    if given != wanted:
-        raise ValueError(f"`{name}` must have the structure of `x`, {wanted}; got {given}")
-    for array, leaf in zip(jax.tree.leaves(value), jax.tree.leaves(x), strict=True):
-        _checks.check_shape(name, array, shape(leaf), "as `x` has it")
-    return as_dtype_of(value, x)
-
-
 def expected_gradients(
     model: Model,
     x: Any,
@@ -200,17 +181,8 @@ def expected_gradients(
         "batch_size": _checks.check_integer("batch_size", batch_size, at_least=1),
     }
     model, x, target = prepare(model, x, target)
-    baselines = _as_baselines(baselines, x)
+    baselines = rows_like("baselines", baselines, x)
     return _expected_gradients(model, x, target, baselines, key, **sizes, with_error=bool(with_error))
-
-
-def _as_baselines(baselines: Any, x: Any) -> Any:
-    # A list of lists of numbers is one array; a list of arrays is a pytree.
-    baselines = inputs("baselines", baselines)
-    counts = [leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(baselines)]
-    if min(counts) < 1:
-        raise ValueError(f"`baselines` must hold at least one along a first axis; got {counts}")
-    return _of_shapes("baselines", baselines, x, lambda leaf: (counts[0], *leaf.shape))
 
 
 @jax.jit(static_argnames=("n_samples", "batch_size", "with_error"))
@@ -275,9 +247,9 @@ def completeness_gap(
     """
     model, x, target = prepare(model, x, target)
     if baselines is None:
-        baselines = jax.tree.map(lambda leaf: leaf[None], as_baseline(baseline, x))
+        baselines = jax.tree.map(lambda leaf: leaf[None], like("baseline", baseline, x))
     else:
-        baselines = _as_baselines(baselines, x)
+        baselines = rows_like("baselines", baselines, x)
     return _completeness_gap(model, x, target, inputs("attributions", attributions), baselines)
 
 
