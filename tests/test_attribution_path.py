@@ -210,7 +210,7 @@ WRONG = {
         attribution.integrated_gradients,
         {"baseline": np.zeros(3)},
         ValueError,
-        r"`baseline` must have shape \(12,\), as `x` has it; got \(3,\)",
+        r"`baseline` must have shape \(12,\), that of `x`; got \(3,\)",
     ),
     "baseline's structure": (
         attribution.integrated_gradients,
@@ -239,7 +239,7 @@ WRONG = {
         attribution.expected_gradients,
         {"key": KEY, "baselines": X},
         ValueError,
-        r"`baselines` must have shape \(12, 12\), as `x` has it; got \(12,\)",
+        r"`baselines` must have shape \(12, 12\), those of `x` along a first axis; got \(12,\)",
     ),
     "no baselines": (
         attribution.expected_gradients,
