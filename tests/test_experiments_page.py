@@ -88,8 +88,26 @@ def test_all_run_though_one_fails_and_the_failure_is_told(mini, capsys):
     assert "failed (3)" in rows["broken"]
     assert "failed" not in rows["fine"] + rows["plain"]
     page = Page((mini / "index.html").read_text())
-    assert page.ids == ["fine", "plain"]
+    assert page.ids == ["broken", "fine", "plain"]
+    assert page.texts["h2"][0] == "Does it break?"
+    assert any("failed (3)" in text for text in page.texts["p"])
     assert all((mini / image["src"]).is_file() for image in page.images)
+
+
+def test_what_an_earlier_run_left_is_on_no_page_of_this_one(mini, monkeypatch):
+    for name in ("fine", "plain"):
+        (mini / name).mkdir(parents=True)
+        (mini / name / "metrics.json").write_text('{"settings": {}, "tables": [], "pictures": {}}')
+    pages = []
+
+    def run(*_, **__):
+        if (mini / "index.html").exists():
+            pages.append(Page((mini / "index.html").read_text()).ids)
+        return Done()
+
+    monkeypatch.setattr(listing.subprocess, "run", run)
+    listing.run(listing.Console(quiet=True), "mnist-5k", mini)
+    assert pages == [[], []]  # after the first and the second, which wrote nothing
 
 
 def test_the_exit_status_is_0_where_all_went_well(mini):
@@ -132,7 +150,7 @@ def test_the_page_shows_every_question_table_and_picture(tmp_path):
     ]
     results(tmp_path, "b", tables, {"p.png": "A picture", "q.png": "Another"}, {"seed": 3, "sizes": [2, 1]})
     results(tmp_path, "a", tables[:1], {"p.png": "A third"})
-    write_page(tmp_path, {"b": "Why b?\n\nSo.\n\nAnd\nso.", "a": "Why a?", "c": "Never run?"})
+    write_page(tmp_path, {"b": "Why b?\n\nSo.\n\nAnd\nso.", "a": "Why a?", "c": "Never run?"}, {})
     page = Page((tmp_path / "index.html").read_text())
     assert page.texts["h2"] == ["Why b?", "Why a?"]  # in the order given
     assert page.links == ["#b", "#a", "b/p.png", "b/q.png", "a/p.png"]
@@ -155,7 +173,7 @@ def test_text_of_an_experiment_is_text_on_the_page(mini):
     assert "<script>" not in text
     assert "<b>" not in text
     page = Page(text)
-    assert page.texts["h2"][0] == 'Is <this> fine & "safe"?'
+    assert page.texts["h2"][1] == 'Is <this> fine & "safe"?'
     assert page.texts["td"][:2] == ["1", "<script>"]
     assert page.texts["th"][:2] == ["a", "b & c"]
     assert page.texts["caption"][0] == "All <of> it"
