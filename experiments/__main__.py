@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments._page import write_page
+from experiments._results import make_folder
 
 NEEDS_A_PICTURE = "own_image"  # of the reader's: it cannot run unasked
 
@@ -47,6 +48,7 @@ def main(
 
 def run(console: Console, data: str, output: Path) -> int:
     """Run every experiment in a process of its own; the exit status is 1 if one failed."""
+    make_folder(output)
     names = {name: text for name, text in docstrings().items() if name != NEEDS_A_PICTURE}
     for name in names:  # the page is to show what this run found, however far it comes
         (output / name / "metrics.json").unlink(missing_ok=True)
@@ -65,7 +67,7 @@ def run(console: Console, data: str, output: Path) -> int:
         table.add_row(name, f"{time.perf_counter() - start:.0f}", failures.get(name, ""))
         write_page(output, names, failures)  # after each: a run cut short has its page too
     console.print(table)
-    console.print(f"One page of all: {output}/index.html")
+    console.print(f"One page of all: {output}/index.html", markup=False)
     return int(bool(failures))
 
 

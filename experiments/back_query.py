@@ -20,7 +20,7 @@ from rich.table import Table
 
 import jaxnn
 from experiments._digits import DataName, Digits, accuracy, load_digits, train_by_the_book
-from experiments._results import save_results
+from experiments._results import make_folder, save_results
 
 ROWS = ("transposed weights", "least squares", "average digit")
 
@@ -44,7 +44,7 @@ def main(
         output: the folder for pictures, numbers and the network.
     """
     console = Console()
-    output.mkdir(parents=True, exist_ok=True)  # first: a folder that cannot be had is known at once
+    make_folder(output)  # first: a folder that cannot be had is known at once
     start = time.perf_counter()
     digits = load_digits(data)
     network, history = train_by_the_book(digits, hidden=hidden, epochs=epochs, rate=rate, seed=seed)

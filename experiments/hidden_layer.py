@@ -19,7 +19,7 @@ from rich.table import Table
 import jaxnn
 from experiments._digits import DataName, accuracy, load_digits, train_sigmoids
 from experiments._options import check_between
-from experiments._results import save_results
+from experiments._results import make_folder, save_results
 from experiments._weights import near_square, signed, sizes_of, titled
 
 
@@ -45,9 +45,9 @@ def main(
     """
     check_between("hidden", hidden, 1, 1000)
     check_between("top", top, 1, min(hidden, 10))
+    make_folder(output)
     digits = load_digits(data)
     check_between("index", index, 0, len(digits.test_labels) - 1)
-    output.mkdir(parents=True, exist_ok=True)
     network = train_sigmoids(jax.random.key(seed), digits, hidden=(hidden,), epochs=epochs)
     test_accuracy = accuracy(network, digits.test_inputs, digits.test_labels)
 

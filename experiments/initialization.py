@@ -25,7 +25,7 @@ import jaxnn
 from experiments._digits import FAN_IN_NORMAL, DataName, Digits, accuracies, load_digits, train_many
 from experiments._many import quartiles
 from experiments._options import check_at_least, check_rate
-from experiments._results import save_results
+from experiments._results import make_folder, save_results
 from jaxnn.plot import BLUE
 
 UNSCALED = jax.nn.initializers.normal(1.0)
@@ -64,7 +64,7 @@ def main(
         seed: of the seeds.
         output: the folder for pictures and numbers.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     for name, value in (("hidden", hidden), ("seeds", seeds), ("epochs", epochs)):
         check_at_least(name, value, 1)
     check_rate("rate", rate)

@@ -20,7 +20,7 @@ from rich.table import Table
 import jaxnn
 from experiments._digits import DataName, accuracy, load_digits, train_sigmoids
 from experiments._options import check_between
-from experiments._results import save_results
+from experiments._results import make_folder, save_results
 from experiments._weights import color_limits, near_square, signed, sizes_of, titled
 
 K = 3  # features of each kind, for each digit
@@ -43,7 +43,7 @@ def main(
         output: the folder for pictures and numbers.
     """
     check_between("hidden", hidden, 2 * K, 1000)
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     digits = load_digits(data)
     network = train_sigmoids(jax.random.key(seed), digits, hidden=(hidden,), epochs=epochs)
     test_accuracy = accuracy(network, digits.test_inputs, digits.test_labels)

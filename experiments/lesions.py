@@ -24,7 +24,7 @@ from rich.table import Table
 import jaxnn
 from experiments._digits import DataName, Digits, load_digits, train_sigmoids
 from experiments._options import check_at_least
-from experiments._results import save_results
+from experiments._results import make_folder, save_results
 from jaxnn.plot import BLUE, ORANGE
 from jaxnn.weights import lesion, random_share
 
@@ -56,7 +56,7 @@ def main(
     check_at_least("hidden", hidden, 1)
     check_at_least("epochs", epochs, 1)
     check_at_least("draws", draws, 1)
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     digits = load_digits(data)
     train_key, lesion_key = jax.random.split(jax.random.key(seed))
     network = train_sigmoids(train_key, digits, hidden=(hidden,), epochs=epochs)

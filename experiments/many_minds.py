@@ -23,7 +23,7 @@ import jaxnn
 from experiments._digits import DataName, Digits, load_digits, train_many
 from experiments._many import answers_of, falling_sgd
 from experiments._options import check_at_least, check_rate
-from experiments._results import save_results
+from experiments._results import make_folder, save_results
 from jaxnn.plot import BLUE, ORANGE
 
 KINDS = ("transposed weights", "least squares", "path products")
@@ -52,7 +52,7 @@ def main(
         seed: of the seeds.
         output: the folder for pictures and numbers.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     if not 0 <= digit <= 9:
         raise ValueError(f"`digit` must be from 0 to 9; got {digit}")
     check_at_least("networks", networks, 2)

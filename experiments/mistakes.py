@@ -23,7 +23,7 @@ from rich.table import Table
 import jaxnn
 from experiments._digits import DataName, Digits, accuracy, load_digits, train_sigmoids
 from experiments._options import check_at_least
-from experiments._results import save_results
+from experiments._results import make_folder, save_results
 from jaxnn.weights import contributions, lesion
 
 K = 3  # units that are shown for each of the two answers
@@ -68,7 +68,7 @@ def main(
     check_at_least("hidden", hidden, K)
     check_at_least("epochs", epochs, 1)
     check_at_least("count", count, 1)
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     digits = load_digits(data)
     train_key, random_key = jax.random.split(jax.random.key(seed))
     network = train_sigmoids(train_key, digits, hidden=(hidden,), epochs=epochs)

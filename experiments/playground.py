@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 import jaxnn
-from experiments._results import save_results
+from experiments._results import make_folder, save_results
 from jaxnn.datasets import Points, two_inputs
 
 # Up to eight units, or a multiple of it, so that in the picture each layer begins a row.
@@ -45,7 +45,7 @@ def main(
         seed: of the points, the initial weights and the order of the points.
         output: the folder for pictures and numbers.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     keys = jax.random.split(jax.random.key(seed), (len(HIDDEN), 4))
     figures, accuracies = {}, {}
     for name, (train_key, test_key, key, other_key) in zip(HIDDEN, keys, strict=True):

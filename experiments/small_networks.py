@@ -19,7 +19,7 @@ from rich.table import Table
 from experiments._digits import DataName, accuracies, load_digits, train_many
 from experiments._many import falling_sgd, quartiles
 from experiments._options import check_at_least, check_rate
-from experiments._results import save_results
+from experiments._results import make_folder, save_results
 from jaxnn.plot import BLUE, ORANGE
 
 PUBLISHED = {2: 0.2280, 3: 0.5875, 4: 0.8373, 5: 0.8665, 10: 0.9343}
@@ -45,7 +45,7 @@ def main(
         seed: of the seeds.
         output: the folder for pictures and numbers.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     for name, value in (("sizes", min(sizes, default=0)), ("seeds", seeds), ("epochs", epochs)):
         check_at_least(name, value, 1)
     check_rate("rate", rate)

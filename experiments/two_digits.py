@@ -18,7 +18,7 @@ from rich.table import Table
 import jaxnn
 from experiments._digits import DataName, Digits, accuracy, load_digits, train_sigmoids
 from experiments._options import check_between
-from experiments._results import save_results
+from experiments._results import make_folder, save_results
 from experiments._weights import signed, sizes_of, titled
 from jaxnn.plot import BLUE, ORANGE
 
@@ -43,7 +43,7 @@ def main(
         check_between("pair", digit, 0, 9)
     if pair[0] == pair[1]:
         raise ValueError(f"`pair` must be two digits; got {pair}")
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     digits = only(load_digits(data), pair)
     network = train_sigmoids(jax.random.key(seed), digits, hidden=(1,), epochs=epochs)
     test_accuracy = accuracy(network, digits.test_inputs, digits.test_labels)

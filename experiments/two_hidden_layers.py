@@ -27,7 +27,7 @@ from rich.table import Table
 import jaxnn
 from experiments._digits import DataName, accuracy, load_digits, train_sigmoids
 from experiments._options import check_between
-from experiments._results import save_results
+from experiments._results import make_folder, save_results
 from experiments._weights import color_limits, sizes_of, titled
 from jaxnn.plot import ORANGE
 
@@ -54,7 +54,7 @@ def main(
     """
     for units in hidden:
         check_between("hidden", units, 1, 100)
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     digits = load_digits(data)
     network = train_sigmoids(jax.random.key(seed), digits, hidden=hidden, epochs=epochs)
     test_accuracy = accuracy(network, digits.test_inputs, digits.test_labels)
