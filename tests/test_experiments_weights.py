@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from PIL import Image
@@ -174,6 +175,39 @@ def test_two_hidden_layers_measures_windows_and_gaps(tmp_path):
         gaps = gaps - np.mean([np.array(expected)[:, d] for d in (1, 2, 3, 5, 7)], axis=0)
         np.testing.assert_allclose(layer["gap"], gaps, atol=1e-4)
         assert layer["best"] == pytest.approx(np.abs(gaps).max(), abs=1e-4)
+
+
+def test_likes_are_drawn_at_the_left_and_dislikes_at_the_right():
+    digits, kernel = np.arange(10)[:, None], np.random.default_rng(0).normal(size=(10, 6))
+    top = jaxnn.weights.TopFeatures(
+        (digits + np.arange(3)) % 20, (digits + np.arange(9, 6, -1)) % 20, kernel[:, :3], kernel[:, 3:]
+    )
+    images = np.random.default_rng(1).uniform(-1, 1, (20, 3, 3))
+    figure = lego_blocks.figure_of_features(images, top)
+    left, right = figure.subfigs
+    assert [half.get_suptitle() for half in (left, right)] == ["likes", "dislikes"]
+    for half, units, onto in zip((left, right), top[:2], top[2:], strict=True):
+        axes = half.axes[:30]
+        assert [ax.get_title() for ax in axes] == [
+            f"{u}: {signed(w, 1)}" for u, w in zip(units.ravel(), onto.ravel(), strict=True)
+        ]
+        for ax, unit in zip(axes, units.ravel(), strict=True):
+            np.testing.assert_allclose(ax.images[0].get_array(), images[unit], atol=1e-6)
+    assert [ax.get_ylabel() for ax in left.axes[:30:3]] == [f"digit {d}" for d in range(10)]
+    plt.close(figure)
+
+
+def test_the_activity_stands_over_its_digit():
+    means = [np.random.default_rng(i).uniform(size=(n, 10)) for i, n in enumerate((4, 3))]
+    figure = two_hidden_layers.figure_of_activity(means)
+    for ax, mean, layer in zip(figure.axes, means, ("first layer", "second layer"), strict=False):
+        order = [int(label.get_text()) for label in ax.get_xticklabels()]
+        assert sorted(order) == list(range(10))
+        assert sorted(order[:4]) == [0, 6, 8, 9]
+        assert order[4] == 4
+        np.testing.assert_allclose(ax.images[0].get_array(), mean[:, order], atol=1e-6)
+        assert ax.get_title() == layer
+    plt.close(figure)
 
 
 def test_a_unit_that_sees_loops_would_be_found():
