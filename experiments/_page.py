@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from experiments._results import write_whole
+from experiments._results import sizes_of, write_whole
 
 _DOTS, _CSS_DOTS = 150, 96  # an inch of a picture, and of the page: letters come out in one size everywhere
 _STYLE = """
@@ -108,7 +108,7 @@ def _picture(path: Path, title: str) -> str:
 
 
 def _said(value: Any) -> str:
-    return "-".join(map(str, value)) if isinstance(value, list) else str(value)
+    return sizes_of(value) if isinstance(value, list) else str(value)
 
 
 def _table(title: str, columns: list[str], rows: list[list[str]]) -> str:

@@ -3,7 +3,7 @@
 import json
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,16 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sizes_of(sizes: Iterable[Any]) -> str:
+    """The sizes of layers as people write them, such as "784-30-10"."""
+    return "-".join(map(str, sizes))
+
+
+def true_minus(number: str) -> str:
+    """A number with a true minus for its hyphen."""
+    return number.replace("-", "\u2212")
 
 
 def _cells(table: Table) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from rich.table import Table
 
 import jaxnn
 from experiments._digits import DataName, Digits, accuracy, load_digits, train_by_the_book
-from experiments._results import make_folder, save_results
+from experiments._results import make_folder, save_results, sizes_of
 
 ROWS = ("transposed weights", "least squares", "average digit")
 
@@ -49,7 +49,7 @@ def main(
     digits = load_digits(data)
     network, history = train_by_the_book(digits, hidden=hidden, epochs=epochs, rate=rate, seed=seed)
     test_accuracy = accuracy(network, digits.test_inputs, digits.test_labels)
-    name = "-".join(map(str, network.sizes))
+    name = sizes_of(network.sizes)
     console.print(f"{name} on {data}: test accuracy {test_accuracy:.4f} after {epochs} epochs")
 
     pictures = draw(network, digits)

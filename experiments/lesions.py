@@ -24,7 +24,7 @@ from rich.table import Table
 import jaxnn
 from experiments._digits import DataName, Digits, load_digits, train_sigmoids
 from experiments._options import check_at_least
-from experiments._results import make_folder, save_results
+from experiments._results import make_folder, save_results, sizes_of
 from jaxnn.plot import BLUE, ORANGE
 from jaxnn.weights import lesion, random_share
 
@@ -71,7 +71,7 @@ def main(
         output,
         settings={"data": data, "sizes": network.sizes, "epochs": epochs, "draws": draws, "seed": seed},
         tables=[table_of(found, kind) for kind in DAMAGES],
-        figures={"accuracy": figure_of(found, "-".join(map(str, network.sizes)))},
+        figures={"accuracy": figure_of(found, sizes_of(network.sizes))},
         metrics={
             "shares": SHARES.tolist(),
             "accuracy": {

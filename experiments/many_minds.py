@@ -23,7 +23,7 @@ import jaxnn
 from experiments._digits import DataName, Digits, load_digits, train_many
 from experiments._many import answers_of, falling_sgd
 from experiments._options import check_at_least, check_rate
-from experiments._results import make_folder, save_results
+from experiments._results import make_folder, save_results, sizes_of, true_minus
 from jaxnn.plot import BLUE, ORANGE
 
 KINDS = ("transposed weights", "least squares", "path products")
@@ -71,7 +71,7 @@ def main(
     right = answers == digits.test_labels
     shares = agreement(answers)
     average = np.asarray(digits.inputs)[digits.labels == digit].mean(axis=0)
-    name = "-".join(map(str, (digits.inputs.shape[1], *hidden, 10)))
+    name = sizes_of((digits.inputs.shape[1], *hidden, 10))
     save_results(
         output,
         settings={
@@ -133,7 +133,7 @@ def table_of_pictures(pictures: dict[str, np.ndarray], average: np.ndarray, digi
         to_mean = np.mean([np.corrcoef(image, mean)[0, 1] for image in images])
         to_real = np.corrcoef(mean, average)[0, 1]
         values = (pairs.mean(), pairs.min(), pairs.max(), to_mean, to_real)
-        table.add_row(kind, *(f"{value:.2f}".replace("-", "\u2212") for value in values))
+        table.add_row(kind, *(true_minus(f"{value:.2f}") for value in values))
     return table
 
 

@@ -18,8 +18,8 @@ from rich.table import Table
 import jaxnn
 from experiments._digits import DataName, Digits, accuracy, load_digits, train_sigmoids
 from experiments._options import check_between
-from experiments._results import make_folder, save_results
-from experiments._weights import signed, sizes_of, titled
+from experiments._results import make_folder, save_results, sizes_of
+from experiments._weights import signed, titled
 from jaxnn.plot import BLUE, ORANGE
 
 
@@ -51,7 +51,7 @@ def main(
     signals = np.asarray(network.layers[0].signal(digits.test_inputs))[:, 0]
     by_digit = [signals[digits.test_labels == k] for k in (0, 1)]
     right = [int(np.sum(answers[digits.test_labels == k] == k)) for k in (0, 1)]
-    said = f"{sizes_of(network)} tells {pair[0]} from {pair[1]}: test accuracy {test_accuracy:.4f}"
+    said = f"{sizes_of(network.sizes)} tells {pair[0]} from {pair[1]}: test accuracy {test_accuracy:.4f}"
     save_results(
         output,
         settings={"data": data, "pair": pair, "sizes": network.sizes, "epochs": epochs, "seed": seed},

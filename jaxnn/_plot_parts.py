@@ -37,6 +37,11 @@ def strings(name: str, values: Labels, count: int) -> list[str]:
     return texts
 
 
+def true_minus(text: str) -> str:
+    """Text with a true minus for each hyphen."""
+    return text.replace("-", "\u2212")
+
+
 def classes(name: str, value: Any, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
     """`value` as classes: integers from 0, of that shape."""
     array = check_array(name, value)
@@ -69,13 +74,13 @@ def color_limits(pixels: Any, signed: bool, limits: Any) -> tuple[float, float]:
 
 
 def new_grid(
-    rows: int, columns: int, aspect: float, titles: list[str], row_labels: list[str]
+    rows: int, columns: int, aspect: float, titles: list[str], row_labels: list[str], name: str
 ) -> npt.NDArray[np.object_]:
-    """Axes of a new figure, large enough for the titles and the labels of the rows."""
+    """Axes of a new figure, large enough for the titles, the labels of the rows and that of the color bar."""
     lines = [line for name in titles for line in name.splitlines()]
     cell = max(min(2.0, 9.0 / columns), 0.6, LETTER * max(map(len, lines), default=0))
     titled = 0.22 * max(len(name.splitlines()) for name in titles)
-    height = max((cell * aspect + titled + 0.05) * rows, 1.2) + 0.1
+    height = max((cell * aspect + titled + 0.05) * rows, 1.2, LETTER * len(name) + 0.6) + 0.1
     # The layout centers the images in what they leave free, so labels at one side need more than their width.
     labeled = LETTER * max(map(len, row_labels)) + 0.6 if any(row_labels) else 0.0
     size = (cell * columns + labeled + 0.8, height)

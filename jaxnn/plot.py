@@ -23,6 +23,7 @@ from jaxnn._plot_parts import (
     new_grid,
     numbers,
     strings,
+    true_minus,
 )
 from jaxnn._plot_parts import ORANGE as ORANGE
 
@@ -82,7 +83,7 @@ def image_grid(
     rows = -(-n_images // columns) if grid is None else len(grid)
     row_names = strings("row_labels", row_labels, rows)
     if grid is None:
-        grid = new_grid(rows, columns, height / width, names, row_names)
+        grid = new_grid(rows, columns, height / width, names, row_names, name if colorbar else "")
     cells: list[Axes] = grid.ravel().tolist()
     norm = Normalize(low, high)
     sharp = "nearest" if width <= 64 else None  # larger ones are drawn smaller: left to matplotlib
@@ -175,7 +176,7 @@ def features_of_output(
         >>> from jaxnn import plot
         >>> axes = plot.features_of_output(np.ones((4, 2, 2)), [0.5, -2.0, 3.0, 1.0], k=2)
         >>> [ax.get_title() for ax in axes.flat]
-        ['2: +3.00', '3: +1.00', '1: −2.00', '0: +0.50']
+        ['2: +3.00', '3: +1.00', '1: −2.00', '0: +0.500']
         >>> plt.close(axes[0, 0].figure)
     """
     pixels = numbers("images", images, "(n_hidden, h, w)", ndim=3)
@@ -186,7 +187,7 @@ def features_of_output(
         raise ValueError(f"`k` must be at most {count}, of images; got {k}")
     liked, disliked = (np.argsort(order, kind="stable")[:k] for order in (-onto, onto))
     shown = np.concatenate([liked, disliked])
-    titles = [f"{unit}: {onto[unit]:+.2f}".replace("-", "\u2212") for unit in shown]
+    titles = [true_minus(f"{unit}: {onto[unit]:+#.3g}") for unit in shown]
     rows = ["likes", "dislikes"]
     return weight_grid(pixels[shown], titles=titles, columns=k, row_labels=rows, axes=axes)
 
@@ -284,7 +285,7 @@ def output_bars(
         ax.set_ylim(0.0, 1.0)
     # Below the end of a bar that hangs, and of one that would push the value off the axis.
     below = heights[best] < 0.0 or (bounded and heights[best] > 0.9)
-    text = ax.annotate(f"{heights[best]:.3g}".replace("-", "\u2212"), (best, heights[best]))
+    text = ax.annotate(true_minus(f"{heights[best]:.3g}"), (best, heights[best]))
     text.set(position=(0, -7 if below else 4), anncoords="offset points", fontsize=8)
     text.set(ha="center", va="top" if below else "bottom")
     text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1.0})

@@ -14,6 +14,7 @@ from PIL import Image
 
 import jaxnn
 from tests.test_experiments import MNIST, run
+from tests.test_plot import extents_inside
 
 matplotlib.use("Agg")
 
@@ -262,8 +263,67 @@ def test_wrong_options_are_named_before_training(tmp_path, monkeypatch, script, 
 
 
 def test_near_square_and_signed():
-    assert [near_square(n) for n in (1, 7, 16, 30, 100)] == [(1, 1), (1, 7), (4, 4), (5, 6), (10, 10)]
+    assert [near_square(n) for n in (1, 3, 16, 30, 100)] == [(1, 1), (1, 3), (4, 4), (5, 6), (10, 10)]
+    for n in range(1, 1001):
+        rows, columns = near_square(n)
+        assert n <= rows * columns < n + columns  # no row is empty
+        assert rows <= columns <= max(3 * rows, 1)
     assert [signed(0.126), signed(-2.0, 1)] == ["+0.13", "\u22122.0"]
+
+
+@pytest.mark.parametrize("size", [7, 9])
+def test_a_layer_that_fills_no_rectangle_has_hatched_places(size):
+    rng = np.random.default_rng(0)
+    activations, outputs = rng.uniform(size=size), rng.uniform(size=10)
+    figure = hidden_layer.figure_of_layers(rng.uniform(size=(4, 4)), activations, outputs, 3, "Title")
+    ax = figure.axes[1]
+    np.testing.assert_allclose(ax.images[0].get_array().ravel()[:size], activations, atol=1e-6)
+    assert [patch.get_xy() for patch in ax.patches] == ([] if size == 9 else [(0.5, 1.5), (1.5, 1.5)])
+    assert ("hatched" in ax.get_title()) == (size == 7)
+    network = jaxnn.init(jax.random.key(0), (16, size, 10))
+    figure = lego_blocks.figure_of_outputs(network)
+    for digit, ax in enumerate(figure.axes[:10]):
+        drawn = ax.images[0].get_array().ravel()
+        np.testing.assert_allclose(drawn[:size], network.layers[1].kernel[:, digit], atol=1e-6)
+        assert len(ax.patches) == 9 - size
+    plt.close("all")
+
+
+def test_the_title_of_one_unit_is_not_cut_off():
+    network = jaxnn.init(jax.random.key(0), (16, 3, 10))
+    extents_inside(hidden_layer.figure_of_units(network, np.ones(16), np.array([1]), 4, (4, 4)))
+    plt.close("all")
+
+
+def test_only_units_that_push_towards_the_answer_are_shown(tmp_path):
+    pushes = np.array([-1.0, 0.5, 0.0, 2.0, -3.0])
+    assert hidden_layer.pushing(pushes, 1).tolist() == [3]
+    assert hidden_layer.pushing(pushes, 4).tolist() == [3, 1]
+    assert hidden_layer.pushing(-np.ones(3), 2).tolist() == []
+    hidden_layer.main(data="digits", hidden=3, top=3, epochs=1, output=tmp_path)
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert found["units"] == [
+        u for u in np.argsort(found["contributions"])[::-1] if found["contributions"][u] > 0
+    ]
+
+
+@pytest.mark.parametrize("sizes", [(100, 2), (1, 1), (16, 16)])
+def test_the_activity_of_layers_of_any_size_is_readable(sizes):
+    figure = two_hidden_layers.figure_of_activity([np.full((n, 10), 0.5) for n in sizes])
+    extents_inside(figure)
+    for ax, n in zip(figure.axes, sizes, strict=False):
+        labels = [label.get_window_extent() for label in ax.get_yticklabels()]
+        assert all(low.y1 <= high.y0 for high, low in itertools.pairwise(labels))
+        assert ax.get_ylim() == (n - 0.5, -0.5)
+    plt.close(figure)
+
+
+def test_the_table_says_what_the_window_covers():
+    assert two_hidden_layers.share_of_window((28, 28)) == 81 / 784
+    assert two_hidden_layers.share_of_window((8, 8)) == 9 / 64
+    mean = np.full((3, 10), 0.5)
+    found = {"first layer": {"window": [0.2], **two_hidden_layers.loops(mean)}}
+    assert "best 14% of" in two_hidden_layers.table_of_layers(found, 0.1, 9 / 64, "").columns[1].header
 
 
 def test_color_limits_leave_out_the_few_largest_weights():
