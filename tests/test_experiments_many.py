@@ -5,6 +5,7 @@ import json
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import optax
 import pytest
@@ -71,7 +72,19 @@ def test_small_networks_shows_the_accuracy_of_every_seed(digits, tmp_path):
         assert row[4] == f"{100 * low:.1f} to {100 * high:.1f}"
         assert row[5] == f"{100 * values.max():.1f}"
     assert [row[1] for row in table["rows"]] == ["148", "740"]
-    assert [row[6] for row in table["rows"]] == ["22.80", "93.43"]
+    assert [row[6] for row in table["rows"]] == ["", ""]  # those are of MNIST
+
+
+def test_small_networks_stand_beside_the_published_ones():
+    found = {2: np.array([0.2, 0.3]), 7: np.array([0.8, 0.9]), 10: np.array([0.9, 0.9])}
+    table = small_networks.table_of(found, small_networks.PUBLISHED, 784, 10, "")
+    assert table.columns[6].header == "published (MNIST)"
+    assert list(table.columns[6].cells) == ["22.80", "", "93.43"]
+    for published, drawn in ((small_networks.PUBLISHED, [[(2, 22.8), (10, 93.43)]]), ({}, [])):
+        figure = small_networks.figure_of(found, published, "Title")
+        lines = [line for line in figure.axes[0].lines if line.get_label() == "published (MNIST)"]
+        assert [list(map(tuple, line.get_xydata())) for line in lines] == drawn
+        plt.close(figure)
 
 
 # --- initialization
