@@ -18,7 +18,9 @@ from jaxnn._plot_parts import (
     MAX_MARKS,
     Labels,
     color_limits,
+    concrete,
     given_grid,
+    listed,
     new_axes,
     new_grid,
     numbers,
@@ -60,7 +62,8 @@ def image_grid(
         (rows, columns) array of Axes; those past the N-th are switched off.
 
     Raises:
-        TypeError: `images` or `limits` are not numbers, or `axes` are not Axes.
+        TypeError: `images` or `limits` are not numbers or are traced, titles or labels are no strings,
+            or `axes` are not Axes.
         ValueError: They are not finite or of another shape, `limits` are out of order, or the
             number of titles, row labels, columns or Axes does not fit.
 
@@ -74,7 +77,7 @@ def image_grid(
     n_images, height, width = pixels.shape
     low, high = color_limits(pixels, signed, limits)
     names = strings("titles", titles, n_images)
-    row_labels = None if row_labels is None else list(row_labels)
+    row_labels = listed("row_labels", row_labels)
     if columns is None:
         columns = -(-n_images // len(row_labels)) if row_labels else min(n_images, 10)
         columns = columns if axes is None else max(1, np.atleast_2d(axes).shape[1])
@@ -129,7 +132,8 @@ def weight_grid(
         (rows, columns) array of Axes; those past the N-th are switched off.
 
     Raises:
-        TypeError: `images` or `limits` are not numbers, or `axes` are not Axes.
+        TypeError: `images` or `limits` are not numbers or are traced, titles or labels are no strings,
+            or `axes` are not Axes.
         ValueError: They are not finite or of another shape, `limits` are not (-high, high), or
             the number of titles, row labels, columns or Axes does not fit.
 
@@ -167,7 +171,7 @@ def features_of_output(
         (2, k) array of Axes.
 
     Raises:
-        TypeError: `images` or `weights` are not numbers, `k` is no integer, or `axes` no Axes.
+        TypeError: `images` or `weights` are not numbers or are traced, `k` is no integer, or `axes` no Axes.
         ValueError: They are not finite or of another shape, or `k` is not from 1 to n_hidden.
 
     Example:
@@ -211,7 +215,7 @@ def training_curve(
         The Axes drawn in.
 
     Raises:
-        TypeError: `values` or `validation` are not numbers, or `ax` is not an Axes.
+        TypeError: `values` or `validation` are not numbers or are traced, or `ax` is not an Axes.
         ValueError: They are empty, not finite, not one-dimensional or not equally long.
 
     >>> ax = training_curve([0.9, 0.4, 0.3], name="squared error")
@@ -250,7 +254,7 @@ def output_bars(
         The Axes drawn in.
 
     Raises:
-        TypeError: `outputs` are not numbers, `answer` is no integer, or `ax` is not an Axes.
+        TypeError: `outputs` are not numbers or are traced, `answer` is no integer, or `ax` is not an Axes.
         ValueError: They are not finite or not (n_out,), or `answer` or `labels` does not fit.
 
     >>> ax = output_bars([0.1, 0.8, 0.3], answer=2)
@@ -261,6 +265,7 @@ def output_bars(
     heights = numbers("outputs", outputs, "(n_out,)")
     names = strings("labels", range(heights.size) if labels is None else labels, heights.size)
     if answer is not None:
+        concrete("answer", answer)
         answer = check_integer("answer", np.asarray(answer)[()], at_least=0)
         if answer >= heights.size:
             raise ValueError(f"`answer` must be below {heights.size}, of outputs; got {answer}")
