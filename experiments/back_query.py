@@ -20,6 +20,7 @@ from rich.table import Table
 
 import jaxnn
 from experiments._digits import DataName, Digits, accuracy, load_digits, train_by_the_book
+from experiments._options import check_seed
 from experiments._results import make_folder, save_results, sizes_of
 
 ROWS = ("transposed weights", "least squares", "average digit")
@@ -43,6 +44,7 @@ def main(
         seed: of the initial weights and the order of the images.
         output: the folder for pictures, numbers and the network.
     """
+    check_seed(seed)
     console = Console()
     make_folder(output)  # first: a folder that cannot be had is known at once
     start = time.perf_counter()

@@ -18,7 +18,7 @@ from rich.table import Table
 
 import jaxnn
 from experiments._digits import DataName, accuracy, load_digits, train_sigmoids
-from experiments._options import check_between
+from experiments._options import check_between, check_seed
 from experiments._results import make_folder, save_results, sizes_of
 from experiments._weights import hatch, hatched, near_square, padded, signed, titled
 
@@ -44,6 +44,7 @@ def main(
         seed: of the initial weights and the order of the images.
         output: the folder for pictures and numbers.
     """
+    check_seed(seed)
     check_between("hidden", hidden, 1, 1000)
     check_between("top", top, 1, min(hidden, 10))
     make_folder(output)

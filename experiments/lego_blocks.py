@@ -19,7 +19,7 @@ from rich.table import Table
 
 import jaxnn
 from experiments._digits import DataName, accuracy, load_digits, train_sigmoids
-from experiments._options import check_between
+from experiments._options import check_between, check_seed
 from experiments._results import make_folder, save_results, sizes_of
 from experiments._weights import color_limits, hatch, hatched, near_square, padded, signed, titled
 
@@ -42,6 +42,7 @@ def main(
         seed: of the initial weights and the order of the images.
         output: the folder for pictures and numbers.
     """
+    check_seed(seed)
     check_between("hidden", hidden, 2 * K, 1000)
     make_folder(output)
     digits = load_digits(data)

@@ -23,7 +23,7 @@ from rich.table import Table
 
 import jaxnn
 from experiments._digits import DataName, Digits, load_digits, train_sigmoids
-from experiments._options import check_at_least
+from experiments._options import check_at_least, check_seed
 from experiments._results import make_folder, save_results, sizes_of
 from jaxnn.plot import BLUE, ORANGE
 from jaxnn.weights import lesion, random_share
@@ -53,6 +53,7 @@ def main(
         seed: of the training and of the random orders.
         output: the folder for pictures, numbers and the network.
     """
+    check_seed(seed)
     check_at_least("hidden", hidden, 1)
     check_at_least("epochs", epochs, 1)
     check_at_least("draws", draws, 1)

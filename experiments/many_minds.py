@@ -22,7 +22,7 @@ from rich.table import Table
 import jaxnn
 from experiments._digits import DataName, Digits, load_digits, train_many
 from experiments._many import answers_of, falling_sgd
-from experiments._options import check_at_least, check_rate
+from experiments._options import check_at_least, check_rate, check_seed
 from experiments._results import make_folder, save_results, sizes_of, true_minus
 from jaxnn.plot import BLUE, ORANGE
 
@@ -52,6 +52,7 @@ def main(
         seed: of the seeds.
         output: the folder for pictures and numbers.
     """
+    check_seed(seed)
     make_folder(output)
     if not 0 <= digit <= 9:
         raise ValueError(f"`digit` must be from 0 to 9; got {digit}")

@@ -22,7 +22,7 @@ from rich.table import Table
 
 import jaxnn
 from experiments._digits import DataName, Digits, accuracy, load_digits, train_sigmoids
-from experiments._options import check_at_least, check_between
+from experiments._options import check_at_least, check_between, check_seed
 from experiments._results import make_folder, save_results
 from experiments._weights import signed
 from jaxnn.weights import contributions, lesion
@@ -66,6 +66,7 @@ def main(
         seed: of the training.
         output: the folder for pictures, numbers and the network.
     """
+    check_seed(seed)
     check_at_least("hidden", hidden, 2 * K)
     check_at_least("epochs", epochs, 1)
     check_between("count", count, 1, 20)

@@ -15,6 +15,7 @@ from rich.console import Console
 import jaxnn
 from experiments._digits import DataName, accuracy, load_digits, train_by_the_book
 from experiments._image_file import read_digit
+from experiments._options import check_seed
 from experiments._results import make_folder, save_figure, save_metrics
 
 
@@ -38,6 +39,7 @@ def main(
         seed: of that training.
         output: the folder for the picture and the numbers.
     """
+    check_seed(seed)
     console = Console()
     make_folder(output)
     pixels = read_digit(image, invert=invert)  # first: a bad picture is known before any training

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 import jaxnn
+from experiments._options import check_seed
 from experiments._results import make_folder, save_results, sizes_of
 from jaxnn.datasets import Points, two_inputs
 
@@ -45,6 +46,7 @@ def main(
         seed: of the points, the initial weights and the order of the points.
         output: the folder for pictures and numbers.
     """
+    check_seed(seed)
     make_folder(output)
     keys = jax.random.split(jax.random.key(seed), (len(HIDDEN), 4))
     figures, accuracies = {}, {}

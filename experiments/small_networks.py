@@ -1,10 +1,10 @@
 """How small can a network be and still read digits?
 
 Networks with 2 to 100 hidden units, twenty of each size that differ in their seed alone, trained at once
-by `vmap`. Beside them stand the published accuracies, of one network of each size, trained on MNIST; not
-beside networks trained on the small `digits`. The
-learning rate falls to 0 along half a cosine, so that the last steps do not throw a network about, and
-the accuracy is that of the last epoch: no epoch is picked by its accuracy.
+by `vmap`. Beside them stand the published accuracies, of one network of each size, trained on MNIST (but
+not beside networks trained on `digits`). The learning rate falls to 0 along half a cosine, so that the last
+steps do not throw a network about, and the accuracy is that of the last epoch: no epoch is picked by its
+accuracy.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ from rich.table import Table
 
 from experiments._digits import DataName, accuracies, load_digits, train_many
 from experiments._many import falling_sgd, quartiles
-from experiments._options import check_at_least, check_rate
+from experiments._options import check_at_least, check_rate, check_seed
 from experiments._results import make_folder, save_results
 from jaxnn.plot import BLUE, ORANGE
 
@@ -46,6 +46,7 @@ def main(
         seed: of the seeds.
         output: the folder for pictures and numbers.
     """
+    check_seed(seed)
     make_folder(output)
     for name, value in (("sizes", min(sizes, default=0)), ("seeds", seeds), ("epochs", epochs)):
         check_at_least(name, value, 1)

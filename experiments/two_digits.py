@@ -17,7 +17,7 @@ from rich.table import Table
 
 import jaxnn
 from experiments._digits import DataName, Digits, accuracy, load_digits, train_sigmoids
-from experiments._options import check_between
+from experiments._options import check_between, check_seed
 from experiments._results import make_folder, save_results, sizes_of
 from experiments._weights import signed, titled
 from jaxnn.plot import BLUE, ORANGE
@@ -39,6 +39,7 @@ def main(
         seed: of the initial weights and the order of the images.
         output: the folder for pictures and numbers.
     """
+    check_seed(seed)
     for digit in pair:
         check_between("pair", digit, 0, 9)
     if pair[0] == pair[1]:

@@ -27,7 +27,7 @@ from rich.table import Table
 
 import jaxnn
 from experiments._digits import DataName, accuracy, load_digits, train_sigmoids
-from experiments._options import check_between
+from experiments._options import check_between, check_seed
 from experiments._results import make_folder, save_results, sizes_of
 from experiments._weights import color_limits, titled
 from jaxnn.plot import ORANGE
@@ -54,6 +54,7 @@ def main(
         seed: of the initial weights and the order of the images.
         output: the folder for pictures and numbers.
     """
+    check_seed(seed)
     for units in hidden:
         check_between("hidden", units, 1, 100)
     make_folder(output)

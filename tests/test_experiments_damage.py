@@ -243,6 +243,7 @@ def test_the_playgrounds_pictures_are_the_units_over_the_plane():
         ("lesions", ("--hidden", 0), "`hidden` must be at least 1; got 0"),
         ("mistakes", ("--count", 21), "`count` must lie from 1 to 20; got 21"),
         ("mistakes", ("--hidden", 5), "`hidden` must be at least 6; got 5"),
+        ("playground", ("--seed", 2**32), "`seed` must lie from 0 to 4294967295; got 4294967296"),
         ("playground", ("--n", 0), "`n` must be at least 1; got 0"),
         ("playground", ("--noise", -1), "`noise` must be at least 0; got -1.0"),
     ],

@@ -121,6 +121,17 @@ def test_initialization_compares_four_kinds(digits, tmp_path):
     assert len(metrics["tables"][0]["rows"]) == 4
 
 
+@pytest.mark.parametrize(
+    ("hidden", "said"), [(30, "of the hidden units"), (31, "of the first 30 hidden units")]
+)
+def test_the_title_says_when_not_all_units_are_shown(hidden, said):
+    kind = initialization.Kind(*np.ones((2, 1)), np.ones((1, hidden, 2, 2)), np.ones((1, hidden)))
+    found = {initialization.WORST: kind, initialization.BEST: kind}
+    figure = initialization.figure_of_weights(found, own_scale=True)
+    assert said in figure.get_suptitle()
+    plt.close(figure)
+
+
 def test_decay_pulls_the_weights_but_no_bias():
     network = jaxnn.init(jax.random.key(0), (3, 2, 2), bias_init=jax.nn.initializers.ones)
     optimizer = optax.add_decayed_weights(0.5, mask=initialization.is_kernel)
@@ -216,6 +227,8 @@ def test_answers_are_those_of_each_network(digits):
         (small_networks, {"seeds": 0}, "`seeds` must be at least 1; got 0"),
         (small_networks, {"epochs": 0}, "`epochs` must be at least 1; got 0"),
         (small_networks, {"rate": float("nan")}, "`rate` must be above 0, and finite; got nan"),
+        (initialization, {"seed": 2**32}, "`seed` must lie from 0 to 4294967295; got 4294967296"),
+        (many_minds, {"seed": -1}, "`seed` must lie from 0 to 4294967295; got -1"),
         (initialization, {"hidden": 0}, "`hidden` must be at least 1; got 0"),
         (initialization, {"seeds": -1}, "`seeds` must be at least 1; got -1"),
         (initialization, {"rate": -1.0}, "`rate` must be above 0, and finite; got -1.0"),
