@@ -44,7 +44,7 @@ def kernel_shap(
         target: an output index, None, or a function; see `saliency`.
         key: a random key; pair i is drawn with `jax.random.fold_in(key, i)`.
         n_samples: the number of sets, at least 2 a group; odd ones are rounded up. None: 2 a group and 2048.
-            The standard error takes some 5 a group to be trusted.
+            The standard error of few groups takes some 10 a group to be trusted.
         baseline: what an absent entry becomes: a number, or of the structure of `x`.
         groups: which entries are one feature; see `feature_ablation`. Every entry of a group gets the group's
             share.

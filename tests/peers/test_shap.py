@@ -18,7 +18,7 @@ def theirs(network, x, baseline, n_samples):
 
 
 def case(seed, features):
-    """An example of so many features; SHAP leaves out the rest, equal to the baseline: our last group."""
+    """An example of so many features. SHAP leaves out those that equal the baseline: our last group."""
     network, _ = equal.dense(seed)
     x, baseline = equal.examples(2, (20,), seed=seed)
     x = np.where(np.arange(20) < features, x, baseline)
