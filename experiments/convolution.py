@@ -19,8 +19,8 @@ from rich.table import Table
 import jaxnn
 from experiments._cnn import as_images, cnn_accuracy, train_cnn
 from experiments._digits import DataName, load_digits
-from experiments._options import check_at_least
-from experiments._results import save_results
+from experiments._options import check_at_least, check_between, check_seed
+from experiments._results import make_folder, save_results
 from jaxnn import attribution, plot
 
 LAYERS = ("Conv_0", "Conv_1")
@@ -42,11 +42,11 @@ def main(
         seed: of the initial weights and the order of the images.
         output: the folder for pictures and numbers.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
+    check_seed(seed)
     check_at_least("epochs", epochs, 1)
     digits = load_digits(data)
-    if not 0 <= index < len(digits.test_labels):
-        raise ValueError(f"`index` must lie from 0 to {len(digits.test_labels) - 1}, of tests; got {index}")
+    check_between("index", index, 0, len(digits.test_labels) - 1)
     model = train_cnn(digits, epochs=epochs, seed=seed)
     test_accuracy = cnn_accuracy(model, digits)
     image = as_images(digits.test_inputs[index], digits)[0]

@@ -21,8 +21,8 @@ from rich.table import Table
 from sklearn.datasets import load_breast_cancer
 
 import jaxnn
-from experiments._options import check_at_least
-from experiments._results import save_results
+from experiments._options import check_at_least, check_seed
+from experiments._results import make_folder, save_results
 from jaxnn import attribution, plot
 
 ADAMW = optax.adamw(3e-3, weight_decay=1e-2)
@@ -50,7 +50,8 @@ def main(hidden: int = 16, epochs: int = 60, seed: int = 0, output: Path = Path(
         seed: of the split, the weights and the order.
         output: the folder for pictures and numbers.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
+    check_seed(seed)
     check_at_least("hidden", hidden, 1)
     check_at_least("epochs", epochs, 1)
     keys = jax.random.split(jax.random.key(seed), 4)

@@ -26,8 +26,8 @@ from rich.table import Table
 import jaxnn
 from experiments._cnn import as_images, cnn_accuracy, train_cnn
 from experiments._digits import DataName, Digits, accuracy, load_digits, train_by_the_book
-from experiments._options import check_at_least, check_between
-from experiments._results import save_results
+from experiments._options import check_at_least, check_between, check_seed
+from experiments._results import make_folder, save_results
 from jaxnn import attribution, plot
 
 Method = Callable[[Any, jax.Array, Any], jax.Array]  # (model, x, target) -> an attribution of x's shape
@@ -53,7 +53,8 @@ def main(
         seed: of the initial weights, the order of the images and the samples.
         output: the folder for pictures and numbers.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
+    check_seed(seed)
     check_at_least("epochs", epochs, 1)
     digits = load_digits(data)
     check_between("index", index, 0, len(digits.test_labels) - 1)
