@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxnn._checks import is_concrete
-from jaxnn._jaxpr import Traced, bind, trace
-from jaxnn._primitives import CALLS, CUSTOM, is_affine, is_elementwise, is_real
+from jaxnn._flat import flat, read_in
+from jaxnn._jaxpr import bind
+from jaxnn._primitives import is_affine, is_elementwise, is_real
 
 Run = dict[Any, Any]  # the value of each variable
 Rule = Callable[..., Sequence[Any]]  # (step, cotangents, *runs) -> a cotangent for each of the step's inputs
@@ -77,7 +77,7 @@ class Graph(NamedTuple):
 
     def read(self, v: Any, run: Mapping[Any, Any]) -> Any:
         """The value of anything that an equation reads: a variable of the run, a constant or a literal."""
-        return _read(v, run, self.known, self.constants)
+        return read_in(v, run, self.known, self.constants)
 
     def made_by(self) -> dict[Any, Step]:
         """The step that makes each variable."""
@@ -101,8 +101,8 @@ def graph(function: Callable[..., Any], *args: Any, keep_custom: bool = False) -
         keep_custom: whether a function with a custom derivative is one operation, to be derived by that
             derivative, or is entered.
     """
-    traced = _flat(function, args, keep_custom)
-    jaxpr = _merged(traced.jaxpr.jaxpr)
+    traced = flat(function, args, keep_custom)
+    jaxpr = traced.jaxpr.jaxpr
     depends = set(jaxpr.invars)
     for eqn in jaxpr.eqns:
         if any(v in depends for v in eqn.invars if not isinstance(v, core.Literal)):
@@ -180,80 +180,6 @@ def summed_to(value: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jnp.sum(value, axis=repeated, keepdims=True) if repeated else value
 
 
-def _flat(function: Callable[..., Any], args: Sequence[Any], keep_custom: bool) -> Traced:
-    first = trace(function, *args)
-    entered = CALLS if keep_custom else CALLS | CUSTOM
-
-    def evaluate(jaxpr: core.Jaxpr, consts: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
-        values: Run = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *inputs], strict=True))
-        for eqn in jaxpr.eqns:
-            read = [_read(v, values) for v in eqn.invars]
-            kind = eqn.primitive.name
-            if kind in entered:
-                answers = inner(eqn.params[entered[kind]], read)
-            elif kind == "cond" and is_concrete(read[0]):
-                branches = eqn.params["branches"]
-                answers = inner(branches[min(max(int(read[0]), 0), len(branches) - 1)], read[1:])
-            elif kind == "scan":
-                answers = unrolled(eqn.params, read)
-            else:
-                answers = list(bind(eqn, read))
-            values.update(zip(eqn.outvars, answers, strict=True))
-        return [_read(v, values) for v in jaxpr.outvars]
-
-    def inner(held: Any, values: Sequence[Any]) -> list[Any]:
-        closed = isinstance(held, core.ClosedJaxpr)
-        return evaluate(held.jaxpr if closed else held, held.consts if closed else (), values)
-
-    def unrolled(params: Any, values: Sequence[Any]) -> list[Any]:
-        n_consts, n_carry, length = params["num_consts"], params["num_carry"], params["length"]
-        consts, carry, rows = (
-            values[:n_consts],
-            values[n_consts : n_consts + n_carry],
-            values[n_consts + n_carry :],
-        )
-        written: dict[int, Any] = {}
-        for i in range(length)[::-1] if params["reverse"] else range(length):
-            answers = inner(params["jaxpr"], [*consts, *carry, *(row[i] for row in rows)])
-            carry, written[i] = answers[:n_carry], answers[n_carry:]
-        if not length:
-            shapes = [v.aval for v in params["jaxpr"].jaxpr.outvars[n_carry:]]
-            return [*carry, *(jnp.zeros((0, *each.shape), each.dtype) for each in shapes)]
-        stacked = [jnp.stack(column) for column in zip(*(written[i] for i in range(length)), strict=True)]
-        return [*carry, *stacked]
-
-    flat = jax.make_jaxpr(lambda *inputs: inner(first.jaxpr, inputs))(*first.inputs)
-    return Traced(flat, first.inputs, first.structure)
-
-
-def _read(v: Any, *runs: Mapping[Any, Any]) -> Any:
-    return v.val if isinstance(v, core.Literal) else next(run[v] for run in runs if v in run)
-
-
-def _merged(jaxpr: core.Jaxpr) -> core.Jaxpr:
-    """The same with each value computed once, so that what is written twice is known to be the same."""
-    same: dict[Any, Any] = {}
-    seen: dict[Any, list[Any]] = {}
-    eqns = []
-
-    def replaced(v: Any) -> Any:
-        return v if isinstance(v, core.Literal) else same.get(v, v)
-
-    for eqn in jaxpr.eqns:
-        read = [replaced(v) for v in eqn.invars]
-        operands = [(repr(v.val), str(v.aval)) if isinstance(v, core.Literal) else v for v in read]
-        key = (eqn.primitive, tuple(sorted(eqn.params.items())), *operands)
-        try:
-            first = None if eqn.effects else seen.setdefault(key, eqn.outvars)
-        except TypeError:  # a parameter that cannot be compared
-            first = None
-        if first is not None and first is not eqn.outvars:
-            same.update(zip(eqn.outvars, first, strict=True))
-        else:
-            eqns.append(eqn.replace(invars=read))
-    return jaxpr.replace(eqns=eqns, outvars=[replaced(v) for v in jaxpr.outvars])
-
-
 def _constants(jaxpr: core.Jaxpr, consts: Sequence[Any], depends: set[Any]) -> tuple[Run, Run]:
     """The values that do not depend on the input: those made of literals alone, and the rest."""
     known: Run = {}
@@ -264,9 +190,11 @@ def _constants(jaxpr: core.Jaxpr, consts: Sequence[Any], depends: set[Any]) -> t
         read = [v for v in eqn.invars if not isinstance(v, core.Literal)]
         if all(v in known for v in read) and not eqn.effects:
             with jax.ensure_compile_time_eval():
-                known.update(zip(eqn.outvars, bind(eqn, [_read(v, known) for v in eqn.invars]), strict=True))
+                known.update(
+                    zip(eqn.outvars, bind(eqn, [read_in(v, known) for v in eqn.invars]), strict=True)
+                )
         else:
-            answers = bind(eqn, [_read(v, known, rest) for v in eqn.invars])
+            answers = bind(eqn, [read_in(v, known, rest) for v in eqn.invars])
             rest.update(zip(eqn.outvars, answers, strict=True))
     return known, rest
 
@@ -292,7 +220,7 @@ class _Maker(NamedTuple):
         def call(*values: Any) -> list[Any]:
             run = dict(zip(inputs, values, strict=True))
             for eqn in eqns:
-                answers = bind(eqn, [_read(v, run, self.known, self.constants) for v in eqn.invars])
+                answers = bind(eqn, [read_in(v, run, self.known, self.constants) for v in eqn.invars])
                 run.update(zip(eqn.outvars, answers, strict=True))
             return [run[v] for v in outputs]
 

@@ -37,7 +37,7 @@ def typed(function):
 def of_module(module, *shape):
     rng = np.random.default_rng(3)
     shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros(shape))
-    values = jax.tree.map(lambda leaf: rng.uniform(0.3, 1.2, leaf.shape), shapes)
+    values = jax.tree.map(lambda leaf: rng.uniform(0.2, 0.7, leaf.shape), shapes)
     return lambda x: module.apply(jax.tree.map(lambda v: v.astype(x.dtype), values), x)
 
 
