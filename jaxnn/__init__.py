@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxnn import attribution as attribution
 from jaxnn import datasets as datasets
+from jaxnn import dreaming as dreaming
 from jaxnn import losses as losses
 from jaxnn import weights as weights
 from jaxnn._activation import (
@@ -23,6 +24,8 @@ from jaxnn._backquery import backquery as backquery
 from jaxnn._checkpoint import load as load
 from jaxnn._checkpoint import save as save
 from jaxnn._map import map_examples as map_examples
+from jaxnn._dream import Dream as Dream
+from jaxnn._dream import dream as dream
 from jaxnn._network import Dense as Dense
 from jaxnn._network import Network as Network
 from jaxnn._network import init as init

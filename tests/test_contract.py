@@ -19,6 +19,7 @@ from jaxnn import attribution, weights
 from tests.conftest import in_precision
 
 SIZES = (100, 20, 3)
+KEY = np.array([0, 3], np.uint32)
 TARGETS = np.where(np.eye(3)[np.arange(10) % 3] > 0, 0.99, 0.01)
 
 
@@ -54,6 +55,15 @@ def _relu_after(network):
 def _damaged(network):
     removed = jnp.arange(100)[:, None] < jnp.arange(20)
     return weights.lesion(network, layer="hidden_0", units=[0, 7], weights=removed)
+
+
+def _dream(network, start):
+    # The key is of the old kind, which the check of keys used twice lets be used by every call.
+    found = jaxnn.dream(
+        jaxnn.dreaming.flattened(network), jaxnn.dreaming.logit(1), start=start, shape=(10, 10), key=KEY,
+        steps=2, record_every=1,
+    )  # fmt: skip
+    return [found.image, found.value, found.trace, found.frames]
 
 
 ROWS = {
@@ -199,6 +209,8 @@ ROWS |= {
     "from_nnx": Row(lambda n, x: _read(_nnx(n), x), (100,)),
     "from_equinox": Row(lambda n, x: _read(_equinox(n), x), (100,)),
 }
+}
+ROWS |= {"dream": Row(_dream, (10, 10))}
 every_row = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
 
 

@@ -1,0 +1,359 @@
+"""Dreams: the input that a part of a model would most like to see."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jax.typing import ArrayLike
+
+from jaxnn import _checks
+from jaxnn._graph import backward, gradient, graph, is_relu
+from jaxnn._model import as_model
+from jaxnn._rewrite import capture
+from jaxnn._sharding import vary_like
+from jaxnn.dreaming._objectives import Objective, as_objective
+from jaxnn.dreaming._parameterizations import Parameterization, fourier, pixel
+from jaxnn.dreaming._transforms import standard_transforms
+
+Bounds = tuple[float, float] | None
+# The root's tiny summand changes no step, and gives the root a slope where a gradient is 0 throughout.
+ADAM = optax.adam(0.05, eps_root=1e-20)
+_MARGIN = 0.01  # how far from its bounds a given image starts, as a share: at a bound nothing moves
+
+
+class Dream(NamedTuple):
+    """What `dream` gives.
+
+    Attributes:
+        image: of the shape asked for, within the bounds.
+        value: the objective at the image, a scalar; without transforms and penalties.
+        trace: `(steps,)`, the objective before each step, at the transformed image.
+        frames: `(1 + steps // record_every, *shape)`, the image before the first step, and after every
+            `record_every` of them; None where nothing was to be recorded.
+        alive: whether the objective had any slope at the first step: one bool. False is a unit that
+            does not answer to small changes of the input, such as a relu far below 0.
+    """
+
+    image: jax.Array
+    value: jax.Array
+    trace: jax.Array
+    frames: jax.Array | None
+    alive: jax.Array
+
+
+def dream(
+    model: Callable[..., Any],
+    objective: Objective | Callable[..., Any],
+    *,
+    key: jax.Array,
+    shape: Sequence[int],
+    bounds: Bounds = (0.0, 1.0),
+    start: ArrayLike | None = None,
+    parameterization: Parameterization | None = None,
+    transforms: Sequence[Callable[..., Any]] | None = None,
+    penalties: Sequence[Callable[..., Any]] = (),
+    optimizer: optax.GradientTransformation = ADAM,
+    steps: int = 512,
+    record_every: int | None = None,
+    redirect: int = 0,
+) -> Dream:
+    """Find an input at which a part of the model responds as much as it can.
+
+    Gradient ascent on parameters `p` of the input, a new draw `T` of the transforms at each step:
+
+    `maximize E[objective(model(T(x)))] - sum_i penalty_i(x)`, `x = low + (high - low) * sigmoid(image(p))`.
+
+    The run is one compiled loop. New weights, another index, key, start, strength of a penalty or range of
+    a scale compile nothing anew. `jax.vmap` dreams many at once: over the index of an objective, over keys,
+    over a stack of models.
+
+    Args:
+        model: a callable of one example.
+        objective: one of `jaxnn.dreaming`'s, sums and multiples of them, or a function
+            `(output, values) -> scalar` of the model's output and its named intermediates.
+        key: a JAX random key, of the start and the transforms. The same key gives the same dream,
+            however many are dreamed beside it.
+        shape: of the input: `(h, w)`, `(h, w, c)`, or any other, which has neither frequencies nor
+            neighbors. `jaxnn.dreaming.flattened(model)` lets a dense network be asked in images.
+        bounds: `(low, high)` of the input, strictly within which it stays; None for no bounds.
+        start: an input to start from, such as an image or a back query, of that shape and within the
+            bounds, from which it is first drawn in by 0.01 of their distance. None for noise.
+        parameterization: `dreaming.pixel()`, `fourier()` or `cppn()`; None for `fourier()` of an image,
+            `pixel()` of another shape.
+        transforms: callables `(key, image) -> image`, one after the other; what is larger than the model's
+            image in the end is cut to its middle. None for `dreaming.standard_transforms` of an image, and
+            none of another shape.
+        penalties: callables `image -> scalar`, taken from the objective.
+        optimizer: of Optax. It is recognized by identity: make it once.
+        steps: of ascent, at least 1.
+        record_every: how many steps between two frames, at least 1; None to keep none.
+        redirect: for so many of the first steps a relu through which no slope gets at all lets pass what
+            would raise its input, so that a dead unit may be woken.
+
+    Returns:
+        A `Dream`.
+
+    Raises:
+        ValueError: `bounds` the wrong way round; a shape that the model, the start or the parameterization
+            does not fit; an objective of a name or an index that the model does not have, or that is no
+            scalar; transforms that leave too small an image.
+        TypeError: `model`, `objective` or another part is not callable, or a number is none.
+
+    Warns:
+        RuntimeWarning: the objective has no slope at the start; under tracing, look at `Dream.alive`.
+
+    References:
+        Erhan, Bengio, Courville and Vincent, "Visualizing higher-layer features of a deep network", 2009;
+        Olah, Mordvintsev and Schubert, "Feature visualization", Distill, 2017, doi:10.23915/distill.00007.
+
+    Example:
+        >>> import jax, jaxnn
+        >>> network = jaxnn.init(jax.random.key(0), (16, 8, 3))
+        >>> model = jaxnn.dreaming.flattened(network)
+        >>> def five(index):
+        ...     objective = jaxnn.dreaming.logit(index)
+        ...     return jaxnn.dream(model, objective, key=jax.random.key(1), shape=(4, 4), steps=50)
+        >>> dreams = jax.vmap(five)(jax.numpy.arange(3))
+        >>> dreams.image.shape, bool((dreams.value > dreams.trace[:, 0]).all())
+        ((3, 4, 4), True)
+    """
+    model, objective = as_model(model), as_objective(objective)
+    _checks.check_key("key", key)
+    shape = _checks.check_sizes("shape", shape)
+    is_image = len(shape) in (2, 3)
+    if parameterization is None:
+        parameterization = fourier() if is_image else pixel()
+    if transforms is None:
+        transforms = standard_transforms(shape) if is_image else ()
+    steps = _checks.check_integer("steps", steps, at_least=1)
+    if record_every is not None:
+        record_every = _checks.check_integer("record_every", record_every, at_least=1)
+    plan = _Plan(
+        model, objective, _parts("transforms", transforms), _parts("penalties", penalties),
+        _check_bounds(bounds), jnp.asarray(_checks.check_integer("redirect", redirect, at_least=0)),
+    )  # fmt: skip
+    start = _check_start(start, shape, bounds, parameterization)
+    dtype = jnp.result_type(float) if start is None else start.dtype
+    floats = [leaf for leaf in jax.tree.leaves(model) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)]
+    if start is None and floats:
+        dtype = jnp.result_type(*floats)
+    _check_plan(plan, parameterization, shape, dtype)
+    found = _dream(
+        plan, key, start, shape=shape, dtype=jnp.dtype(dtype), parameterization=parameterization,
+        optimizer=optimizer, steps=steps, record_every=record_every, redirects=redirect > 0,
+    )  # fmt: skip
+    if _checks.known_false(found.alive):
+        warnings.warn(
+            "the objective has no slope at the start, so that nothing leads the dream (a dead relu?); try "
+            "`redirect=16`, another key, or a start at which the unit answers",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return found
+
+
+class _Plan(NamedTuple):
+    """What a dream follows, all of it pytrees of arrays."""
+
+    model: Any
+    objective: Objective
+    transforms: tuple[Any, ...]
+    penalties: tuple[Any, ...]
+    bounds: tuple[float, float] | None
+    redirect: jax.Array
+
+    def judge(self, image: jax.Array) -> jax.Array:
+        """The objective at an image."""
+        output, values = capture(self.model, image)
+        return self.objective(output, _Values(values))
+
+    def shake(self, key: jax.Array, image: jax.Array) -> jax.Array:
+        """The image after a draw of the transforms, cut to its shape."""
+        shape = image.shape
+        if not self.transforms:
+            return image
+        for part, part_key in zip(self.transforms, jax.random.split(key, len(self.transforms)), strict=True):
+            image = part(part_key, image)
+        if image.ndim != len(shape) or any(a < b for a, b in zip(image.shape, shape, strict=True)):
+            raise ValueError(f"`transforms` must leave at least the shape {shape}; got {image.shape}")
+        corner = [(a - b) // 2 for a, b in zip(image.shape, shape, strict=True)]
+        return lax.slice(image, corner, [c + b for c, b in zip(corner, shape, strict=True)])
+
+    def price(self, image: jax.Array) -> jax.Array:
+        """What the penalties take."""
+        return sum((part(image) for part in self.penalties), start=jnp.zeros((), image.dtype))
+
+
+class _Values(dict[str, jax.Array]):
+    """Named intermediates; a name that is none of them says so."""
+
+    def __missing__(self, name: str) -> jax.Array:
+        listed = ", ".join(map(repr, self)) or "none: name them with jaxnn.tap"
+        raise ValueError(f"`objective` must name intermediates of the model ({listed}); got {name!r}")
+
+
+class _State(NamedTuple):
+    params: Any
+    optimizer: Any
+    frames: jax.Array | None
+
+
+@jax.jit(
+    static_argnames=(
+        "shape", "dtype", "parameterization", "optimizer", "steps", "record_every", "redirects"
+    )
+)  # fmt: skip
+def _dream(
+    plan: _Plan,
+    key: jax.Array,
+    start: jax.Array | None,
+    *,
+    shape: tuple[int, ...],
+    dtype: Any,
+    parameterization: Parameterization,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    record_every: int | None,
+    redirects: bool,
+) -> Dream:
+    init_key, step_key = jax.random.split(key)
+
+    def image_of(params: Any) -> jax.Array:
+        return _into(parameterization.image(params, shape), plan.bounds)
+
+    def step(state: _State, number: jax.Array) -> tuple[_State, tuple[jax.Array, jax.Array]]:
+        image, pull = jax.vjp(image_of, state.params)
+        frames = state.frames
+        if frames is not None and record_every is not None:
+            # The last one written to a row is the image after a whole number of `record_every` steps.
+            frames = frames.at[-(-number // record_every)].set(image, mode="drop")
+        shaken, unshake = jax.vjp(lambda x: plan.shake(jax.random.fold_in(step_key, number), x), image)
+        if redirects:
+            value, slope = _redirected(plan.judge, shaken, number < plan.redirect)
+        else:
+            value, slope = jax.value_and_grad(plan.judge)(shaken)
+        (upwards,) = unshake(slope)
+        if plan.penalties:
+            upwards -= jax.grad(plan.price)(image)
+        (downwards,) = pull(-upwards)
+        updates, new = optimizer.update(downwards, state.optimizer, state.params)
+        alive = jnp.any(slope != 0)
+        return _State(optax.apply_updates(state.params, updates), new, frames), (value, alive)
+
+    if start is None or parameterization.invert is None:
+        params = parameterization.init(init_key, shape, dtype)
+    else:
+        params = parameterization.invert(_out_of(start, plan.bounds))
+    frames = None if record_every is None else jnp.zeros((1 + steps // record_every, *shape), dtype)
+    state = _State(params, optimizer.init(params), frames)
+    state = vary_like(state, (plan, params, jax.random.bits(jax.random.fold_in(key, 2))))
+    state, (trace, alive) = lax.scan(step, state, jnp.arange(steps))
+    image = image_of(state.params)
+    frames = state.frames
+    if frames is not None and record_every is not None and steps % record_every == 0:
+        frames = frames.at[-1].set(image)
+    return Dream(image, plan.judge(image), trace, frames, alive[0])
+
+
+def _into(raw: jax.Array, bounds: Bounds) -> jax.Array:
+    if bounds is None:
+        return raw
+    low, high = (jnp.asarray(end, raw.dtype) for end in bounds)
+    return low + (high - low) * jax.nn.sigmoid(raw)
+
+
+def _out_of(image: jax.Array, bounds: Bounds) -> jax.Array:
+    """The raw image that `_into` makes this one of, drawn in a little from the bounds."""
+    if bounds is None:
+        return image
+    low, high = (jnp.asarray(end, image.dtype) for end in bounds)
+    share = jnp.clip((image - low) / (high - low), _MARGIN, 1 - _MARGIN)
+    return jnp.log(share) - jnp.log1p(-share)
+
+
+def _redirected(
+    judge: Callable[[jax.Array], jax.Array], image: jax.Array, active: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The objective and its slope; where nothing gets through a relu, what would raise its input passes."""
+    line = graph(judge, image, keep_custom=True)
+    run = line.run(image)
+    (value,) = line.results(run)
+
+    def rule(step: Any, cotangents: Sequence[Any], run: Any) -> Sequence[Any]:
+        passed = gradient(step, cotangents, run)
+        if not is_relu(step):
+            return passed
+        (signal,) = (run[v] for v in step.inputs)
+        (wanted,) = cotangents
+        rising = jnp.where((signal <= 0) & (wanted < 0), 0, wanted)
+        return (jnp.where(active & ~jnp.any(passed[0] != 0), rising, passed[0]),)
+
+    (slope,) = backward(line, rule, (jnp.ones_like(value),), run)
+    return value, slope
+
+
+def _parts(name: str, parts: Any) -> tuple[Any, ...]:
+    if not isinstance(parts, Sequence) or isinstance(parts, str):
+        raise TypeError(f"`{name}` must be a tuple of callables; got {type(parts).__name__}")
+    for number, part in enumerate(parts):
+        if not callable(part):
+            raise TypeError(f"`{name}[{number}]` must be callable; got {type(part).__name__}")
+    return tuple(map(as_model, parts))
+
+
+def _check_bounds(bounds: Any) -> Bounds:
+    if bounds is None:
+        return None
+    if not isinstance(bounds, Sequence) or len(bounds) != 2:
+        raise TypeError(f"`bounds` must be a pair (low, high), or None; got {bounds!r}")
+    low, high = (_checks.check_real(f"bounds[{i}]", end) for i, end in enumerate(bounds))
+    if not low < high:
+        raise ValueError(f"`bounds` must be (low, high) with low below high; got ({low:g}, {high:g})")
+    return low, high
+
+
+def _check_start(
+    start: Any, shape: tuple[int, ...], bounds: Bounds, parameterization: Parameterization
+) -> jax.Array | None:
+    if start is None:
+        return None
+    image = _checks.check_float_array("start", start)
+    _checks.check_shape("start", image, shape, "that of the dream")
+    _checks.check_finite("start", image)
+    if parameterization.invert is None:
+        raise ValueError("`start` must be None for a parameterization that cannot make a given image (cppn)")
+    if bounds is not None and _checks.known_false(jnp.all((image >= bounds[0]) & (image <= bounds[1]))):
+        raise ValueError(
+            f"`start` must lie within the bounds, {bounds[0]:g} to {bounds[1]:g}; got values from "
+            f"{float(jnp.min(image)):g} to {float(jnp.max(image)):g}"
+        )
+    return image
+
+
+def _check_plan(plan: _Plan, parameterization: Parameterization, shape: tuple[int, ...], dtype: Any) -> None:
+    """Raise unless all parts fit each other; nothing is computed."""
+    example = jax.ShapeDtypeStruct(shape, dtype)
+    try:
+        jax.eval_shape(_answer, plan.model, example)  # from the cache of traces, after the first time
+    except Exception as error:
+        raise ValueError(f"`shape` must be one that the model takes; {shape} gives: {error}") from error
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    jax.eval_shape(lambda key: parameterization.init(key, shape, dtype), key)
+    jax.eval_shape(plan.shake, key, example)
+    price = jax.eval_shape(plan.price, example)
+    if price.shape != ():
+        raise ValueError(f"`penalties` must each give a scalar; got shape {price.shape}")
+    output, values = jax.eval_shape(capture, plan.model, example)
+    # The objective is not an argument, so that its index can be looked at.
+    value = jax.eval_shape(lambda *seen: plan.objective(seen[0], _Values(seen[1])), output, values)
+    if getattr(value, "shape", None) != ():
+        raise ValueError(f"`objective` must give a scalar; got {value}")
+
+
+@jax.jit
+def _answer(model: Any, x: Any) -> Any:
+    return model(x)

@@ -1,0 +1,214 @@
+"""Parameterizations: what gradient ascent moves, and the image that it makes.
+
+The steps of an optimizer are equal in the parameters, not in the pixels: an image of frequencies changes in
+broad strokes first, one of pixels in noise. Each gives a raw image without bounds; `dream` maps it into
+its bounds by a sigmoid.
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import DTypeLike
+
+from jaxnn import _checks
+
+Shape = tuple[int, ...]
+
+# The square root of the covariance of the colors of photographs (ImageNet), as published with "Feature
+# visualization", and scaled so that its longest column has length 1.
+_COLORS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
+_COLORS = _COLORS / np.linalg.norm(_COLORS, axis=0).max()
+
+
+class Parameterization(NamedTuple):
+    """Three pure functions; it is recognized by identity, so make your own once.
+
+    Attributes:
+        init: `(key, shape, dtype) -> params`, a pytree of arrays to start from.
+        image: `(params, shape) -> raw`, an image of that shape, of any real numbers.
+        invert: `raw -> params` that make a given raw image, or None where that cannot be done.
+    """
+
+    init: Callable[[jax.Array, Shape, Any], Any]
+    image: Callable[[Any, Shape], jax.Array]
+    invert: Callable[[jax.Array], Any] | None
+
+
+def pixel(std: float = 0.01) -> Parameterization:
+    """Each entry of the image is a parameter.
+
+    Args:
+        std: the raw image starts from `N(0, std^2)`; at least 0.
+
+    Returns:
+        A parameterization, of an input of any shape.
+
+    Raises:
+        ValueError: `std` is below 0.
+        TypeError: it is not a number.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxnn import dreaming
+        >>> dreaming.pixel().init(jax.random.key(0), (28, 28), jnp.float32).shape
+        (28, 28)
+    """
+    return _pixel(_check_std(std))
+
+
+@functools.cache
+def _pixel(std: float) -> Parameterization:
+    def init(key: jax.Array, shape: Shape, dtype: DTypeLike) -> jax.Array:
+        return std * jax.random.normal(key, shape, dtype)
+
+    return Parameterization(init, lambda raw, shape: raw, lambda raw: raw)
+
+
+def fourier(std: float = 0.01, *, decay: float = 1.0) -> Parameterization:
+    """The frequencies of the image are its parameters, the low ones weighing more.
+
+    A real and an imaginary number for each frequency `f`, in cycles a pixel, are multiplied by
+    `1 / max(f, 1 / max(h, w))^decay` and go through the inverse real Fourier transform (orthonormal, and a
+    quarter of that). The three channels of a color image are then mixed from ones that vary independently
+    in photographs.
+
+    Args:
+        std: the numbers start from `N(0, std^2)`; at least 0.
+        decay: how much less the high frequencies weigh; 1 is about what photographs have, 0 all alike.
+
+    Returns:
+        A parameterization, of an image `(h, w)` or `(h, w, c)`.
+
+    Raises:
+        ValueError: `std` is below 0.
+        TypeError: one is not a number.
+
+    References:
+        Olah, Mordvintsev and Schubert, "Feature visualization", Distill, 2017, doi:10.23915/distill.00007.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxnn import dreaming
+        >>> dreaming.fourier().init(jax.random.key(0), (28, 28), jnp.float32).shape
+        (28, 15, 2)
+    """
+    return _fourier(_check_std(std), _checks.check_real("decay", decay))
+
+
+@functools.cache
+def _fourier(std: float, decay: float) -> Parameterization:
+    def init(key: jax.Array, shape: Shape, dtype: DTypeLike) -> jax.Array:
+        _check_image(shape, "fourier")
+        return std * jax.random.normal(key, (shape[0], shape[1] // 2 + 1, *shape[2:], 2), dtype)
+
+    def image(params: jax.Array, shape: Shape) -> jax.Array:
+        wide = params.astype(jnp.promote_types(params.dtype, jnp.float32))  # transforms know no half
+        scaled = wide * _weights(shape, decay, wide)
+        spectrum = lax.complex(scaled[..., 0], scaled[..., 1])
+        raw = jnp.fft.irfft2(spectrum, s=shape[:2], axes=(0, 1), norm="ortho")
+        if shape[2:] == (3,):
+            raw = jnp.matmul(raw, jnp.asarray(_COLORS.T, raw.dtype), precision="highest")
+        return raw.astype(params.dtype)
+
+    def invert(raw: jax.Array) -> jax.Array:
+        _check_image(raw.shape, "fourier")
+        wide = raw.astype(jnp.promote_types(raw.dtype, jnp.float32))
+        if raw.shape[2:] == (3,):
+            wide = jnp.matmul(wide, jnp.asarray(np.linalg.inv(_COLORS.T), wide.dtype), precision="highest")
+        spectrum = jnp.fft.rfft2(wide, axes=(0, 1), norm="ortho")
+        parts = jnp.stack([spectrum.real, spectrum.imag], axis=-1)
+        return (parts / _weights(raw.shape, decay, parts)).astype(raw.dtype)
+
+    return Parameterization(init, image, invert)
+
+
+def _weights(shape: Shape, decay: float, like: jax.Array) -> jax.Array:
+    """What each frequency weighs, `(h, w // 2 + 1, 1, ...)`."""
+    height, width = shape[:2]
+    frequencies = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
+    weights = 0.25 / np.maximum(frequencies, 1 / max(height, width)) ** decay
+    return jnp.asarray(weights.reshape(*weights.shape, *(1,) * (like.ndim - 2)), like.dtype)
+
+
+def cppn(width: int = 24, depth: int = 8) -> Parameterization:
+    """A small network from a pixel's place to its color, its weights being the parameters.
+
+    From `(y, x)`, each in `[-3^(1/2), 3^(1/2)]`, through `depth` layers of `width` units; each layer gives
+    both `arctan(s) / 0.67` and `(arctan(s)^2 - 0.45) / 0.396` of its signals, then a linear one gives the
+    channels. What it draws is smooth at any size. Its weights want smaller steps than pixels:
+    `optax.adam(0.005)`.
+
+    Args:
+        width: units of a layer, at least 1.
+        depth: layers, at least 1.
+
+    Returns:
+        A parameterization, of an image `(h, w)` or `(h, w, c)`; it cannot start from a given image.
+
+    Raises:
+        ValueError: one is below 1.
+        TypeError: one is not an integer.
+
+    References:
+        Stanley, "Compositional pattern producing networks", 2007; Mordvintsev, Pezzotti, Schubert and Olah,
+        "Differentiable image parameterizations", Distill, 2018, doi:10.23915/distill.00012.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxnn import dreaming
+        >>> drawn = dreaming.cppn(8, 2)
+        >>> params = drawn.init(jax.random.key(0), (5, 7), jnp.float32)
+        >>> drawn.image(params, (5, 7)).shape, drawn.image(params, (50, 70)).shape
+        ((5, 7), (50, 70))
+    """
+    return _cppn(
+        _checks.check_integer("width", width, at_least=1), _checks.check_integer("depth", depth, at_least=1)
+    )
+
+
+@functools.cache
+def _cppn(width: int, depth: int) -> Parameterization:
+    def init(key: jax.Array, shape: Shape, dtype: DTypeLike) -> list[tuple[jax.Array, jax.Array]]:
+        _check_image(shape, "cppn")
+        channels = math.prod(shape[2:])
+        pairs = list(itertools.pairwise([2, *[width] * depth, channels]))
+        layers = []
+        for number, ((n_in, n_out), layer_key) in enumerate(
+            zip(pairs, jax.random.split(key, len(pairs)), strict=True)
+        ):
+            n_in = n_in if number == 0 else 2 * n_in  # two values a unit
+            std = math.sqrt(1 / n_in) if number < depth else 0.1 / math.sqrt(n_in)  # a gray start
+            layers.append((std * jax.random.normal(layer_key, (n_in, n_out), dtype), jnp.zeros(n_out, dtype)))
+        return layers
+
+    def image(params: list[tuple[jax.Array, jax.Array]], shape: Shape) -> jax.Array:
+        dtype = params[0][0].dtype
+        down, across = (math.sqrt(3) * np.linspace(-1, 1, size) for size in shape[:2])
+        places = np.stack(np.meshgrid(down, across, indexing="ij"), axis=-1).reshape(-1, 2)
+        value = jnp.asarray(places, dtype)
+        for kernel, bias in params[:-1]:
+            bent = jnp.arctan(value @ kernel + bias)
+            value = jnp.concatenate([bent / 0.67, (bent**2 - 0.45) / 0.396], axis=-1)
+        kernel, bias = params[-1]
+        return (value @ kernel + bias).reshape(shape)
+
+    return Parameterization(init, image, None)
+
+
+def _check_image(shape: Shape, name: str) -> None:
+    if len(shape) not in (2, 3):
+        raise ValueError(f"`shape` must be (h, w) or (h, w, c) for the parameterization {name}; got {shape}")
+
+
+def _check_std(std: Any) -> float:
+    std = _checks.check_real("std", std)
+    if std < 0:
+        raise ValueError(f"`std` must be at least 0; got {std:g}")
+    return std

@@ -1,0 +1,133 @@
+"""Penalties: what a dream pays for an image that is bright, rough, or unlike the data.
+
+A penalty is called as `penalty(image)` on the image before its transforms, and gives a scalar that is taken
+from the objective. A plain function works as one. All are means over the entries of the image, so that a
+weight means the same for any size.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxnn import _checks
+from jaxnn.dreaming._part import Part, number
+
+
+def l1(weight: ArrayLike = 1.0, *, center: ArrayLike = 0.0) -> Part:
+    """The mean distance of the entries from `center`: `weight * mean |x_i - center|`.
+
+    Args:
+        weight: in units of the objective per unit of the input; at least 0.
+        center: what costs nothing, such as the value of the background.
+
+    Returns:
+        A penalty, of an input of any shape.
+
+    Raises:
+        ValueError: `weight` is below 0.
+        TypeError: one is not a number.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn import dreaming
+        >>> float(dreaming.l1(2.0)(jnp.array([1.0, -3.0])))
+        4.0
+    """
+    return Part(_l1, (), (number("weight", weight, at_least=0), number("center", center)))
+
+
+def _l1(image: jax.Array, weight: jax.Array, center: jax.Array) -> jax.Array:
+    return weight.astype(image.dtype) * jnp.mean(jnp.abs(image - center.astype(image.dtype)))
+
+
+def l2(weight: ArrayLike = 1.0, *, center: ArrayLike = 0.0) -> Part:
+    """The mean squared distance of the entries from `center`: `weight * mean (x_i - center)^2`.
+
+    Args:
+        weight: in units of the objective per squared unit of the input; at least 0.
+        center: what costs nothing.
+
+    Returns:
+        A penalty, of an input of any shape.
+
+    Raises:
+        ValueError: `weight` is below 0.
+        TypeError: one is not a number.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn import dreaming
+        >>> float(dreaming.l2(2.0)(jnp.array([1.0, -3.0])))
+        10.0
+    """
+    return Part(_distance, (), (number("weight", weight, at_least=0), number("center", center)))
+
+
+def distance(mean: ArrayLike, weight: ArrayLike = 1.0) -> Part:
+    """The mean squared distance from an image, such as the average of the data.
+
+    `weight * mean (x_i - m_i)^2`.
+
+    Args:
+        mean: of the shape of the dream.
+        weight: in units of the objective per squared unit of the input; at least 0.
+
+    Returns:
+        A penalty.
+
+    Raises:
+        ValueError: `weight` is below 0; (when called) the image has another shape.
+        TypeError: one does not hold numbers.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn import dreaming
+        >>> float(dreaming.distance([1.0, 1.0])(jnp.array([1.0, 3.0])))
+        2.0
+    """
+    mean = _checks.check_float_array("mean", mean)
+    return Part(_distance_to_image, (), (number("weight", weight, at_least=0), mean))
+
+
+def _distance_to_image(image: jax.Array, weight: jax.Array, mean: jax.Array) -> jax.Array:
+    _checks.check_shape("mean", mean, image.shape, "that of the dream")
+    return _distance(image, weight, mean)
+
+
+def _distance(image: jax.Array, weight: jax.Array, center: jax.Array) -> jax.Array:
+    return weight.astype(image.dtype) * jnp.mean((image - center.astype(image.dtype)) ** 2)
+
+
+def total_variation(weight: ArrayLike = 1.0) -> Part:
+    """How much neighboring pixels differ.
+
+    `weight / n * (sum |x[i + 1, j] - x[i, j]| + sum |x[i, j + 1] - x[i, j]|)`, of `n` entries.
+
+    Args:
+        weight: in units of the objective per unit of the input; at least 0.
+
+    Returns:
+        A penalty, of an image `(h, w)` or `(h, w, c)`.
+
+    Raises:
+        ValueError: `weight` is below 0; (when called) it is no image.
+        TypeError: it is not a number.
+
+    References:
+        Rudin, Osher and Fatemi, "Nonlinear total variation based noise removal algorithms", 1992; here
+        with the sum of both sizes, and not their root of squares, whose slope is not defined at 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxnn import dreaming
+        >>> float(dreaming.total_variation()(jnp.array([[0.0, 1.0], [0.0, 1.0]])))
+        0.5
+    """
+    return Part(_total_variation, (), (number("weight", weight, at_least=0),))
+
+
+def _total_variation(image: jax.Array, weight: jax.Array) -> jax.Array:
+    if image.ndim not in (2, 3):
+        raise ValueError(f"`shape` must be (h, w) or (h, w, c) for total_variation; got {image.shape}")
+    changes = (jnp.sum(jnp.abs(jnp.diff(image, axis=axis))) for axis in (0, 1))
+    return weight.astype(image.dtype) * (sum(changes) / image.size)
