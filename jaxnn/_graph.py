@@ -326,7 +326,7 @@ def _step(
             run.update(zip(eqn.outvars, answers, strict=True))
         return [run[v] for v in outputs]
 
-    if all(_is_linear(eqn, depends) for eqn in eqns):
+    if all(is_affine(eqn, depends) for eqn in eqns):
         kind = "linear"
     else:
         kind = "elementwise" if root is not None else "other"
@@ -334,7 +334,7 @@ def _step(
     return Step(last.primitive.name, kind, inputs, outputs, eqns, call, closed)
 
 
-def _is_linear(eqn: core.JaxprEqn, depends: set[Any]) -> bool:
+def is_affine(eqn: core.JaxprEqn, depends: set[Any]) -> bool:
     """Whether an operation is affine in all that depends on the input, taken together."""
     name = eqn.primitive.name
     moving = [not isinstance(v, core.Literal) and v in depends for v in eqn.invars]
