@@ -101,5 +101,23 @@ def check_rows(name: str, values: Any, like: Any = None) -> jax.Array:
         raise ValueError(f"`{name}` must have shape (n, ...), an example each, not empty; got {array.shape}")
     _checks.check_finite(name, array)
     if like is not None and array.shape[1:] != like.shape[1:]:
-        raise ValueError(f"`{name}` must have shape (n, {', '.join(map(str, like.shape[1:]))}); got {array.shape}")
+        raise ValueError(
+            f"`{name}` must have shape (n, {', '.join(map(str, like.shape[1:]))}); got {array.shape}"
+        )
     return array
+
+
+def check_spread(spread: Any) -> float:
+    """Raise unless it is a number of at least 0."""
+    value = _checks.check_real("spread", spread)
+    if value < 0:
+        raise ValueError(f"`spread` must be at least 0; got {value}")
+    return value
+
+
+def check_share(name: str, value: Any) -> float:
+    """Raise unless it is a number between 0 and 1, without the ends."""
+    share = _checks.check_real(name, value)
+    if not 0 < share < 1:
+        raise ValueError(f"`{name}` must lie between 0 and 1; got {share}")
+    return share

@@ -8,7 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxnn import _checks
-from jaxnn.rules._conditions import check_rows
+from jaxnn.rules._conditions import check_rows, check_spread
 from jaxnn.rules._questions import draw, everywhere, held_out_of, require_trees, subject
 from jaxnn.rules._tree import Tree, TreeRules, measure, prune
 
@@ -97,14 +97,6 @@ def distill_tree(
     )
     learner.fit(taught, asked.answers(seen))
     return measure(prune(_as_arrays(learner, len(asked.classes), taught.dtype)), asked, measured)
-
-
-def check_spread(spread: Any) -> float:
-    """Raise unless it is a number of at least 0."""
-    value = _checks.check_real("spread", spread)
-    if value < 0:
-        raise ValueError(f"`spread` must be at least 0; got {value}")
-    return value
 
 
 def seed_of(key: jax.Array) -> int:

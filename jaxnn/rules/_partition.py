@@ -126,7 +126,9 @@ def linear_regions(
     """
     model = as_model(model)
     if not _checks.is_concrete((model, bounds)):
-        raise TypeError("`model` must not be traced: the number of its regions is not known before its weights")
+        raise TypeError(
+            "`model` must not be traced: the number of its regions is not known before its weights"
+        )
     max_regions = _checks.check_integer("max_regions", max_regions, at_least=1)
     texts = feature_names(names, 2)
     corners = _rectangle(bounds)
@@ -195,7 +197,8 @@ def _grow(model: Any, corners: np.ndarray, max_regions: int) -> _Growing:
             region = LinearRegion(*(leaf[i] for leaf in regions))
             line = _first_cut(region, polygon, thin)
             if line is None:
-                growing.maps[node], growing.polygons[node] = (region.kernel, region.bias), polygon
+                growing.maps[node] = np.asarray(region.kernel), np.asarray(region.bias)
+                growing.polygons[node] = polygon
                 continue
             children = growing.add(), growing.add()
             growing.lines[node], growing.children[node] = line, children
@@ -264,7 +267,7 @@ def _text(tree: AffineTree, names: Sequence[str], node: int = 0, depth: int = 0)
 def _sum(slopes: np.ndarray, names: Sequence[str], start: float) -> str:
     """Such as `2 x_0 - x_1 + 0.5`."""
     terms = [(slope, name) for slope, name in zip(slopes, names, strict=True) if abs(slope) > _STEEP]
-    parts = []
+    parts: list[str] = []
     for value, name in [*terms, (start, "")] if abs(start) > _STEEP or not terms else terms:
         size = number(abs(value))
         word = name if name and size == "1" else f"{size} {name}".rstrip()

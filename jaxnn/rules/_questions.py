@@ -14,7 +14,7 @@ from jaxnn._model import as_model
 from jaxnn.rules._conditions import check_rows, class_names, feature_names
 
 _LARGEST = jax.tree_util.Partial(jnp.argmax)
-_FLAT = jax.tree_util.Partial(jnp.ravel)
+FLAT = jax.tree_util.Partial(jnp.ravel)
 _AT_ONCE = 1024  # inputs in one call: one program for any number of them
 
 
@@ -68,14 +68,16 @@ def subject(model: Any, example: Any, decide: Any, features: Any, names: Any, cl
     whole = jnp.issubdtype(getattr(answer, "dtype", float), jnp.integer) or answer.dtype == bool
     if not whole or answer.shape != ():
         raise ValueError(f"`decide` must give one integer, the class; got {answer}")
-    features = as_model(_FLAT if features is None else features)
+    features = as_model(FLAT if features is None else features)
     described = jax.eval_shape(lambda features, x: features(x), features, example)
     if not hasattr(described, "shape") or len(described.shape) != 1 or described.shape[0] == 0:
         raise ValueError(f"`features` must give a vector (d,) of an input; got {described}")
     if decide is _LARGEST:
         count = output.shape[0]
     elif classes is None and answer.dtype != bool:
-        raise ValueError("`classes` must be given with `decide`: the names of the classes 0, 1, ...; got None")
+        raise ValueError(
+            "`classes` must be given with `decide`: the names of the classes 0, 1, ...; got None"
+        )
     else:
         count = 2 if classes is None else len(classes)
     return Subject(
@@ -183,20 +185,22 @@ def _lots(key: jax.Array, inputs: jax.Array, numbers: jax.Array) -> tuple[jax.Ar
 def _moved(
     features: Any, inputs: jax.Array, centers: jax.Array, noise: jax.Array, ends: tuple[jax.Array, jax.Array]
 ) -> jax.Array:
-    lowest, highest = inputs.min(axis=0), inputs.max(axis=0)
+    limits = inputs.min(axis=0), inputs.max(axis=0)
+    return jax.vmap(lambda center, step: moved(features, center, step, ends, limits))(centers, noise)
 
-    def move(center: jax.Array, step: jax.Array) -> jax.Array:
-        def shorter(found: tuple[jax.Array, jax.Array], size: jax.Array) -> tuple[Any, None]:
-            at, done = found
-            new = jnp.clip(center + size * step, lowest, highest)
-            values = features(new)
-            stays = jnp.all((ends[0] < values) & (values <= ends[1]))
-            return (jnp.where(~done & stays, new, at), done | stays), None
 
-        sizes = 0.5 ** jnp.arange(8, dtype=center.dtype)
-        return lax.scan(shorter, (center, jnp.array(False)), sizes)[0][0]
+def moved(features: Any, center: jax.Array, step: jax.Array, ends: Any, limits: Any) -> jax.Array:
+    """One step from a center, halved until its features stay between the ends; entries keep to the limits."""
 
-    return jax.vmap(move)(centers, noise)
+    def shorter(found: tuple[jax.Array, jax.Array], size: jax.Array) -> tuple[Any, None]:
+        at, done = found
+        new = jnp.clip(center + size * step, *limits)
+        values = features(new)
+        stays = jnp.all((ends[0] < values) & (values <= ends[1]))
+        return (jnp.where(~done & stays, new, at), done | stays), None
+
+    sizes = 0.5 ** jnp.arange(8, dtype=center.dtype)
+    return lax.scan(shorter, (center, jnp.array(False)), sizes)[0][0]
 
 
 def lower_bound(right: Any, asked: Any, confidence: Any) -> Any:

@@ -155,12 +155,12 @@ def _read(v: Any, values: dict[Any, Any], constants: dict[Any, Any]) -> Any:
 
 def _kink(eqn: core.JaxprEqn, read: Sequence[Any], moving: Sequence[bool]) -> Kink:
     name = eqn.primitive.name
-    shape, kind = eqn.outvars[0].aval.shape, eqn.outvars[0].aval
-    operands = [jnp.broadcast_to(value, shape) for value in read] if name in _ELEMENTWISE else list(read)
+    made: Any = eqn.outvars[0].aval
+    operands = [jnp.broadcast_to(value, made.shape) for value in read] if name in _ELEMENTWISE else list(read)
     known = name in _ELEMENTWISE or (name in _REDUCTIONS and moving == [True])
     if known and (name != "clamp" or moving == [False, True, False]):
         answer, gaps = (_ELEMENTWISE | _REDUCTIONS)[name](operands, eqn)
-        return answer.astype(kind.dtype), gaps
+        return answer.astype(made.dtype), gaps
     raise NotImplementedError(
         f"the model has the operation {name!r} of what depends on its input, for which it is not known to be "
         "piecewise linear, as relu and leaky relu are; of a network with a sigmoid or a softmax at its end, "

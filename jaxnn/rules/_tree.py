@@ -98,7 +98,8 @@ def measure(tree: Tree, asked: Subject, held_out: Measured) -> TreeRules:
 
 @jax.jit
 def _of_all(tree: Tree, features: jax.Array, depth: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return jax.vmap(tree.leaf, (0, None))(features, depth), jax.vmap(tree, (0, None))(features, depth)
+    leaves = jax.vmap(tree.leaf, (0, None))(features, depth)
+    return leaves, jax.vmap(tree.__call__, (0, None))(features, depth)
 
 
 def depth_of(tree: Tree, node: int = 0) -> int:

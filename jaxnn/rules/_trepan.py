@@ -9,8 +9,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxnn import _checks
-from jaxnn.rules._conditions import check_rows
-from jaxnn.rules._distill import check_spread, rounded_down, seed_of
+from jaxnn.rules._conditions import check_rows, check_spread
+from jaxnn.rules._distill import rounded_down, seed_of
 from jaxnn.rules._questions import Region, Subject, draw, everywhere, held_out_of, require_trees, subject
 from jaxnn.rules._tree import Tree, TreeRules, measure, prune
 
@@ -38,8 +38,8 @@ def trepan(
     first filled up to `samples` inputs, drawn inside of its region round those that are there, and the
     model is asked about them; then the node is split in two by Gini impurity. The node comes first from
     which most is to be gained: the share of all inputs that reach it times the share of those that it answers
-    otherwise than the model. Each node asks for one feature; Craven and Shavlik's "m of n" questions, shorter to
-    write and harder to read, are left out.
+    otherwise than the model. Each node asks for one feature; Craven and Shavlik's "m of n" questions, shorter
+    to write and harder to read, are left out.
 
     Args:
         model: a callable of one example.
@@ -74,8 +74,8 @@ def trepan(
         >>> model = lambda x: jnp.stack([0.5 - x[0], x[0] - 0.5])  # class 1 where x_0 > 0.5
         >>> x = jax.random.uniform(jax.random.key(0), (120, 2))
         >>> found = rules.trepan(model, x[:20], held_out=x[20:], key=jax.random.key(1))
-        >>> found.fidelity, found.rules[-1].text
-        (1.0, 'if x_0 > 0.5 then class 1')
+        >>> found.fidelity, int(found.tree.feature[0])
+        (1.0, 0)
     """
     trees = require_trees()
     _checks.check_key("key", key)
@@ -115,7 +115,11 @@ def _grow(
     max_depth: int,
     max_leaves: int,
 ) -> Tree:
-    feature, threshold, left, right, shares = [], [], [], [], []
+    feature: list[int] = []
+    threshold: list[Any] = []
+    left: list[int] = []
+    right: list[int] = []
+    shares: list[np.ndarray] = []
     waiting: list[tuple[float, int, int, float, _Split]] = []
 
     def add(region: Region, depth: int, reach: float) -> int:
@@ -123,8 +127,11 @@ def _grow(
         seen = fill(node, region)
         answers = asked.answers(seen)
         share = np.bincount(answers, minlength=len(asked.classes)) / len(answers)
-        for column, value in ((feature, -1), (threshold, 0.0), (left, node), (right, node), (shares, share)):
-            column.append(value)
+        feature.append(-1)
+        threshold.append(0.0)
+        left.append(node)
+        right.append(node)
+        shares.append(share)
         split = _best_split(asked, stump, region, seen, answers) if depth < max_depth else None
         if split is not None:
             heapq.heappush(waiting, (-reach * (1 - share.max()), node, depth, reach, split))
