@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from jaxnn import attribution as attribution
 from jaxnn import datasets as datasets
 from jaxnn import losses as losses
+from jaxnn import rules as rules
 from jaxnn import weights as weights
 from jaxnn._activation import (
     Activation as Activation,
