@@ -263,7 +263,9 @@ def table_of_ways(found: dict[str, list[Any]], splits: int) -> Table:
             continue
         each = summary(all_)
         table.add_row(
-            way, f"{each['fidelity']:.3f} ± {each['fidelity_deviation']:.3f}", f"{each['fidelity_worst']:.3f}",
+            way,
+            f"{each['fidelity']:.3f} ± {each['fidelity_deviation']:.3f}",
+            f"{each['fidelity_worst']:.3f}",
             f"{each['accuracy']:.3f}", f"{each['rules']:.1f}",
         )  # fmt: skip
     return table
@@ -365,7 +367,7 @@ def figure_of_plane(network: jaxnn.Network, regions: rules.LinearRegions, points
     left.set_title("what it says", fontsize=10)
     middles = np.stack([polygon.mean(axis=0) for polygon in regions.polygons])
     ahead = np.asarray(jaxnn.query(network, middles)) @ np.array([-1.0, 1.0])
-    plot.regions(regions.polygons, values=np.clip(ahead, -high, high), ax=right)
+    plot.regions(regions.polygons, values=ahead, limits=(-high, high), ax=right)
     right.set(xlim=(-PLANE, PLANE), ylim=(-PLANE, PLANE), xlabel="$x_1$", ylabel="$x_2$")
     right.set_box_aspect(1)
     right.set_title("the pieces it is made of, each by its middle", fontsize=10)
@@ -396,7 +398,7 @@ def about_digits(key: jax.Array, data: DataName, epochs: int) -> Findings:
     found = {
         "4 questions": rules.distill_tree(network, inputs, max_depth=4, **known),
         "8 questions": rules.distill_tree(network, inputs, max_depth=8, **known),
-        "8 questions, trepan": rules.trepan(network, inputs, max_depth=8, max_leaves=256, **known),
+        "8 questions, trepan": rules.trepan(network, inputs, max_depth=8, max_leaves=100, **known),
     }
     table = Table("tree", "fidelity", "accuracy", "leaves", title=f"Digits ({data}): trees over 16 blocks")
     for what, each in found.items():

@@ -33,7 +33,7 @@ _LINEAR_ELEMENTWISE = {
 }
 _LINEAR = {
     "reshape", "transpose", "broadcast_in_dim", "squeeze", "expand_dims", "slice", "dynamic_slice",
-    "concatenate", "pad", "rev", "reduce_sum", "cumsum", "gather", "scatter", "scatter-add", "dot_general",
+    "concatenate", "stack", "unstack", "pad", "rev", "reduce_sum", "cumsum", "gather", "scatter", "scatter-add", "dot_general",
     "conv_general_dilated", "reduce_window_sum", "dynamic_update_slice", "split", "select_and_gather_add",
     "sharding_constraint", "optimization_barrier",
 }  # fmt: skip
@@ -338,7 +338,7 @@ def is_affine(eqn: core.JaxprEqn, depends: set[Any]) -> bool:
     """Whether an operation is affine in all that depends on the input, taken together."""
     name = eqn.primitive.name
     moving = [not isinstance(v, core.Literal) and v in depends for v in eqn.invars]
-    if name in ("add", "add_any", "sub", "concatenate", "optimization_barrier"):
+    if name in ("add", "add_any", "sub", "concatenate", "stack", "optimization_barrier"):
         return True
     if name == "div":
         return not moving[1]

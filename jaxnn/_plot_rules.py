@@ -13,6 +13,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.patches import Patch
 
 from jaxnn._checks import check_last_axis
+from jaxnn._plot_maps import value_colors
 from jaxnn._plot_parts import BLUE, ORANGE, Labels, check_axes, class_colors, new_axes, numbers, strings
 
 _ROW = 0.26  # height of a leaf, in inches
@@ -20,7 +21,7 @@ _GRAY = "#B0B0B0"
 
 
 def decision_tree(tree: Any, *, names: Labels = None, classes: Labels = None, ax: Axes | None = None) -> Axes:
-    """Draw a decision tree from left to right: the upper branch where the condition holds, the lower else.
+    """Draw a decision tree from left to right: up where the condition holds, down where it does not.
 
     At each leaf stand its class and the share of the inputs there, of those that the tree learned from, to
     which the model gave that answer.
@@ -46,7 +47,7 @@ def decision_tree(tree: Any, *, names: Labels = None, classes: Labels = None, ax
         >>> tree = rules.Tree([1, -1, -1], [2.5, 0.0, 0.0], [1, 1, 2], [2, 1, 2], leaves)
         >>> ax = plot.decision_tree(tree, names=["age", "height"], classes=["no", "yes"])
         >>> [text.get_text() for text in ax.texts]
-        ['height ≤ 2.5', 'no 100%', 'yes 90%']
+        ['height ≤ 2.5', 'no 100%', 'yes 90%', 'yes', 'no']
         >>> plt.close(ax.figure)
     """
     parts = ("feature", "threshold", "left", "right", "shares")
@@ -79,6 +80,12 @@ def decision_tree(tree: Any, *, names: Labels = None, classes: Labels = None, ax
         )
         box = {"facecolor": (colors[answer], 0.3) if leaf else "white", "edgecolor": _GRAY, "lw": 0.5}
         ax.text(x, y, text, ha="left", va="center", fontsize=7.5, bbox=box | {"boxstyle": "round,pad=0.2"})
+    if depth:  # which branch is which, once
+        for child, word in ((left[0], "yes"), (right[0], "no")):
+            height = (2 * places[0, 1] + places[child, 1]) / 3
+            ax.text(
+                0.27, height, word, ha="center", va="center", fontsize=7, color="dimgray", backgroundcolor="w"
+            )
     ax.set(xlim=(-0.05, depth + 0.75), ylim=(places[:, 1].max() + 0.6, -0.6))
     ax.set_axis_off()
     return ax
@@ -139,7 +146,7 @@ def rule_list(found: Any, *, ax: Axes | None = None) -> Axes:
     texts.append(f"{'else' if texts else 'always'} {found.classes[found.default]}")
     if ax is None:
         width = 4.0 + 0.068 * max(map(len, texts))
-        ax = plt.subplots(figsize=(width, 0.38 * len(texts) + 1.0), layout="constrained")[1]
+        ax = plt.subplots(figsize=(width, 0.38 * len(texts) + 1.3), layout="constrained")[1]
     ax = check_axes("ax", ax)
     colors = class_colors(len(found.classes))
     rows = np.arange(len(texts))
@@ -149,11 +156,14 @@ def rule_list(found: Any, *, ax: Axes | None = None) -> Axes:
         share = f"{good / all_:.0%} right" if all_ > 1e-9 else "none"
         ax.annotate(share, (100 * all_, row), (4, 0), textcoords="offset points", va="center", fontsize=8)
     ax.set_yticks(rows, texts, fontsize=8)
-    ax.set(xlabel="decides, % of inputs", xlim=(0, 118 * coverage.max()), ylim=(len(texts) - 0.5, -0.5))
+    ax.set(xlabel="decides, % of inputs", xlim=(0, 130 * coverage.max()), ylim=(len(texts) - 0.5, -0.5))
     used = sorted(set(answers))
     handles = [Patch(color=colors[k], label=found.classes[k]) for k in used]
     wrong = Patch(facecolor=_GRAY, hatch="///", edgecolor="white", label="the model answers otherwise")
-    ax.legend(handles=[*handles, wrong], fontsize=8, loc="lower right")
+    ax.legend(
+        handles=[*handles, wrong], fontsize=8, ncols=len(used) + 1, loc="lower right",
+        bbox_to_anchor=(1, 1), frameon=False,
+    )  # fmt: skip
     return ax
 
 
@@ -221,7 +231,11 @@ def rule_on_data(
 
 
 def regions(
-    polygons: Sequence[ArrayLike], *, values: ArrayLike | None = None, ax: Axes | None = None
+    polygons: Sequence[ArrayLike],
+    *,
+    values: ArrayLike | None = None,
+    limits: tuple[float, float] | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """Draw the polygons into which a plane is cut, such as the linear regions of a network of two inputs.
 
@@ -229,6 +243,7 @@ def regions(
         polygons: Each (corners, 2), as of `jaxnn.rules.linear_regions`.
         values: (N,), a number for each, that colors it from red (low) to blue (high); by default only the
             edges are drawn, over what is there.
+        limits: (low, high) of the colors; by default as in `decision_map`.
         ax: Where to draw, such as over a `decision_map`; by default a new figure.
 
     Returns:
@@ -252,7 +267,7 @@ def regions(
     style: dict[str, Any] = {"facecolor": "none"}
     if values is not None:
         colors = numbers("values", values, f"({len(corners)},)", size=len(corners))
-        style = {"array": colors, "cmap": "RdBu", "alpha": 0.8}
+        style = {"array": colors, **value_colors(colors, limits)}
     fresh = ax is None
     ax = new_axes(ax)
     drawn = PolyCollection(corners, edgecolor="black", linewidths=0.5, zorder=2, **style)

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxnn import _checks
 from jaxnn.rules._conditions import Rule, check_rows, check_share, check_spread, conditions
 from jaxnn.rules._list import quantiles
-from jaxnn.rules._questions import FLAT, Subject, lower_bound, moved, subject
+from jaxnn.rules._questions import FLAT, Subject, lot, lower_bound, moved, noise_root, subject
 
 _BOXES, _DRAWS = 40, 100  # candidates that are compared, and draws, in one call
 _ROUNDS = ((100, 8), (400, 2), (1000, 1))  # how often each candidate is asked about, and how many beams stay
@@ -110,17 +110,9 @@ def anchor(
     spread = check_spread(spread)
     asked = subject(model, rows[0], decide, None, names, classes)
     questions = _Questions(
-        asked, one, jnp.concatenate([rows, one[None]]), _root(rows, spread), jax.random.split(key)
+        asked, one, jnp.concatenate([rows, one[None]]), noise_root(rows, spread), jax.random.split(key)
     )
     return _find(questions, precision, confidence, max_conditions, thresholds, beam, samples)
-
-
-@jax.jit
-def _root(inputs: jax.Array, spread: jax.Array) -> jax.Array:
-    """A matrix that turns independent normal numbers into noise with the covariance of the inputs."""
-    apart = (inputs - inputs.mean(axis=0)) / jnp.sqrt(jnp.asarray(max(len(inputs) - 1, 1), inputs.dtype))
-    values, vectors = jnp.linalg.eigh(apart.T @ apart)
-    return (spread * jnp.sqrt(jnp.maximum(values, 0))[:, None] * vectors.T).astype(inputs.dtype)
 
 
 class _Questions(NamedTuple):
@@ -160,10 +152,6 @@ def _kept(held: Any, boxes: jax.Array, numbers: jax.Array) -> jax.Array:
     own = decide(model(x))
     limits = rows.min(axis=0), rows.max(axis=0)
 
-    def lot(number: jax.Array) -> tuple[jax.Array, jax.Array]:
-        row_key, step_key = jax.random.split(jax.random.fold_in(key, number))
-        return jax.random.uniform(row_key), jax.random.normal(step_key, root.shape[:1], root.dtype) @ root
-
     def inside(box: jax.Array) -> jax.Array:
         holds = jnp.cumsum(jnp.all((box[0] < rows) & (rows <= box[1]), axis=1))
 
@@ -173,7 +161,9 @@ def _kept(held: Any, boxes: jax.Array, numbers: jax.Array) -> jax.Array:
 
         return jax.vmap(answer)(*lots)
 
-    lots = jax.vmap(lot)(numbers)  # the same for all boxes: they are compared on equal terms
+    lots = jax.vmap(lambda number: lot(key, root, number))(
+        numbers
+    )  # the same for all boxes: they are compared on equal terms
     return jax.vmap(inside)(boxes) == own
 
 

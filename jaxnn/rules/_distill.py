@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from jaxnn import _checks
 from jaxnn.rules._conditions import check_rows, check_spread
-from jaxnn.rules._questions import draw, everywhere, held_out_of, require_trees, subject
+from jaxnn.rules._questions import Around, draw, everywhere, held_out_of, require_trees, subject
 from jaxnn.rules._tree import Tree, TreeRules, measure, prune
 
 
@@ -23,7 +23,7 @@ def distill_tree(
     max_depth: int = 5,
     min_leaf: int = 5,
     samples: int = 5000,
-    spread: float = 1.0,
+    spread: float = 0.7,
     decide: Callable[..., Any] | None = None,
     features: Callable[..., Any] | None = None,
     names: Sequence[str] | None = None,
@@ -89,7 +89,7 @@ def distill_tree(
     spread = check_spread(spread)
     asked = subject(model, rows[0], decide, features, names, classes)
     measured = held_out_of(asked, rows, held_out, held_out_labels)
-    drawn = draw(key, asked, rows, everywhere(asked, rows), samples, spread)
+    drawn = draw(key, Around.of(asked, rows, spread), everywhere(asked, rows), samples)
     seen = np.concatenate([np.asarray(rows), drawn])
     taught = asked.describe(seen)
     learner = trees.DecisionTreeClassifier(

@@ -10,7 +10,16 @@ from jax.typing import ArrayLike
 
 from jaxnn import _checks
 from jaxnn.rules._conditions import Rule, check_rows, check_share, check_spread, make_rule
-from jaxnn.rules._questions import Measured, Subject, draw, everywhere, held_out_of, lower_bound, subject
+from jaxnn.rules._questions import (
+    Around,
+    Measured,
+    Subject,
+    draw,
+    everywhere,
+    held_out_of,
+    lower_bound,
+    subject,
+)
 
 _CONFIDENCE = 0.95  # of the bound by which rules are compared
 _BLOCK = 256  # conditions that are counted at once
@@ -59,7 +68,7 @@ def rule_list(
     thresholds: int = 15,
     beam: int = 8,
     samples: int = 5000,
-    spread: float = 1.0,
+    spread: float = 0.7,
     decide: Callable[..., Any] | None = None,
     features: Callable[..., Any] | None = None,
     names: Sequence[str] | None = None,
@@ -124,7 +133,7 @@ def rule_list(
     spread = check_spread(spread)
     asked = subject(model, rows[0], decide, features, names, classes)
     measured = held_out_of(asked, rows, held_out, held_out_labels)
-    drawn = draw(key, asked, rows, everywhere(asked, rows), samples, spread)
+    drawn = draw(key, Around.of(asked, rows, spread), everywhere(asked, rows), samples)
     seen = np.concatenate([np.asarray(rows), drawn])
     candidates = Conditions.of(asked.describe(seen), thresholds)
     answers = asked.answers(seen)

@@ -1,5 +1,6 @@
 """What a model answers to many inputs, and new inputs to ask about that are drawn round those at hand."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -141,52 +142,77 @@ class Region(NamedTuple):
     inside: np.ndarray
 
 
+class Around(NamedTuple):
+    """What new inputs are drawn by: round what, in which limits, and how far.
+
+    Attributes:
+        features: a callable pytree from an input to its features.
+        limits: the least and the largest value of each entry.
+        root: `(r, size)`: turns `r` independent normal numbers into noise of `spread^2` times the covariance
+            of the inputs, so that what belongs together moves together.
+    """
+
+    features: Any
+    limits: tuple[jax.Array, jax.Array]
+    root: jax.Array
+
+    @classmethod
+    def of(cls, asked: Subject, inputs: jax.Array, spread: float) -> "Around":
+        """What is drawn round these inputs, `(n, ...)`."""
+        limits = inputs.min(axis=0), inputs.max(axis=0)
+        return cls(asked.features, limits, noise_root(inputs, spread))
+
+
+@jax.jit
+def noise_root(inputs: jax.Array, spread: jax.Array) -> jax.Array:
+    """A matrix `(r, size)`, the transpose of which times itself is `spread^2` times the covariance."""
+    rows = inputs.reshape(len(inputs), -1).astype(jnp.promote_types(inputs.dtype, jnp.float32))
+    apart = ((rows - rows.mean(axis=0)) * (spread / math.sqrt(max(len(rows) - 1, 1)))).astype(rows.dtype)
+    if rows.shape[0] <= rows.shape[1]:
+        return apart.astype(inputs.dtype)
+    # As good, and with fewer rows: from the eigenvectors of the covariance.
+    values, vectors = jnp.linalg.eigh(jnp.matmul(apart.T, apart, precision="highest"))
+    return (jnp.sqrt(jnp.maximum(values, 0))[:, None] * vectors.T).astype(inputs.dtype)
+
+
 def everywhere(asked: Subject, inputs: jax.Array) -> Region:
     """The region of all inputs."""
     ends = np.full(len(asked.names), np.inf)
     return Region(-ends, ends, np.asarray(inputs))
 
 
-def draw(
-    key: jax.Array, asked: Subject, inputs: jax.Array, region: Region, count: int, spread: float
-) -> np.ndarray:
+def draw(key: jax.Array, around: Around, region: Region, count: int) -> np.ndarray:
     """Draw new inputs in a region, `(count, ...)`; those of fewer are the first of those of more.
 
-    `z = r + t spread sum_j g_j (x_j - mean) / sqrt(n - 1)`, `r` by lot from those in the region, each
-    `g_j ~ N(0, 1)`: the noise has `spread^2` times the covariance of the inputs, so what belongs together
-    moves together. `t` is the first of 1, 1/2, ..., 1/128 and 0 by which `z` stays in the region. No entry
-    leaves the range that it has in the inputs.
+    `z = r + t e`, `r` by lot from those in the region and `e` the noise; `t` is the first of 1, 1/2, ...,
+    1/128 and 0 by which `z` stays in the region. No entry leaves its limits.
     """
-    parts = [np.zeros((0, *inputs.shape[1:]), inputs.dtype)]
+    parts = [region.inside[:0]]
+    ends = (jnp.asarray(region.low), jnp.asarray(region.high))
     for start in range(0, count, _AT_ONCE):
-        lots, noise = _lots(key, inputs, start + jnp.arange(_AT_ONCE))
+        lots, noise = _lots(key, around.root, start + jnp.arange(_AT_ONCE))
         centers = region.inside[(np.asarray(lots) * len(region.inside)).astype(int)]
-        ends = (jnp.asarray(region.low), jnp.asarray(region.high))
-        parts.append(np.asarray(_moved(asked.features, inputs, jnp.asarray(centers), spread * noise, ends)))
+        parts.append(np.asarray(_moved(around, jnp.asarray(centers), noise, ends)))
     return np.concatenate(parts)[:count]
 
 
 @jax.jit
-def _lots(key: jax.Array, inputs: jax.Array, numbers: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """For each number a lot in [0, 1), and a step with the covariance of the inputs."""
-    n = len(inputs)
+def _lots(key: jax.Array, root: jax.Array, numbers: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return jax.vmap(lambda number: lot(key, root, number))(numbers)
 
-    def lot(number: jax.Array) -> tuple[jax.Array, jax.Array]:
-        which_key, step_key = jax.random.split(jax.random.fold_in(key, number))
-        return jax.random.uniform(which_key), jax.random.normal(step_key, (n,), inputs.dtype)
 
-    lots, sizes = jax.vmap(lot)(numbers)
-    apart = (inputs - inputs.mean(axis=0)).reshape(n, -1)
-    noise = sizes @ apart / np.sqrt(max(n - 1, 1)).astype(inputs.dtype)
-    return lots, noise.reshape(-1, *inputs.shape[1:])
+def lot(key: jax.Array, root: jax.Array, number: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """For a number a lot in [0, 1), and noise `(size,)`."""
+    which_key, step_key = jax.random.split(jax.random.fold_in(key, number))
+    return jax.random.uniform(which_key), jax.random.normal(step_key, root.shape[:1], root.dtype) @ root
 
 
 @jax.jit
-def _moved(
-    features: Any, inputs: jax.Array, centers: jax.Array, noise: jax.Array, ends: tuple[jax.Array, jax.Array]
-) -> jax.Array:
-    limits = inputs.min(axis=0), inputs.max(axis=0)
-    return jax.vmap(lambda center, step: moved(features, center, step, ends, limits))(centers, noise)
+def _moved(around: Around, centers: jax.Array, noise: jax.Array, ends: Any) -> jax.Array:
+    def move(center: jax.Array, step: jax.Array) -> jax.Array:
+        return moved(around.features, center, step.reshape(center.shape), ends, around.limits)
+
+    return jax.vmap(move)(centers, noise)
 
 
 def moved(features: Any, center: jax.Array, step: jax.Array, ends: Any, limits: Any) -> jax.Array:

@@ -11,7 +11,16 @@ from jax.typing import ArrayLike
 from jaxnn import _checks
 from jaxnn.rules._conditions import check_rows, check_spread
 from jaxnn.rules._distill import rounded_down, seed_of
-from jaxnn.rules._questions import Region, Subject, draw, everywhere, held_out_of, require_trees, subject
+from jaxnn.rules._questions import (
+    Around,
+    Region,
+    Subject,
+    draw,
+    everywhere,
+    held_out_of,
+    require_trees,
+    subject,
+)
 from jaxnn.rules._tree import Tree, TreeRules, measure, prune
 
 
@@ -26,7 +35,7 @@ def trepan(
     max_leaves: int = 32,
     min_leaf: int = 5,
     samples: int = 2000,
-    spread: float = 1.0,
+    spread: float = 0.7,
     decide: Callable[..., Any] | None = None,
     features: Callable[..., Any] | None = None,
     names: Sequence[str] | None = None,
@@ -86,10 +95,11 @@ def trepan(
     spread = check_spread(spread)
     asked = subject(model, rows[0], decide, features, names, classes)
     measured = held_out_of(asked, rows, held_out, held_out_labels)
+    around = Around.of(asked, rows, spread)
 
     def fill(node: int, region: Region) -> np.ndarray:
         missing = max(samples - len(region.inside), 0)
-        drawn = draw(jax.random.fold_in(key, node), asked, rows, region, missing, spread)
+        drawn = draw(jax.random.fold_in(key, node), around, region, missing)
         return np.concatenate([region.inside, drawn])
 
     stump = trees.DecisionTreeClassifier(max_depth=1, min_samples_leaf=min_leaf, random_state=seed_of(key))
@@ -124,7 +134,7 @@ def _grow(
 
     def add(region: Region, depth: int, reach: float) -> int:
         node = len(feature)
-        seen = fill(node, region)
+        seen = fill(node, region) if depth < max_depth else region.inside  # it will not be split
         answers = asked.answers(seen)
         share = np.bincount(answers, minlength=len(asked.classes)) / len(answers)
         feature.append(-1)
