@@ -33,9 +33,9 @@ _LINEAR_ELEMENTWISE = {
 }
 _LINEAR = {
     "reshape", "transpose", "broadcast_in_dim", "squeeze", "expand_dims", "slice", "dynamic_slice",
-    "concatenate", "stack", "unstack", "pad", "rev", "reduce_sum", "cumsum", "gather", "scatter", "scatter-add", "dot_general",
-    "conv_general_dilated", "reduce_window_sum", "dynamic_update_slice", "split", "select_and_gather_add",
-    "sharding_constraint", "optimization_barrier",
+    "concatenate", "stack", "unstack", "pad", "rev", "reduce_sum", "cumsum", "gather", "scatter",
+    "scatter-add", "dot_general", "conv_general_dilated", "reduce_window_sum", "dynamic_update_slice",
+    "split", "select_and_gather_add", "sharding_constraint", "optimization_barrier",
 }  # fmt: skip
 _ELEMENTWISE = _LINEAR_ELEMENTWISE | {
     "abs", "sign", "floor", "ceil", "round", "is_finite", "exp", "exp2", "log", "expm1", "log1p", "tanh",

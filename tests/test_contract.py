@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import jaxnn
-from jaxnn import weights
+from jaxnn import rules, weights
 from tests.conftest import in_precision
 
 SIZES = (100, 20, 3)
@@ -38,6 +38,12 @@ def _top_weights(network):
 def _damaged(network):
     removed = jnp.arange(100)[:, None] < jnp.arange(20)
     return weights.lesion(network, layer="hidden_0", units=[0, 7], weights=removed)
+
+
+def _with_relus(network):
+    """The network of the table, made piecewise linear."""
+    layers = [layer.replace(activation="relu") for layer in network.layers]
+    return jaxnn.Network((*layers[:-1], layers[-1].replace(activation="leaky_relu")))
 
 
 ROWS = {
@@ -68,6 +74,8 @@ ROWS = {
     f"inverse {name}": Row(lambda n, x, name=name: jaxnn.activation(name).inverse(x), (100,))
     for name in ("sigmoid", "tanh", "softplus", "elu", "leaky_relu")
 }  # fmt: skip
+ROWS["linear_region"] = Row(lambda n, x: rules.linear_region(_with_relus(n), x)._asdict(), (100,))
+
 every_row = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
 
 

@@ -21,10 +21,9 @@ def network(sizes, activation="relu", key=0, dtype=jnp.float32):
 
 
 def several_kinks(kernel, x):
-    """A convolution, relu, an overlapping padded pool, relu6, maxout, a leaky relu by `where`, abs, median."""
-    h = jax.lax.conv_general_dilated(
-        x[None], kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    """A convolution, relu, an overlapping padded pool, relu6, maxout, a choice by `where`, abs, clip."""
+    layout = ("NHWC", "HWIO", "NHWC")
+    h = jax.lax.conv_general_dilated(x[None], kernel, (1, 1), "SAME", dimension_numbers=layout)
     h = nn.max_pool(jax.nn.relu(h), (3, 3), (2, 2), "SAME")
     h = jax.nn.relu6(0.3 * h - 0.1).ravel()
     pairs = jnp.max(h.reshape(-1, 4), axis=1) - jnp.min(h.reshape(-1, 4), axis=1)

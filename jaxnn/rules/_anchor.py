@@ -110,9 +110,13 @@ def anchor(
     spread = check_spread(spread)
     asked = subject(model, rows[0], decide, None, names, classes)
     questions = _Questions(
-        asked, one, jnp.concatenate([rows, one[None]]), noise_root(rows, spread), jax.random.split(key)
+        asked, one, jnp.concatenate([rows, one[None]]), noise_root(rows, spread), _keys(key)
     )
     return _find(questions, precision, confidence, max_conditions, thresholds, beam, samples)
+
+
+def _keys(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
 
 
 class _Questions(NamedTuple):
@@ -122,7 +126,7 @@ class _Questions(NamedTuple):
     x: jax.Array
     rows: jax.Array  # the inputs, and x
     root: jax.Array
-    keys: jax.Array  # of the search, and of the trials
+    keys: tuple[jax.Array, jax.Array]  # of the search, and of the trials
 
     def kept(self, boxes: np.ndarray, start: int, count: int, trial: int | None = None) -> np.ndarray:
         """How often of `count` draws, from number `start` on, the answer is kept in each box `(m, 2, d)`."""

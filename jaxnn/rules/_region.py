@@ -99,7 +99,9 @@ def _linear_region(model: Any, x: Any) -> LinearRegion:
     (slopes, normals), (output, gaps) = jacobian(parts, has_aux=True)(flat)
     kernel = slopes.T
     # Each gap is at least 0 here: 0 <= gap + normals @ (z - x).
-    face = jnp.any(normals != 0, axis=1)
+    # Slopes that cancel, as between two maxima of one and the same value, leave their rounding.
+    sizes = jnp.abs(normals).sum(axis=1)
+    face = sizes > 8 * jnp.finfo(flat.dtype).eps * jnp.max(sizes, initial=0)
     # A root has no slope at 0, so that what is no face is made of ones first.
     steep = jnp.where(face[:, None], normals, 1)
     return LinearRegion(
@@ -215,11 +217,18 @@ def _extremum(sign: int) -> Callable[..., Kink]:
         axes = tuple(eqn.params["axes"])
         rest = [axis for axis in range(x.ndim) if axis not in axes]
         rows = jnp.transpose(x, (*rest, *axes)).reshape(*(x.shape[axis] for axis in rest), -1)
-        place = jnp.argmax(sign * rows, axis=-1, keepdims=True)
-        best = jnp.take_along_axis(rows, place, axis=-1)
-        return best[..., 0], [sign * (best - rows)]
+        best, gaps = _first_largest(sign * rows)
+        return sign * best, [gaps]
 
     return kink
+
+
+def _first_largest(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The largest entry of the last axis, the first such, and how far it is above each."""
+    place = jnp.argmax(rows, axis=-1, keepdims=True)
+    best = jnp.take_along_axis(rows, place, axis=-1)
+    itself = jnp.arange(rows.shape[-1]) == place
+    return best[..., 0], jnp.where(itself, 0, best - rows)
 
 
 def _pool(operands: Sequence[jax.Array], eqn: core.JaxprEqn) -> Kink:
@@ -229,15 +238,16 @@ def _pool(operands: Sequence[jax.Array], eqn: core.JaxprEqn) -> Kink:
     strides, window = params["window_strides"], params["window_dimensions"]
     if any(size != 1 for size in (*params["base_dilation"], *params["window_dilation"])):
         raise NotImplementedError("the model has a dilated 'reduce_window_max', for which there is no rule")
-    (answer,) = bind(eqn, [x])
+    made: Any = eqn.outvars[0].aval
     # Far below what is in any window, and finite: a difference of infinities has no slope.
     outside = jnp.finfo(x.dtype).min / 4
     padded = jnp.pad(x, params["padding"], constant_values=outside)
-    gaps = []
+    parts = []
     for place in np.ndindex(*window):
-        ends = [p + s * (n - 1) + 1 for p, s, n in zip(place, strides, answer.shape, strict=True)]
-        gaps.append(answer - lax.slice(padded, place, ends, strides))
-    return answer, gaps
+        ends = [p + s * (n - 1) + 1 for p, s, n in zip(place, strides, made.shape, strict=True)]
+        parts.append(lax.slice(padded, place, ends, strides))
+    best, gaps = _first_largest(jnp.stack(parts, axis=-1))
+    return best, [gaps]
 
 
 _ELEMENTWISE: dict[str, Callable[..., Kink]] = {

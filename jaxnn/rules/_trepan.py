@@ -34,7 +34,7 @@ def trepan(
     max_depth: int = 5,
     max_leaves: int = 32,
     min_leaf: int = 5,
-    samples: int = 2000,
+    samples: int = 5000,
     spread: float = 0.7,
     decide: Callable[..., Any] | None = None,
     features: Callable[..., Any] | None = None,
