@@ -124,7 +124,7 @@ def decision_map(
     if of_classes and limits is not None:
         raise ValueError(f"`limits` must be None where `values` are integers, classes; got {limits}")
     heights = classes("values", array, array.shape) if of_classes else numbers("values", array, "", ndim=2)
-    colors = _class_colors(heights, data) if of_classes else _value_colors(heights, limits)
+    colors = _class_colors(heights, data) if of_classes else value_colors(heights, limits)
     ax = new_axes(ax)
     mesh = ax.pcolormesh(across, up, heights, **colors, rasterized=True)
     # A part of the axes, so that it is as high as they are, whatever the figure around them.
@@ -167,7 +167,8 @@ def _class_colors(heights: npt.NDArray[Any], data: Any) -> dict[str, Any]:
     return {"norm": BoundaryNorm(np.arange(count + 1) - 0.5, count), "cmap": colors}
 
 
-def _value_colors(heights: npt.NDArray[Any], limits: Any) -> dict[str, Any]:
+def value_colors(heights: npt.NDArray[Any], limits: Any) -> dict[str, Any]:
+    """Colors from red (low) to blue (high), pale enough for lines and points on them."""
     if limits is None and heights.min() >= 0.0 and heights.max() <= 1.0:
         limits = (0.0, 1.0)
     colors = ListedColormap(_pale(plt.get_cmap("RdBu")(np.linspace(0, 1, 256)), 0.65))

@@ -30,6 +30,10 @@ from jaxnn._plot_parts import (
     true_minus,
 )
 from jaxnn._plot_parts import ORANGE as ORANGE
+from jaxnn._plot_rules import decision_tree as decision_tree
+from jaxnn._plot_rules import regions as regions
+from jaxnn._plot_rules import rule_list as rule_list
+from jaxnn._plot_rules import rule_on_data as rule_on_data
 
 _GRAY = "#B0B0B0"
 

@@ -15,7 +15,7 @@ import pytest
 from flax import nnx
 
 import jaxnn
-from jaxnn import attribution, weights
+from jaxnn import attribution, rules, weights
 from tests.conftest import in_precision
 
 SIZES = (100, 20, 3)
@@ -64,6 +64,12 @@ def _dream(network, start):
         steps=2, record_every=1,
     )  # fmt: skip
     return [found.image, found.value, found.trace, found.frames]
+
+
+def _with_relus(network):
+    """The network of the table, made piecewise linear."""
+    layers = [layer.replace(activation="relu") for layer in network.layers]
+    return jaxnn.Network((*layers[:-1], layers[-1].replace(activation="leaky_relu")))
 
 
 ROWS = {
@@ -209,8 +215,9 @@ ROWS |= {
     "from_nnx": Row(lambda n, x: _read(_nnx(n), x), (100,)),
     "from_equinox": Row(lambda n, x: _read(_equinox(n), x), (100,)),
 }
-}
 ROWS |= {"dream": Row(_dream, (10, 10))}
+ROWS["linear_region"] = Row(lambda n, x: rules.linear_region(_with_relus(n), x)._asdict(), (100,))
+
 every_row = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
 
 
