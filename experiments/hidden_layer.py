@@ -1,7 +1,7 @@
 """What is a hidden layer doing to this image?
 
 A network with 100 hidden units is trained on handwritten digits and shown one test image: the input, what
-each hidden unit makes of it, and the outputs. Then the units that push most towards the answer: their
+each hidden unit makes of it, and the outputs. Then the few units that push most towards the answer: their
 contribution is their activation times their weight onto the answer, and the contributions of all units and
 the bias add up to its signal. Each is drawn as its weights, and as the input times its weights: where
 in this image it finds what it likes (blue) and dislikes (red). That and its bias add up to its own signal.
@@ -18,9 +18,9 @@ from rich.table import Table
 
 import jaxnn
 from experiments._digits import DataName, accuracy, load_digits, train_sigmoids
-from experiments._options import check_between
-from experiments._results import save_results
-from experiments._weights import near_square, signed, sizes_of, titled
+from experiments._options import check_between, check_seed
+from experiments._results import make_folder, save_results, sizes_of
+from experiments._weights import hatch, hatched, near_square, padded, signed, titled
 
 
 def main(
@@ -37,17 +37,19 @@ def main(
     Args:
         data: the data set; "mnist" is downloaded, or read from the folder in JAXNN_DATA.
         index: of the image among the test images, from 0.
-        top: how many units to show, of those that push most towards the answer; at most 10.
+        top: how many units to show, of those that push most towards the answer; at most 10, and fewer
+            where fewer push towards it.
         hidden: hidden units.
         epochs: how often each training image is seen.
         seed: of the initial weights and the order of the images.
         output: the folder for pictures and numbers.
     """
+    check_seed(seed)
     check_between("hidden", hidden, 1, 1000)
     check_between("top", top, 1, min(hidden, 10))
+    make_folder(output)
     digits = load_digits(data)
     check_between("index", index, 0, len(digits.test_labels) - 1)
-    output.mkdir(parents=True, exist_ok=True)
     network = train_sigmoids(jax.random.key(seed), digits, hidden=(hidden,), epochs=epochs)
     test_accuracy = accuracy(network, digits.test_inputs, digits.test_labels)
 
@@ -55,7 +57,8 @@ def main(
     activations, outputs = np.asarray(network.layers[0](x)), np.asarray(jaxnn.query(network, x))
     answer = int(outputs.argmax())
     pushes = np.asarray(jaxnn.weights.contributions(network, x)[:, answer])
-    units = np.argsort(-pushes, kind="stable")[:top]
+    units = pushing(pushes, top)
+    units_drawn = figure_of_units(network, x, units, answer, digits.image_shape) if units.size else None
     said = f"test image {index}, a {label}, answered {answer} ({outputs[answer]:.2f})"
     save_results(
         output,
@@ -64,9 +67,9 @@ def main(
         figures={
             "layers": figure_of_layers(
                 np.reshape(x, digits.image_shape), activations, outputs, label,
-                f"{sizes_of(network)}, accuracy {test_accuracy:.4f}: {said}",
+                f"{sizes_of(network.sizes)}, accuracy {test_accuracy:.4f}: {said}",
             ),
-            "units": figure_of_units(network, x, units, answer, digits.image_shape),
+            **({"units": units_drawn} if units_drawn else {}),
         },
         metrics={
             "test_accuracy": test_accuracy, "label": label, "answer": answer, "outputs": outputs.tolist(),
@@ -74,6 +77,12 @@ def main(
             "signal": float(network.layers[1].signal(network.layers[0](x))[answer]),
         },
     )  # fmt: skip
+
+
+def pushing(pushes: np.ndarray, top: int) -> np.ndarray:
+    """The units with the largest contributions, of those above 0: there may be fewer than `top`."""
+    largest = np.argsort(-pushes, kind="stable")[:top]
+    return largest[pushes[largest] > 0]
 
 
 def table_of_units(network: jaxnn.Network, x: jax.Array, units: np.ndarray, answer: int, title: str) -> Table:
@@ -104,9 +113,13 @@ def figure_of_layers(
     """The input, the activations of the hidden layer as an image, and the outputs."""
     _, axes = plt.subplots(1, 3, figsize=(12, 3.8), layout="constrained", width_ratios=(1, 1.2, 1.3))
     jaxnn.plot.image_grid(image[None], limits=(0, 1), name="input", axes=axes[:1])
-    jaxnn.plot.activation_image(activations, near_square(activations.size), ax=axes[1])
+    shape = near_square(activations.size)
+    jaxnn.plot.activation_image(padded(activations, shape).ravel(), shape, ax=axes[1])
+    hatch(axes[1], shape, activations.size)
     jaxnn.plot.output_bars(outputs, answer=label, ax=axes[2])
-    for ax, name in zip(axes, ("the image", "the hidden layer", "the outputs"), strict=True):
+    for ax, name in zip(
+        axes, ("the image", f"the hidden layer{hatched(shape, activations.size)}", "the outputs"), strict=True
+    ):
         ax.set_title(name, fontsize=10)
     return titled(axes, title)
 

@@ -19,9 +19,9 @@ from rich.table import Table
 
 import jaxnn
 from experiments._digits import DataName, accuracy, load_digits, train_sigmoids
-from experiments._options import check_between
-from experiments._results import save_results
-from experiments._weights import color_limits, near_square, signed, sizes_of, titled
+from experiments._options import check_between, check_seed
+from experiments._results import make_folder, save_results, sizes_of
+from experiments._weights import color_limits, hatch, hatched, near_square, padded, signed, titled
 
 K = 3  # features of each kind, for each digit
 
@@ -42,14 +42,15 @@ def main(
         seed: of the initial weights and the order of the images.
         output: the folder for pictures and numbers.
     """
+    check_seed(seed)
     check_between("hidden", hidden, 2 * K, 1000)
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     digits = load_digits(data)
     network = train_sigmoids(jax.random.key(seed), digits, hidden=(hidden,), epochs=epochs)
     test_accuracy = accuracy(network, digits.test_inputs, digits.test_labels)
     images = np.asarray(jaxnn.weights.kernel_images(network, digits.image_shape))
     top = jax.tree.map(np.asarray, jaxnn.weights.top_features(network, K))
-    name = sizes_of(network)
+    name = sizes_of(network.sizes)
     save_results(
         output,
         settings={"data": data, "sizes": network.sizes, "epochs": epochs, "seed": seed},
@@ -100,14 +101,17 @@ def table_of_sharing(top: jaxnn.weights.TopFeatures, hidden: int) -> Table:
 
 def figure_of_outputs(network: jaxnn.Network) -> Figure:
     """For each digit the weights onto the hidden units, laid out as an image."""
-    rows, columns = near_square(network.sizes[1])
-    images = jaxnn.weights.output_images(network, (rows, columns))
+    size = network.sizes[1]
+    rows, columns = shape = near_square(size)
+    images = padded(np.asarray(network.layers[1].kernel).T, shape)
     axes = jaxnn.plot.weight_grid(images, titles=[f"digit {d}" for d in range(10)], columns=5)
     for ax in axes.ravel().tolist():
+        hatch(ax, shape, size)
         across, down = (range(0, n, -(-n // 6)) for n in (columns, rows))
         ax.set_xticks(across, [f"+{i}" for i in across], fontsize=7)
         ax.set_yticks(down, [str(i * columns) for i in down], fontsize=7)
-    return titled(axes, "Which units speak for each digit (a unit's index: its row plus its column)")
+    told = f"a unit's index: its row plus its column{hatched(shape, size)}"
+    return titled(axes, f"Which units speak for each digit ({told})")
 
 
 def figure_of_features(images: np.ndarray, top: jaxnn.weights.TopFeatures) -> Figure:

@@ -17,9 +17,9 @@ from rich.table import Table
 
 import jaxnn
 from experiments._digits import DataName, Digits, accuracy, load_digits, train_sigmoids
-from experiments._options import check_between
-from experiments._results import save_results
-from experiments._weights import signed, sizes_of, titled
+from experiments._options import check_between, check_seed
+from experiments._results import make_folder, save_results, sizes_of
+from experiments._weights import signed, titled
 from jaxnn.plot import BLUE, ORANGE
 
 
@@ -39,11 +39,12 @@ def main(
         seed: of the initial weights and the order of the images.
         output: the folder for pictures and numbers.
     """
+    check_seed(seed)
     for digit in pair:
         check_between("pair", digit, 0, 9)
     if pair[0] == pair[1]:
         raise ValueError(f"`pair` must be two digits; got {pair}")
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     digits = only(load_digits(data), pair)
     network = train_sigmoids(jax.random.key(seed), digits, hidden=(1,), epochs=epochs)
     test_accuracy = accuracy(network, digits.test_inputs, digits.test_labels)
@@ -51,7 +52,7 @@ def main(
     signals = np.asarray(network.layers[0].signal(digits.test_inputs))[:, 0]
     by_digit = [signals[digits.test_labels == k] for k in (0, 1)]
     right = [int(np.sum(answers[digits.test_labels == k] == k)) for k in (0, 1)]
-    said = f"{sizes_of(network)} tells {pair[0]} from {pair[1]}: test accuracy {test_accuracy:.4f}"
+    said = f"{sizes_of(network.sizes)} tells {pair[0]} from {pair[1]}: test accuracy {test_accuracy:.4f}"
     save_results(
         output,
         settings={"data": data, "pair": pair, "sizes": network.sizes, "epochs": epochs, "seed": seed},

@@ -14,6 +14,7 @@ loops than the first on nine of the ten.
 """
 
 import itertools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,14 @@ from rich.table import Table
 
 import jaxnn
 from experiments._digits import DataName, accuracy, load_digits, train_sigmoids
-from experiments._options import check_between
-from experiments._results import save_results
-from experiments._weights import color_limits, sizes_of, titled
+from experiments._options import check_between, check_seed
+from experiments._results import make_folder, save_results, sizes_of
+from experiments._weights import color_limits, titled
 from jaxnn.plot import ORANGE
 
 LOOPS, ALL = (0, 6, 8, 9), (0, 1, 2, 3, 5, 6, 7, 8, 9)
 GROUPS = list(itertools.combinations(ALL, len(LOOPS)))
+MAX_TICKS = 20
 LAYERS = ("first layer", "second layer")
 
 
@@ -52,9 +54,10 @@ def main(
         seed: of the initial weights and the order of the images.
         output: the folder for pictures and numbers.
     """
+    check_seed(seed)
     for units in hidden:
         check_between("hidden", units, 1, 100)
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     digits = load_digits(data)
     network = train_sigmoids(jax.random.key(seed), digits, hidden=hidden, epochs=epochs)
     test_accuracy = accuracy(network, digits.test_inputs, digits.test_labels)
@@ -70,15 +73,20 @@ def main(
     }
     average = np.reshape(digits.inputs.mean(axis=0), (1, *digits.image_shape))
     ink = float(in_window(average)[0])
-    name = f"{sizes_of(network)}, test accuracy {test_accuracy:.4f}"
+    name = f"{sizes_of(network.sizes)}, test accuracy {test_accuracy:.4f}"
     save_results(
         output,
         settings={"data": data, "sizes": network.sizes, "epochs": epochs, "seed": seed},
-        tables=[table_of_layers(found, ink, f"Edges and loops in {name}")],
+        tables=[
+            table_of_layers(found, ink, share_of_window(digits.image_shape), f"Edges and loops in {name}")
+        ],
         figures={
             "first_layer": titled(
                 jaxnn.plot.weight_grid(
-                    images[0], titles=range(hidden[0]), columns=8, limits=color_limits(images[0])
+                    images[0],
+                    titles=range(hidden[0]),
+                    columns=min(8, hidden[0]),
+                    limits=color_limits(images[0]),
                 ),
                 f"The first hidden layer of {name}: its weights",
             ),
@@ -86,7 +94,7 @@ def main(
                 jaxnn.plot.image_grid(
                     images[1],
                     titles=range(hidden[1]),
-                    columns=8,
+                    columns=min(8, hidden[1]),
                     signed=True,
                     limits=color_limits(images[1]),
                     name="product of weights",
@@ -111,9 +119,19 @@ def mean_activations(network: jaxnn.Network, inputs: jax.Array, labels: np.ndarr
     return [np.stack([values[labels == d].mean(axis=0) for d in range(10)], axis=1) for values in both]
 
 
+def window_of(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A third of an image's height and width, in whole pixels."""
+    return tuple(max(1, round(side / 3)) for side in shape)
+
+
+def share_of_window(shape: tuple[int, ...]) -> float:
+    """The share of an image that a window covers: 0.10 of 28 x 28, 0.14 of 8 x 8."""
+    return math.prod(window_of(shape)) / math.prod(shape)
+
+
 def in_window(images: np.ndarray) -> np.ndarray:
     """The largest share of each image's squared weights in a window of a third of its height and width."""
-    sides = tuple(round(side / 3) for side in images.shape[1:])
+    sides = window_of(images.shape[1:])
     windows = np.lib.stride_tricks.sliding_window_view(images**2, sides, axis=(1, 2))
     return windows.sum(axis=(3, 4)).max(axis=(1, 2)) / np.sum(images**2, axis=(1, 2))
 
@@ -131,9 +149,9 @@ def loops(mean: np.ndarray) -> dict[str, float]:
     return {"best": best[LOOPS], "median_group": float(np.median([*best.values()])), "rank": told_better + 1}
 
 
-def table_of_layers(found: dict[str, dict[str, Any]], ink: float, title: str) -> Table:
+def table_of_layers(found: dict[str, dict[str, Any]], ink: float, share: float, title: str) -> Table:
     """A row a layer: how small a thing its units see, and how well the best one tells loops."""
-    columns = ("squared weights in the best ninth of the image", "gap for loops, best unit")
+    columns = (f"squared weights in the best {share:.0%} of the image", "gap for loops, best unit")
     others = ("gap for the median group of four digits", "rank of loops among the groups")
     table = Table("", *columns, *others, title=title)
     for layer, row in found.items():
@@ -147,12 +165,14 @@ def table_of_layers(found: dict[str, dict[str, Any]], ink: float, title: str) ->
 def figure_of_activity(means: list[np.ndarray]) -> Figure:
     """For each layer the mean activations: a row a unit, a column a digit, those with loops at the left."""
     order = [*LOOPS, 4, *(d for d in ALL if d not in LOOPS)]
-    figure, axes = plt.subplots(1, 2, figsize=(8.5, 6.5), layout="constrained")
+    height = min(2.5 + 0.25 * max(map(len, means)), 6.5)
+    figure, axes = plt.subplots(1, 2, figsize=(8.5, height), layout="constrained")
     for ax, mean, layer in zip(axes, means, LAYERS, strict=True):
         jaxnn.plot.image_grid(mean[None, :, order], titles=[layer], limits=(0, 1), colorbar=False, axes=[ax])
         ax.vlines([3.5, 4.5], -0.5, len(mean) - 0.5, color=ORANGE, linewidth=2)
         ax.set_xticks(range(10), order)
-        ax.set(xlabel="digit (with loops | 4 | without)", yticks=range(len(mean)), ylabel="unit")
+        ax.set(xlabel="digit (with loops | 4 | without)", ylabel="unit", aspect="auto")
+        ax.set_yticks(range(0, len(mean), -(-len(mean) // MAX_TICKS)))
     figure.colorbar(axes[0].images[0], ax=axes, label="mean activation", aspect=30)
     figure.suptitle("When each unit is on: its mean activation for each digit of the test images")
     return figure

@@ -5,6 +5,7 @@ import json
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import optax
 import pytest
@@ -71,7 +72,19 @@ def test_small_networks_shows_the_accuracy_of_every_seed(digits, tmp_path):
         assert row[4] == f"{100 * low:.1f} to {100 * high:.1f}"
         assert row[5] == f"{100 * values.max():.1f}"
     assert [row[1] for row in table["rows"]] == ["148", "740"]
-    assert [row[6] for row in table["rows"]] == ["22.80", "93.43"]
+    assert [row[6] for row in table["rows"]] == ["", ""]  # those are of MNIST
+
+
+def test_small_networks_stand_beside_the_published_ones():
+    found = {2: np.array([0.2, 0.3]), 7: np.array([0.8, 0.9]), 10: np.array([0.9, 0.9])}
+    table = small_networks.table_of(found, small_networks.PUBLISHED, 784, 10, "")
+    assert table.columns[6].header == "published (MNIST)"
+    assert list(table.columns[6].cells) == ["22.80", "", "93.43"]
+    for published, drawn in ((small_networks.PUBLISHED, [[(2, 22.8), (10, 93.43)]]), ({}, [])):
+        figure = small_networks.figure_of(found, published, "Title")
+        lines = [line for line in figure.axes[0].lines if line.get_label() == "published (MNIST)"]
+        assert [list(map(tuple, line.get_xydata())) for line in lines] == drawn
+        plt.close(figure)
 
 
 # --- initialization
@@ -106,6 +119,17 @@ def test_initialization_compares_four_kinds(digits, tmp_path):
     assert medians["unscaled, no decay"] > 0.8  # still the noise it started from
     assert medians["scaled, decay"] < 0.75 * medians["unscaled, no decay"]
     assert len(metrics["tables"][0]["rows"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("hidden", "said"), [(30, "of the hidden units"), (31, "of the first 30 hidden units")]
+)
+def test_the_title_says_when_not_all_units_are_shown(hidden, said):
+    kind = initialization.Kind(*np.ones((2, 1)), np.ones((1, hidden, 2, 2)), np.ones((1, hidden)))
+    found = {initialization.WORST: kind, initialization.BEST: kind}
+    figure = initialization.figure_of_weights(found, own_scale=True)
+    assert said in figure.get_suptitle()
+    plt.close(figure)
 
 
 def test_decay_pulls_the_weights_but_no_bias():
@@ -203,6 +227,8 @@ def test_answers_are_those_of_each_network(digits):
         (small_networks, {"seeds": 0}, "`seeds` must be at least 1; got 0"),
         (small_networks, {"epochs": 0}, "`epochs` must be at least 1; got 0"),
         (small_networks, {"rate": float("nan")}, "`rate` must be above 0, and finite; got nan"),
+        (initialization, {"seed": 2**32}, "`seed` must lie from 0 to 4294967295; got 4294967296"),
+        (many_minds, {"seed": -1}, "`seed` must lie from 0 to 4294967295; got -1"),
         (initialization, {"hidden": 0}, "`hidden` must be at least 1; got 0"),
         (initialization, {"seeds": -1}, "`seeds` must be at least 1; got -1"),
         (initialization, {"rate": -1.0}, "`rate` must be above 0, and finite; got -1.0"),

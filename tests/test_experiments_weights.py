@@ -7,12 +7,14 @@ from pathlib import Path
 
 import jax
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from PIL import Image
 
 import jaxnn
 from tests.test_experiments import MNIST, run
+from tests.test_plot import extents_inside
 
 matplotlib.use("Agg")
 
@@ -176,6 +178,39 @@ def test_two_hidden_layers_measures_windows_and_gaps(tmp_path):
         assert layer["best"] == pytest.approx(np.abs(gaps).max(), abs=1e-4)
 
 
+def test_likes_are_drawn_at_the_left_and_dislikes_at_the_right():
+    digits, kernel = np.arange(10)[:, None], np.random.default_rng(0).normal(size=(10, 6))
+    top = jaxnn.weights.TopFeatures(
+        (digits + np.arange(3)) % 20, (digits + np.arange(9, 6, -1)) % 20, kernel[:, :3], kernel[:, 3:]
+    )
+    images = np.random.default_rng(1).uniform(-1, 1, (20, 3, 3))
+    figure = lego_blocks.figure_of_features(images, top)
+    left, right = figure.subfigs
+    assert [half.get_suptitle() for half in (left, right)] == ["likes", "dislikes"]
+    for half, units, onto in zip((left, right), top[:2], top[2:], strict=True):
+        axes = half.axes[:30]
+        assert [ax.get_title() for ax in axes] == [
+            f"{u}: {signed(w, 1)}" for u, w in zip(units.ravel(), onto.ravel(), strict=True)
+        ]
+        for ax, unit in zip(axes, units.ravel(), strict=True):
+            np.testing.assert_allclose(ax.images[0].get_array(), images[unit], atol=1e-6)
+    assert [ax.get_ylabel() for ax in left.axes[:30:3]] == [f"digit {d}" for d in range(10)]
+    plt.close(figure)
+
+
+def test_the_activity_stands_over_its_digit():
+    means = [np.random.default_rng(i).uniform(size=(n, 10)) for i, n in enumerate((4, 3))]
+    figure = two_hidden_layers.figure_of_activity(means)
+    for ax, mean, layer in zip(figure.axes, means, ("first layer", "second layer"), strict=False):
+        order = [int(label.get_text()) for label in ax.get_xticklabels()]
+        assert sorted(order) == list(range(10))
+        assert sorted(order[:4]) == [0, 6, 8, 9]
+        assert order[4] == 4
+        np.testing.assert_allclose(ax.images[0].get_array(), mean[:, order], atol=1e-6)
+        assert ax.get_title() == layer
+    plt.close(figure)
+
+
 def test_a_unit_that_sees_loops_would_be_found():
     mean = np.full((3, 10), 0.5)
     mean[1] = [d in (0, 6, 8, 9) for d in range(10)]
@@ -228,8 +263,67 @@ def test_wrong_options_are_named_before_training(tmp_path, monkeypatch, script, 
 
 
 def test_near_square_and_signed():
-    assert [near_square(n) for n in (1, 7, 16, 30, 100)] == [(1, 1), (1, 7), (4, 4), (5, 6), (10, 10)]
+    assert [near_square(n) for n in (1, 3, 16, 30, 100)] == [(1, 1), (1, 3), (4, 4), (5, 6), (10, 10)]
+    for n in range(1, 1001):
+        rows, columns = near_square(n)
+        assert n <= rows * columns < n + columns  # no row is empty
+        assert rows <= columns <= max(3 * rows, 1)
     assert [signed(0.126), signed(-2.0, 1)] == ["+0.13", "\u22122.0"]
+
+
+@pytest.mark.parametrize("size", [7, 9])
+def test_a_layer_that_fills_no_rectangle_has_hatched_places(size):
+    rng = np.random.default_rng(0)
+    activations, outputs = rng.uniform(size=size), rng.uniform(size=10)
+    figure = hidden_layer.figure_of_layers(rng.uniform(size=(4, 4)), activations, outputs, 3, "Title")
+    ax = figure.axes[1]
+    np.testing.assert_allclose(ax.images[0].get_array().ravel()[:size], activations, atol=1e-6)
+    assert [patch.get_xy() for patch in ax.patches] == ([] if size == 9 else [(0.5, 1.5), (1.5, 1.5)])
+    assert ("hatched" in ax.get_title()) == (size == 7)
+    network = jaxnn.init(jax.random.key(0), (16, size, 10))
+    figure = lego_blocks.figure_of_outputs(network)
+    for digit, ax in enumerate(figure.axes[:10]):
+        drawn = ax.images[0].get_array().ravel()
+        np.testing.assert_allclose(drawn[:size], network.layers[1].kernel[:, digit], atol=1e-6)
+        assert len(ax.patches) == 9 - size
+    plt.close("all")
+
+
+def test_the_title_of_one_unit_is_not_cut_off():
+    network = jaxnn.init(jax.random.key(0), (16, 3, 10))
+    extents_inside(hidden_layer.figure_of_units(network, np.ones(16), np.array([1]), 4, (4, 4)))
+    plt.close("all")
+
+
+def test_only_units_that_push_towards_the_answer_are_shown(tmp_path):
+    pushes = np.array([-1.0, 0.5, 0.0, 2.0, -3.0])
+    assert hidden_layer.pushing(pushes, 1).tolist() == [3]
+    assert hidden_layer.pushing(pushes, 4).tolist() == [3, 1]
+    assert hidden_layer.pushing(-np.ones(3), 2).tolist() == []
+    hidden_layer.main(data="digits", hidden=3, top=3, epochs=1, output=tmp_path)
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert found["units"] == [
+        u for u in np.argsort(found["contributions"])[::-1] if found["contributions"][u] > 0
+    ]
+
+
+@pytest.mark.parametrize("sizes", [(100, 2), (1, 1), (16, 16)])
+def test_the_activity_of_layers_of_any_size_is_readable(sizes):
+    figure = two_hidden_layers.figure_of_activity([np.full((n, 10), 0.5) for n in sizes])
+    extents_inside(figure)
+    for ax, n in zip(figure.axes, sizes, strict=False):
+        labels = [label.get_window_extent() for label in ax.get_yticklabels()]
+        assert all(low.y1 <= high.y0 for high, low in itertools.pairwise(labels))
+        assert ax.get_ylim() == (n - 0.5, -0.5)
+    plt.close(figure)
+
+
+def test_the_table_says_what_the_window_covers():
+    assert two_hidden_layers.share_of_window((28, 28)) == 81 / 784
+    assert two_hidden_layers.share_of_window((8, 8)) == 9 / 64
+    mean = np.full((3, 10), 0.5)
+    found = {"first layer": {"window": [0.2], **two_hidden_layers.loops(mean)}}
+    assert "best 14% of" in two_hidden_layers.table_of_layers(found, 0.1, 9 / 64, "").columns[1].header
 
 
 def test_color_limits_leave_out_the_few_largest_weights():
