@@ -188,7 +188,9 @@ def _constants(jaxpr: core.Jaxpr, consts: Sequence[Any], depends: set[Any]) -> t
         if any(v in depends for v in eqn.outvars):
             continue
         read = [v for v in eqn.invars if not isinstance(v, core.Literal)]
-        if all(v in known for v in read) and not eqn.effects:
+        # What varies over a mesh cannot be computed while tracing.
+        here = not eqn.effects and eqn.primitive.name != "pvary"
+        if here and all(v in known for v in read):
             with jax.ensure_compile_time_eval():
                 known.update(
                     zip(eqn.outvars, bind(eqn, [read_in(v, known) for v in eqn.invars]), strict=True)

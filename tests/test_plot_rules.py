@@ -6,6 +6,8 @@ import pytest
 
 from jaxnn import plot, rules
 
+ANYTHING = rules.Rule(np.full(1, -np.inf), np.full(1, np.inf), 0, 1.0, 1.0, "")
+
 
 @pytest.fixture(autouse=True)
 def tidy():
@@ -32,7 +34,7 @@ def test_a_tree_lies_on_its_side_yes_above():
 def test_a_list_shows_what_each_rule_decides_and_how_much_of_it_wrongly():
     ends = np.array([0.0]), np.array([np.inf])
     listed = (rules.Rule(*ends, 1, 0.5, 0.9, "if x_0 > 0 then b"), rules.Rule(*ends, 0, 0.1, np.nan, "if c"))
-    _, ax = plt.subplots()
+    ax = plt.subplots()[1]
     assert plot.rule_list(rules.RuleList(listed, 0, 0.85, None, "", ("x_0",), ("a", "b")), ax=ax) is ax
     right, wrong = ([bar.get_width() for bar in bars] for bars in ax.containers)
     np.testing.assert_allclose(right, [45, 0, 40], atol=1e-9)
@@ -65,13 +67,7 @@ def test_regions_lie_over_what_is_there():
         (lambda: plot.decision_tree(a_tree(), classes=["a"]), ValueError, "`classes` must hold 2"),
         (lambda: plot.rule_list(a_tree()), TypeError, "`found` must be a RuleList"),
         (lambda: plot.rule_on_data(a_tree(), [[1.0]]), TypeError, "`rule` must be a Rule"),
-        (
-            lambda: plot.rule_on_data(
-                rules.Rule(np.full(1, -np.inf), np.full(1, np.inf), 0, 1, 1, ""), [[1.0]]
-            ),
-            ValueError,
-            "`rule` must have a condition",
-        ),
+        (lambda: plot.rule_on_data(ANYTHING, [[1.0]]), ValueError, "`rule` must have a condition"),
         (lambda: plot.regions([[[0.0, 1.0, 2.0]]]), ValueError, "`polygons`"),
         (lambda: plot.regions([]), ValueError, "`polygons`"),
     ],

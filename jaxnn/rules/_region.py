@@ -132,7 +132,7 @@ def _follow(line: Graph, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         for eqn in step.equations:
             if eqn.outvars[0] in values:  # a part of two steps
                 continue
-            read = [_read(v, values, line.constants) for v in eqn.invars]
+            read = [line.read(v, values) for v in eqn.invars]
             moving = [not isinstance(v, core.Literal) and v in affine for v in eqn.invars]
             if not any(moving):
                 values.update(zip(eqn.outvars, bind(eqn, read), strict=True))
@@ -148,12 +148,6 @@ def _follow(line: Graph, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     (output,) = line.results(values)
     flat = [jnp.ravel(gap) for gap in gaps]
     return output, jnp.concatenate(flat) if flat else jnp.zeros(0, x.dtype)
-
-
-def _read(v: Any, values: dict[Any, Any], constants: dict[Any, Any]) -> Any:
-    if isinstance(v, core.Literal):
-        return v.val
-    return values[v] if v in values else constants[v]
 
 
 def _kink(eqn: core.JaxprEqn, read: Sequence[Any], moving: Sequence[bool]) -> Kink:
