@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -32,6 +34,7 @@ def save_results(
     tables: Sequence[Table],
     figures: Mapping[str, Figure],
     metrics: Mapping[str, Any],
+    animations: Mapping[str, tuple[np.ndarray, str]] | None = None,
 ) -> None:
     """Print the tables, and write the pictures and a metrics.json that the page of all results is made from.
 
@@ -41,6 +44,7 @@ def save_results(
         tables: for people, with titles.
         figures: by the names of their files, without ending. Each has a title, its text on the page.
         metrics: the numbers, for programs.
+        animations: by the names of their files, `(frames, h, w)` of gray bytes, and a title.
 
     Raises:
         ValueError: a figure has no title, or a number is not finite; then nothing is written.
@@ -51,11 +55,14 @@ def save_results(
     if bad := next(_not_finite(metrics), None):
         hint = "; a smaller `rate` may help" if "rate" in settings else ""
         raise ValueError(f"`metrics` must be finite numbers; {bad[0]} is {bad[1]}{hint}")
+    moving = animations or {}
+    pictures = {f"{name}.png": title for name, title in titles.items()}
+    pictures |= {f"{name}.gif": title for name, (_, title) in moving.items()}
     found = {
         "settings": dict(settings),
         **metrics,
         "tables": [_cells(table) for table in tables],
-        "pictures": {f"{name}.png": title for name, title in titles.items()},
+        "pictures": pictures,
     }
     text = _json(found)
     console = Console()
@@ -65,6 +72,8 @@ def save_results(
     (output / "metrics.json").unlink(missing_ok=True)
     for name, figure in figures.items():
         save_figure(figure, output / f"{name}.png")
+    for name, (frames, _) in moving.items():
+        save_animation(frames, output / f"{name}.gif")
     write_whole(output / "metrics.json", lambda path: path.write_text(text))
     console.print(f"The pictures and metrics.json are in {output}/", markup=False)
 
@@ -73,6 +82,18 @@ def save_figure(figure: Figure, path: Path) -> None:
     """Save a figure as a PNG file and close it."""
     write_whole(path, lambda temporary: figure.savefig(temporary, dpi=150, format="png"))
     plt.close(figure)
+
+
+def save_animation(frames: np.ndarray, path: Path) -> None:
+    """Save frames `(n, h, w)` of gray bytes as a GIF file, ten a second, the last one held for two."""
+    first, *rest = (Image.fromarray(frame) for frame in frames)
+    durations = [100] * len(rest) + [2000]
+    write_whole(
+        path,
+        lambda temporary: first.save(
+            temporary, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0
+        ),
+    )
 
 
 def save_metrics(metrics: Mapping[str, Any], path: Path) -> None:

@@ -2,8 +2,9 @@
 
 A hundred networks that differ in their seed alone are trained at once by `vmap`. Each is asked what it
 thinks a 5 is: backwards, by the transposed weights and by least squares, and forwards, by its weights
-multiplied along all paths from the pixels to the output of the 5. For each kind of picture stand five
-single networks, the average of all and their spread, the standard deviation of each pixel. How alike two
+multiplied along all paths from the pixels to the output of the 5, and by a dream, the smooth picture that it
+is surest of. For each kind of picture stand five single networks, the average of all and their spread, the
+standard deviation of each pixel. How alike two
 pictures are says their correlation, over all pairs of networks; how alike two networks are, the share of
 test images that they answer alike, whether rightly or not. The pictures by the weights are much alike;
 least squares, with a great many inputs to choose from, ends at another one in each network.
@@ -21,12 +22,16 @@ from rich.table import Table
 
 import jaxnn
 from experiments._digits import DataName, Digits, load_digits, train_many
+from experiments._dreams import average, regularized
 from experiments._many import answers_of, falling_sgd
 from experiments._options import check_at_least, check_rate, check_seed
 from experiments._results import make_folder, save_results, sizes_of, true_minus
+from jaxnn import dreaming
 from jaxnn.plot import BLUE, ORANGE
 
-KINDS = ("transposed weights", "least squares", "path products")
+KINDS = ("transposed weights", "least squares", "path products", "dream")
+COSTS = {"to_mean": 50.0, "smooth": 20.0}  # of a dream; see docs/dreams.md
+STEPS = 256  # of a dream
 SINGLE = 5  # networks shown one by one
 
 
@@ -69,9 +74,10 @@ def main(
     with Console().status("asking them"):
         answers = answers_of(stack, digits.test_inputs)
         pictures = pictures_of(stack, digit)
+        pictures[KINDS[-1]] = dreams_of(stack, digit, digits)
     right = answers == digits.test_labels
     shares = agreement(answers)
-    average = np.asarray(digits.inputs)[digits.labels == digit].mean(axis=0)
+    real = np.asarray(digits.inputs)[digits.labels == digit].mean(axis=0)
     name = sizes_of((digits.inputs.shape[1], *hidden, 10))
     save_results(
         output,
@@ -80,7 +86,7 @@ def main(
             "rate": rate, "seed": seed,
         },
         tables=[
-            table_of_pictures(pictures, average, digit, networks),
+            table_of_pictures(pictures, real, digit, networks),
             table_of_agreement(answers, digits.test_labels, digit, f"{networks} times {name} on {data}"),
         ],
         figures={
@@ -97,14 +103,27 @@ def main(
 
 
 def pictures_of(stack: jaxnn.Network, digit: int) -> dict[str, np.ndarray]:
-    """For each kind, the picture of each network, `(n_networks, n_in)`; one network at a time."""
+    """For each kind but the last, each network's picture, `(n_networks, n_in)`; one network at a time."""
     asked = jaxnn.datasets.encode_labels(digit)
 
     def one(network: jaxnn.Network) -> tuple[jax.Array, ...]:
         backwards = [jaxnn.backquery(network, asked, method=m) for m in ("transpose", "least_squares")]
         return (*backwards, jaxnn.weights.path_products(network)[:, digit])
 
-    return dict(zip(KINDS, map(np.asarray, jax.lax.map(one, stack)), strict=True))
+    return dict(zip(KINDS[:-1], map(np.asarray, jax.lax.map(one, stack)), strict=True))
+
+
+def dreams_of(stack: jaxnn.Network, digit: int, digits: Digits) -> np.ndarray:
+    """The dream of each network, all at once, from the same start and shaken alike: `(n_networks, n_in)`."""
+    options = regularized(average(digits), **COSTS)
+
+    def one(network: jaxnn.Network) -> jax.Array:
+        return jaxnn.dream(
+            dreaming.flattened(network), dreaming.logit(digit), key=jax.random.key(0),
+            shape=digits.image_shape, steps=STEPS, **options,
+        ).image  # fmt: skip
+
+    return np.asarray(jax.vmap(one)(stack)).reshape(len(stack.layers[0].kernel), -1)
 
 
 def correlations(images: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ from sklearn.datasets import load_breast_cancer
 import jaxnn
 from experiments._digits import DataName, load_digits, train_sigmoids
 from experiments._options import check_at_least
-from experiments._results import save_results
+from experiments._results import make_folder, save_results
 from jaxnn import plot, rules
 
 ADAMW = optax.adamw(3e-3, weight_decay=1e-2)  # made once: `train` recognizes it by identity
@@ -67,7 +67,7 @@ def main(
     """
     check_at_least("splits", splits, 1)
     check_at_least("epochs", epochs, 1)
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     patient_key, plane_key, digit_key = jax.random.split(jax.random.key(seed), 3)
     tumors = about_tumors(patient_key, splits)
     plane = about_plane(plane_key, points)

@@ -164,6 +164,12 @@ def test_many_minds_compares_the_networks_pair_by_pair(digits, tmp_path):
     back = [np.asarray(jaxnn.backquery(n, asked)) for n in networks]
     expected = [np.corrcoef(a, b)[0, 1] for a, b in itertools.combinations(back, 2)]
     np.testing.assert_allclose(metrics["correlations"]["transposed weights"], expected, atol=1e-3)
+    stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *networks)
+    dreams = many_minds.dreams_of(stack, 3, digits)
+    for one_network, picture in zip(networks, dreams, strict=True):
+        assert one_network(picture)[3] > 2 * one_network(digits.inputs.mean(axis=0))[3]
+    expected = [np.corrcoef(a, b)[0, 1] for a, b in itertools.combinations(dreams, 2)]
+    np.testing.assert_allclose(metrics["correlations"]["dream"], expected, atol=1e-2)
     of_pictures, of_agreement = metrics["tables"]
     assert [row[0] for row in of_pictures["rows"]] == list(many_minds.KINDS)
     assert len(of_agreement["rows"]) == 11

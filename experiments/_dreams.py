@@ -1,0 +1,58 @@
+"""What the experiments with dreams share: two ways to dream of digits, and what is measured of them."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxnn
+from experiments._digits import Digits
+from jaxnn import dreaming
+
+PLAIN: dict[str, Any] = {"parameterization": dreaming.pixel(), "transforms": ()}
+BLACK = 0.0  # beyond the edge of a digit
+
+
+def regularized(mean: jax.Array, *, to_mean: float, smooth: float) -> dict[str, Any]:
+    """Options of `jaxnn.dream`: frequencies, shaken, near the average training image, and smooth.
+
+    Args:
+        mean: the average training image, `(h, w)`.
+        to_mean: what the mean squared distance from it costs.
+        smooth: what the total variation costs.
+    """
+    return {
+        "parameterization": dreaming.fourier(),
+        "transforms": (
+            dreaming.pad(2, fill=BLACK), dreaming.jitter(2, fill=BLACK), dreaming.scale(fill=BLACK),
+            dreaming.rotate(fill=BLACK), dreaming.jitter(1, fill=BLACK),
+        ),
+        "penalties": (dreaming.distance(mean, to_mean), dreaming.total_variation(smooth)),
+    }  # fmt: skip
+
+
+def average(digits: Digits) -> jax.Array:
+    """The average training image of all digits, `(h, w)`."""
+    return digits.inputs.mean(axis=0).reshape(digits.image_shape)
+
+
+def smoothness(images: jax.Array) -> np.ndarray:
+    """The total variation of each image, `(N, h, w) -> (N,)`; the lower, the smoother."""
+    return np.asarray(jax.vmap(dreaming.total_variation())(images))
+
+
+def distance_to_nearest(images: jax.Array, digits: Digits) -> np.ndarray:
+    """How far each image is from the nearest of all training images, by the root of the summed squares."""
+    flat = images.reshape(len(images), -1)
+    nearest = jax.lax.map(lambda x: jnp.min(jnp.sum((digits.inputs - x) ** 2, axis=1)), flat)
+    return np.sqrt(np.asarray(nearest))
+
+
+def dream_each(model: Any, count: int, key: jax.Array, shape: tuple[int, ...], **options: Any) -> jaxnn.Dream:
+    """A dream of each output, all at once."""
+
+    def one(index: jax.Array) -> jaxnn.Dream:
+        return jaxnn.dream(model, dreaming.logit(index), key=key, shape=shape, **options)
+
+    return jax.vmap(one)(jnp.arange(count))
