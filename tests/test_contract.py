@@ -19,7 +19,7 @@ from jaxnn import attribution, rules, weights
 from tests.conftest import in_precision
 
 SIZES = (100, 20, 3)
-KEY = np.array([0, 3], np.uint32)
+OLD_KEY = np.array([0, 3], np.uint32)
 TARGETS = np.where(np.eye(3)[np.arange(10) % 3] > 0, 0.99, 0.01)
 
 
@@ -60,7 +60,7 @@ def _damaged(network):
 def _dream(network, start):
     # The key is of the old kind, which the check of keys used twice lets be used by every call.
     found = jaxnn.dream(
-        jaxnn.dreaming.flattened(network), jaxnn.dreaming.logit(1), start=start, shape=(10, 10), key=KEY,
+        jaxnn.dreaming.flattened(network), jaxnn.dreaming.logit(1), start=start, shape=(10, 10), key=OLD_KEY,
         steps=2, record_every=1,
     )  # fmt: skip
     return [found.image, found.value, found.trace, found.frames]
@@ -218,7 +218,15 @@ ROWS |= {
 ROWS |= {"dream": Row(_dream, (10, 10))}
 ROWS["linear_region"] = Row(lambda n, x: rules.linear_region(_with_relus(n), x)._asdict(), (100,))
 
-every_row = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
+# The rows of the core are asked every time; of the families' tests a third (all with `pytest --long`).
+CORE = 30
+every_row = pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(row, id=name, marks=[pytest.mark.long] * (i >= CORE))
+        for i, (name, row) in enumerate(ROWS.items())
+    ],
+)
 
 
 BIAS = jax.nn.initializers.normal(0.1)
