@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments._page import write_page
+from experiments._results import make_folder
 
 NEEDS_A_PICTURE = "own_image"  # of the reader's: it cannot run unasked
 
@@ -47,9 +48,12 @@ def main(
 
 def run(console: Console, data: str, output: Path) -> int:
     """Run every experiment in a process of its own; the exit status is 1 if one failed."""
+    make_folder(output)
     names = {name: text for name, text in docstrings().items() if name != NEEDS_A_PICTURE}
+    for name in names:  # the page is to show what this run found, however far it comes
+        (output / name / "metrics.json").unlink(missing_ok=True)
     table = Table("experiment", "seconds", "", title=f"All experiments on {data}")
-    failed = False
+    failures: dict[str, str] = {}
     for number, (name, docstring) in enumerate(names.items(), start=1):
         console.rule(f"{number} of {len(names)}: {name}")
         console.print(docstring.splitlines()[0])
@@ -57,15 +61,14 @@ def run(console: Console, data: str, output: Path) -> int:
         command = [sys.executable, "-m", f"experiments.{name}", "--output", str(output / name)]
         if takes_data(name):
             command += ["--data", data]
-        (output / name / "metrics.json").unlink(missing_ok=True)  # the page is to show this run's, or none
         done = subprocess.run(command, check=False)  # noqa: S603
-        failed |= done.returncode != 0
-        seconds = time.perf_counter() - start
-        table.add_row(name, f"{seconds:.0f}", "" if done.returncode == 0 else f"failed ({done.returncode})")
-        write_page(output, names)  # after each: a run cut short has its page too
+        if done.returncode != 0:
+            failures[name] = f"failed ({done.returncode})"
+        table.add_row(name, f"{time.perf_counter() - start:.0f}", failures.get(name, ""))
+        write_page(output, names, failures)  # after each: a run cut short has its page too
     console.print(table)
-    console.print(f"One page of all: {output}/index.html")
-    return int(failed)
+    console.print(f"One page of all: {output}/index.html", markup=False)
+    return int(bool(failures))
 
 
 def takes_data(name: str) -> bool:

@@ -1,5 +1,7 @@
 """What the experiments on a convolutional network share: the Flax model, and how it is trained."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,8 @@ import optax
 
 import jaxnn
 from experiments._digits import Digits
+
+Model = Callable[[jax.Array], jax.Array]  # a pytree, too: weights are its leaves
 
 ADAM = optax.adam(2e-3)
 
@@ -35,7 +39,7 @@ def as_images(inputs: jax.Array, digits: Digits) -> jax.Array:
     return inputs.reshape(-1, *digits.image_shape, 1)
 
 
-def train_cnn(digits: Digits, *, epochs: int, seed: int, progress: bool = True) -> jaxnn.Model:
+def train_cnn(digits: Digits, *, epochs: int, seed: int, progress: bool = True) -> Model:
     """Train on softmax cross-entropy, 50 images a step; a callable pytree of one image."""
     init_key, order_key = jax.random.split(jax.random.key(seed))
     images = as_images(digits.inputs, digits)
@@ -47,7 +51,7 @@ def train_cnn(digits: Digits, *, epochs: int, seed: int, progress: bool = True) 
     )[0]  # fmt: skip
 
 
-def cnn_accuracy(model: jaxnn.Model, digits: Digits) -> float:
+def cnn_accuracy(model: Model, digits: Digits) -> float:
     """The share of test images that the network answers with their label."""
     logits = jaxnn.map_examples(model, as_images(digits.test_inputs, digits), batch_size=200)
     return float(np.mean(np.argmax(logits, axis=-1) == digits.test_labels))

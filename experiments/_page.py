@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from experiments._results import write_whole
+from experiments._results import sizes_of, write_whole
 
 _DOTS, _CSS_DOTS = 150, 96  # an inch of a picture, and of the page: letters come out in one size everywhere
 _STYLE = """
@@ -32,21 +32,25 @@ figure img { max-width: max(100%, 38rem); height: auto; background: white; verti
 """
 
 
-def write_page(folder: Path, docstrings: Mapping[str, str]) -> None:
-    """Write `folder/index.html` from the metrics.json of each experiment that has one, in the order given.
+def write_page(folder: Path, docstrings: Mapping[str, str], failures: Mapping[str, str]) -> None:
+    """Write `folder/index.html`: a section for each experiment that found something, or failed.
 
     Args:
-        folder: holds a folder of results for each experiment.
+        folder: holds a folder of results for each experiment: its metrics.json, and its pictures.
         docstrings: by the experiments' names; the first line is the question.
+        failures: by the names of those that failed, what is said of it; nothing else of them is shown.
     """
-    found = {name: folder / name / "metrics.json" for name in docstrings}
-    found = {name: path for name, path in found.items() if path.exists()}
+    sections = {
+        name: _failed(name, docstrings[name], failures[name])
+        if name in failures
+        else _section(folder / name, docstrings[name])
+        for name in docstrings
+        if name in failures or (folder / name / "metrics.json").exists()
+    }
     contents = "\n".join(
-        f'<li><a href="#{name}">{html.escape(docstrings[name].splitlines()[0])}</a></li>' for name in found
+        f'<li><a href="#{name}">{html.escape(docstrings[name].splitlines()[0])}</a></li>' for name in sections
     )
-    sections = "\n".join(
-        _section(path.parent, docstrings[name], json.loads(path.read_text())) for name, path in found.items()
-    )
+    body = "\n".join(sections.values())
     text = f"""<!doctype html>
 <html lang="en">
 <head>
@@ -61,15 +65,23 @@ def write_page(folder: Path, docstrings: Mapping[str, str]) -> None:
 <ol>
 {contents}
 </ol>
-{sections}
+{body}
 </body>
 </html>
 """
     write_whole(folder / "index.html", lambda path: path.write_text(text, encoding="utf-8"))
 
 
-def _section(folder: Path, docstring: str, found: Mapping[str, Any]) -> str:
+def _failed(name: str, docstring: str, said: str) -> str:
+    return f"""<section id="{name}">
+<h2>{html.escape(docstring.splitlines()[0])}</h2>
+<p><code>python -m experiments.{name}</code>: {html.escape(said)}</p>
+</section>"""
+
+
+def _section(folder: Path, docstring: str) -> str:
     name = folder.name
+    found = json.loads((folder / "metrics.json").read_text())
     question, *rest = docstring.split("\n\n")
     paragraphs = "\n".join(f"<p>{html.escape(paragraph)}</p>" for paragraph in rest)
     settings = ", ".join(f"{key} {_said(value)}" for key, value in found["settings"].items())
@@ -96,7 +108,7 @@ def _picture(path: Path, title: str) -> str:
 
 
 def _said(value: Any) -> str:
-    return "-".join(map(str, value)) if isinstance(value, list) else str(value)
+    return sizes_of(value) if isinstance(value, list) else str(value)
 
 
 def _table(title: str, columns: list[str], rows: list[list[str]]) -> str:

@@ -1,7 +1,9 @@
 """Write what an experiment found; each file appears whole or not at all."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import math
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,17 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+
+def make_folder(output: Path) -> None:
+    """Make the folder of results, or end the program with a sentence where it cannot be had or written to."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output):
+            pass
+    except OSError as error:
+        told = f"`output` must be a folder that can be made and written to; {output} is not: {error.strerror}"
+        raise SystemExit(told) from error
 
 
 def save_results(
@@ -32,28 +45,37 @@ def save_results(
         figures: by the names of their files, without ending. Each has a title, its text on the page.
         metrics: the numbers, for programs.
         animations: by the names of their files, `(frames, h, w)` of gray bytes, and a title.
+
+    Raises:
+        ValueError: a figure has no title, or a number is not finite; then nothing is written.
     """
-    console = Console()
-    for table in tables:
-        console.print(table)
-    pictures = {}
-    for name, figure in figures.items():
-        title = figure.get_suptitle()
-        if not title:
-            raise ValueError(f"`figures` must have titles (suptitle); {name!r} has none")
-        pictures[f"{name}.png"] = title
-        save_figure(figure, output / f"{name}.png")
-    for name, (frames, title) in (animations or {}).items():
-        pictures[f"{name}.gif"] = title
-        save_animation(frames, output / f"{name}.gif")
+    titles = {name: figure.get_suptitle() for name, figure in figures.items()}
+    if untitled := [name for name, title in titles.items() if not title]:
+        raise ValueError(f"`figures` must have titles (suptitle); {untitled[0]!r} has none")
+    if bad := next(_not_finite(metrics), None):
+        hint = "; a smaller `rate` may help" if "rate" in settings else ""
+        raise ValueError(f"`metrics` must be finite numbers; {bad[0]} is {bad[1]}{hint}")
+    moving = animations or {}
+    pictures = {f"{name}.png": title for name, title in titles.items()}
+    pictures |= {f"{name}.gif": title for name, (_, title) in moving.items()}
     found = {
         "settings": dict(settings),
         **metrics,
         "tables": [_cells(table) for table in tables],
         "pictures": pictures,
     }
-    save_metrics(found, output / "metrics.json")
-    console.print(f"The pictures and metrics.json are in {output}/")
+    text = _json(found)
+    console = Console()
+    for table in tables:
+        console.print(table)
+    # New pictures never stand beside old numbers: those go first, and the new ones come last.
+    (output / "metrics.json").unlink(missing_ok=True)
+    for name, figure in figures.items():
+        save_figure(figure, output / f"{name}.png")
+    for name, (frames, _) in moving.items():
+        save_animation(frames, output / f"{name}.gif")
+    write_whole(output / "metrics.json", lambda path: path.write_text(text))
+    console.print(f"The pictures and metrics.json are in {output}/", markup=False)
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -76,8 +98,24 @@ def save_animation(frames: np.ndarray, path: Path) -> None:
 
 def save_metrics(metrics: Mapping[str, Any], path: Path) -> None:
     """Save numbers as a JSON file; one that is not finite is an error, as JSON has no word for it."""
-    text = json.dumps(metrics, indent=2, allow_nan=False) + "\n"
+    text = _json(metrics)
     write_whole(path, lambda temporary: temporary.write_text(text))
+
+
+def _json(metrics: Mapping[str, Any]) -> str:
+    return json.dumps(metrics, indent=2, allow_nan=False) + "\n"
+
+
+def _not_finite(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
+    """Where a number is not finite, such as `accuracy.worst[3]`, and what it is."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _not_finite(part, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple):
+        for index, part in enumerate(value):
+            yield from _not_finite(part, f"{name}[{index}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield name, value
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
@@ -89,6 +127,16 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sizes_of(sizes: Iterable[Any]) -> str:
+    """The sizes of layers as people write them, such as "784-30-10"."""
+    return "-".join(map(str, sizes))
+
+
+def true_minus(number: str) -> str:
+    """A number with a true minus for its hyphen."""
+    return number.replace("-", "\u2212")
 
 
 def _cells(table: Table) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from rich.table import Table
 
 import jaxnn
 from experiments._digits import DataName, Digits, accuracy, load_digits, train_by_the_book
-from experiments._results import save_results
+from experiments._options import check_seed
+from experiments._results import make_folder, save_results, sizes_of
 
 ROWS = ("transposed weights", "least squares", "average digit")
 
@@ -43,13 +44,14 @@ def main(
         seed: of the initial weights and the order of the images.
         output: the folder for pictures, numbers and the network.
     """
+    check_seed(seed)
     console = Console()
-    output.mkdir(parents=True, exist_ok=True)  # first: a folder that cannot be had is known at once
+    make_folder(output)  # first: a folder that cannot be had is known at once
     start = time.perf_counter()
     digits = load_digits(data)
     network, history = train_by_the_book(digits, hidden=hidden, epochs=epochs, rate=rate, seed=seed)
     test_accuracy = accuracy(network, digits.test_inputs, digits.test_labels)
-    name = "-".join(map(str, network.sizes))
+    name = sizes_of(network.sizes)
     console.print(f"{name} on {data}: test accuracy {test_accuracy:.4f} after {epochs} epochs")
 
     pictures = draw(network, digits)

@@ -1,9 +1,9 @@
 """What do the layers of a convolutional network see?
 
 A small Flax network is trained on handwritten digits. For one test image every channel of both
-convolutions is drawn as an image, after its relu, and the class activation map (Grad-CAM): the channels of the
-last convolution, each weighted by what it counts for the answer. A second row of maps asks the same of
-the runner-up: where the two maps differ, the network tells the two digits apart.
+convolutions is drawn as an image, after its relu, and the class activation map (Grad-CAM): the channels of
+the last convolution, each weighted by what it counts for the answer. A second map asks the same of the
+runner-up: where the two differ, the network tells the two digits apart.
 """
 
 from pathlib import Path
@@ -19,8 +19,8 @@ from rich.table import Table
 import jaxnn
 from experiments._cnn import as_images, cnn_accuracy, train_cnn
 from experiments._digits import DataName, load_digits
-from experiments._options import check_at_least
-from experiments._results import save_results
+from experiments._options import check_at_least, check_between, check_seed
+from experiments._results import make_folder, save_results
 from jaxnn import attribution, plot
 
 LAYERS = ("Conv_0", "Conv_1")
@@ -42,11 +42,11 @@ def main(
         seed: of the initial weights and the order of the images.
         output: the folder for pictures and numbers.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
+    check_seed(seed)
     check_at_least("epochs", epochs, 1)
     digits = load_digits(data)
-    if not 0 <= index < len(digits.test_labels):
-        raise ValueError(f"`index` must lie from 0 to {len(digits.test_labels) - 1}, of tests; got {index}")
+    check_between("index", index, 0, len(digits.test_labels) - 1)
     model = train_cnn(digits, epochs=epochs, seed=seed)
     test_accuracy = cnn_accuracy(model, digits)
     image = as_images(digits.test_inputs[index], digits)[0]
@@ -54,7 +54,10 @@ def main(
     channels = {name: np.maximum(np.moveaxis(np.asarray(values[name]), -1, 0), 0) for name in LAYERS}
     probabilities = np.asarray(jax.nn.softmax(logits))
     answers = [int(answer) for answer in np.argsort(-probabilities)[:2]]
-    maps = [np.asarray(attribution.grad_cam(model, image, answer, layer=LAYERS[1])) for answer in answers]
+    maps = [
+        np.asarray(attribution.grad_cam(model, image, answer, layer=LAYERS[1], relu=False))
+        for answer in answers
+    ]
     save_results(
         output,
         settings={"data": data, "index": index, "epochs": epochs, "seed": seed},
@@ -90,9 +93,11 @@ def table_of_channels(channels: dict[str, np.ndarray], title: str) -> Table:
 def figure_of_channels(image: np.ndarray, channels: dict[str, np.ndarray]) -> Figure:
     """The image, and below it a row of channels a layer, each layer on one scale."""
     rows = sum(-(-len(images) // 8) for images in channels.values())
-    figure = plt.figure(figsize=(10.5, 1.5 * rows + 2.6), layout="constrained")
-    parts: Any = figure.subfigures(len(channels) + 1, 1, height_ratios=[1.3, *map(_rows, channels.values())])
-    plot.image_grid(image[None], axes=parts[0].subplots(1, 1), titles=["the image"], name="pixel", limits=(0, 1))
+    figure = plt.figure(figsize=(10.5, 1.5 * rows + 2.1), layout="constrained")
+    parts: Any = figure.subfigures(len(channels) + 1, 1, height_ratios=[1, *map(_rows, channels.values())])
+    plot.image_grid(
+        image[None], axes=parts[0].subplots(1, 1), titles=["the image"], name="pixel", limits=(0, 1)
+    )
     for part, (name, images) in zip(parts[1:], channels.items(), strict=True):
         axes = part.subplots(_rows(images), 8, squeeze=False)
         titles = [f"{name} · {i}" for i in range(len(images))]

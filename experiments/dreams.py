@@ -33,7 +33,7 @@ from experiments._dreams import (
     smoothness,
 )
 from experiments._options import check_at_least
-from experiments._results import save_results
+from experiments._results import make_folder, save_results
 from jaxnn import dreaming, plot
 
 # What nearness to the average image and smoothness cost, in units of the logit; see docs/dreams.md.
@@ -75,7 +75,7 @@ def main(
         seed: of the networks and the dreams.
         output: the folder for pictures and numbers.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     for name, value in (("hidden", hidden), ("epochs", epochs), ("cnn_epochs", cnn_epochs)):
         check_at_least(name, value, 1)
     check_at_least("steps", steps, EVERY)

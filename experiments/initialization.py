@@ -24,8 +24,8 @@ from rich.table import Table
 import jaxnn
 from experiments._digits import FAN_IN_NORMAL, DataName, Digits, accuracies, load_digits, train_many
 from experiments._many import quartiles
-from experiments._options import check_at_least, check_rate
-from experiments._results import save_results
+from experiments._options import check_at_least, check_rate, check_seed
+from experiments._results import make_folder, save_results
 from jaxnn.plot import BLUE
 
 UNSCALED = jax.nn.initializers.normal(1.0)
@@ -60,11 +60,12 @@ def main(
         seeds: networks of each kind, trained at once.
         epochs: how often each training image is seen.
         rate: the learning rate.
-        decay: what a step takes from each weight, as a share of it and of the rate.
+        decay: what a step takes from each weight, as a share of it and of the rate; above 0.
         seed: of the seeds.
         output: the folder for pictures and numbers.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    check_seed(seed)
+    make_folder(output)
     for name, value in (("hidden", hidden), ("seeds", seeds), ("epochs", epochs)):
         check_at_least(name, value, 1)
     check_rate("rate", rate)
@@ -159,7 +160,8 @@ def figure_of_weights(found: dict[str, Kind], *, own_scale: bool) -> Figure:
         )  # fmt: skip
         half.suptitle(f"{name}\n99 % of the weights within ±{scales[name]:.2f}", fontsize=11)
     how = "each network on its own scale" if own_scale else "on one scale"
-    figure.suptitle(f"The weights of the hidden units, {how}, and how rough they are (noise: 1)")
+    shown = f"the first {SHOWN} hidden units" if found[WORST].images.shape[1] > SHOWN else "the hidden units"
+    figure.suptitle(f"The weights of {shown}, {how}, and how rough they are (noise: 1)")
     return figure
 
 

@@ -23,8 +23,8 @@ from rich.table import Table
 
 import jaxnn
 from experiments._digits import DataName, Digits, load_digits, train_sigmoids
-from experiments._options import check_at_least
-from experiments._results import save_results
+from experiments._options import check_at_least, check_seed
+from experiments._results import make_folder, save_results, sizes_of
 from jaxnn.plot import BLUE, ORANGE
 from jaxnn.weights import lesion, random_share
 
@@ -53,10 +53,11 @@ def main(
         seed: of the training and of the random orders.
         output: the folder for pictures, numbers and the network.
     """
+    check_seed(seed)
     check_at_least("hidden", hidden, 1)
     check_at_least("epochs", epochs, 1)
     check_at_least("draws", draws, 1)
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     digits = load_digits(data)
     train_key, lesion_key = jax.random.split(jax.random.key(seed))
     network = train_sigmoids(train_key, digits, hidden=(hidden,), epochs=epochs)
@@ -71,7 +72,7 @@ def main(
         output,
         settings={"data": data, "sizes": network.sizes, "epochs": epochs, "draws": draws, "seed": seed},
         tables=[table_of(found, kind) for kind in DAMAGES],
-        figures={"accuracy": figure_of(found, "-".join(map(str, network.sizes)))},
+        figures={"accuracy": figure_of(found, sizes_of(network.sizes))},
         metrics={
             "shares": SHARES.tolist(),
             "accuracy": {

@@ -24,8 +24,8 @@ import jaxnn
 from experiments._digits import DataName, Digits, load_digits, train_many
 from experiments._dreams import average, regularized
 from experiments._many import answers_of, falling_sgd
-from experiments._options import check_at_least, check_rate
-from experiments._results import save_results
+from experiments._options import check_at_least, check_rate, check_seed
+from experiments._results import make_folder, save_results, sizes_of, true_minus
 from jaxnn import dreaming
 from jaxnn.plot import BLUE, ORANGE
 
@@ -57,7 +57,8 @@ def main(
         seed: of the seeds.
         output: the folder for pictures and numbers.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    check_seed(seed)
+    make_folder(output)
     if not 0 <= digit <= 9:
         raise ValueError(f"`digit` must be from 0 to 9; got {digit}")
     check_at_least("networks", networks, 2)
@@ -77,7 +78,7 @@ def main(
     right = answers == digits.test_labels
     shares = agreement(answers)
     real = np.asarray(digits.inputs)[digits.labels == digit].mean(axis=0)
-    name = "-".join(map(str, (digits.inputs.shape[1], *hidden, 10)))
+    name = sizes_of((digits.inputs.shape[1], *hidden, 10))
     save_results(
         output,
         settings={
@@ -152,7 +153,7 @@ def table_of_pictures(pictures: dict[str, np.ndarray], average: np.ndarray, digi
         to_mean = np.mean([np.corrcoef(image, mean)[0, 1] for image in images])
         to_real = np.corrcoef(mean, average)[0, 1]
         values = (pairs.mean(), pairs.min(), pairs.max(), to_mean, to_real)
-        table.add_row(kind, *(f"{value:.2f}".replace("-", "\u2212") for value in values))
+        table.add_row(kind, *(true_minus(f"{value:.2f}") for value in values))
     return table
 
 

@@ -22,8 +22,9 @@ from rich.table import Table
 
 import jaxnn
 from experiments._digits import DataName, Digits, accuracy, load_digits, train_sigmoids
-from experiments._options import check_at_least
-from experiments._results import save_results
+from experiments._options import check_at_least, check_between, check_seed
+from experiments._results import make_folder, save_results
+from experiments._weights import signed
 from jaxnn.weights import contributions, lesion
 
 K = 3  # units that are shown for each of the two answers
@@ -59,16 +60,17 @@ def main(
 
     Args:
         data: the data set; "mnist" is downloaded, or read from the folder in JAXNN_DATA.
-        hidden: hidden units, at least 3.
+        hidden: hidden units, at least 6.
         epochs: how often each training image is seen.
-        count: how many mistakes to show; fewer if it makes fewer.
+        count: how many mistakes to show, at most 20; fewer if it makes fewer.
         seed: of the training.
         output: the folder for pictures, numbers and the network.
     """
-    check_at_least("hidden", hidden, K)
+    check_seed(seed)
+    check_at_least("hidden", hidden, 2 * K)
     check_at_least("epochs", epochs, 1)
-    check_at_least("count", count, 1)
-    output.mkdir(parents=True, exist_ok=True)
+    check_between("count", count, 1, 20)
+    make_folder(output)
     digits = load_digits(data)
     train_key, random_key = jax.random.split(jax.random.key(seed))
     network = train_sigmoids(train_key, digits, hidden=(hidden,), epochs=epochs)
@@ -142,7 +144,7 @@ def table_of(shown: Mistakes, answers: dict[str, np.ndarray]) -> Table:
     table.title = "The most confident mistakes"
     without = next(iter(answers.values()))
     for (image, right, wrong, outputs, lead), after in zip(zip(*shown, strict=True), without, strict=False):
-        units = ", ".join(f"{unit}: {lead[unit]:.1f}" for unit in deciding_units(lead)[:K])
+        units = ", ".join(f"{unit}: {signed(lead[unit], 1)}" for unit in deciding_units(lead)[:K])
         values = (f"{digit} ({outputs[digit]:.2f})" for digit in (right, wrong))
         table.add_row(str(image), *values, units, f"{after}{' ✓' if after == right else ''}")
     return table
@@ -187,9 +189,9 @@ def figure_of_units(
     pushes = np.asarray(contributions(network, inputs, layer="hidden_0"))  # (n, n_in, n_hidden)
     maps = np.take_along_axis(pushes, units[:, None, :], axis=2).transpose(0, 2, 1)
     titles = [
-        f"unit {unit}: {abs(lead[unit]):.1f} for {answer}"
+        f"unit {unit}: {abs(lead[unit]):.1f} for {wrong if lead[unit] > 0 else right}"
         for row, lead, right, wrong in zip(units, shown.lead, shown.right, shown.wrong, strict=True)
-        for unit, answer in zip(row, [wrong] * K + [right] * K, strict=True)
+        for unit in row
     ]
     rows = [
         f"a {right},\ntaken\nfor a {wrong}" for right, wrong in zip(shown.right, shown.wrong, strict=True)
@@ -206,7 +208,9 @@ def figure_of_units(
         maps.reshape(-1, *shape), titles=titles, signed=True, limits=(-high, high),
         name="input times weight", axes=cells[:, 1:],
     )  # fmt: skip
-    figure.suptitle("Units that spoke for the wrong answer (left three) and for the right one (right three)")
+    figure.suptitle(
+        "Units that spoke most for the wrong answer (left three) and for the right one (right three)"
+    )
     return figure
 
 

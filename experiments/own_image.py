@@ -15,7 +15,8 @@ from rich.console import Console
 import jaxnn
 from experiments._digits import DataName, accuracy, load_digits, train_by_the_book
 from experiments._image_file import read_digit
-from experiments._results import save_figure, save_metrics
+from experiments._options import check_seed
+from experiments._results import make_folder, save_figure, save_metrics
 
 
 def main(
@@ -38,8 +39,9 @@ def main(
         seed: of that training.
         output: the folder for the picture and the numbers.
     """
+    check_seed(seed)
     console = Console()
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     pixels = read_digit(image, invert=invert)  # first: a bad picture is known before any training
     minded = jaxnn.load(network) if network else trained(console, data, epochs, seed)
     if (minded.sizes[0], minded.sizes[-1]) != (pixels.size, 10):
@@ -48,18 +50,18 @@ def main(
         )
     outputs = np.asarray(jaxnn.query(minded, jaxnn.datasets.encode_images(pixels)))
     answer, value = int(outputs.argmax()), float(outputs.max())
-    console.print(f"{image} looks like a {answer} (output {value:.2f})")
+    console.print(f"{image} looks like a {answer} (output {value:.2f})", markup=False)
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     jaxnn.plot.image_grid(
         pixels[None], limits=(0, 255), axes=[left], titles=["as the network sees it"], name="pixel"
     )
     jaxnn.plot.output_bars(outputs, ax=right)
-    figure.suptitle(f"{image.name}: the network says {answer}")
+    figure.suptitle(f"{image.name}: the network says {answer}", parse_math=False)
     save_figure(figure, output / f"{image.stem}_answer.png")
     metrics = {"image": str(image), "answer": answer, "outputs": outputs.tolist()}
     save_metrics(metrics, output / f"{image.stem}_answer.json")
-    console.print(f"The picture with all outputs is {output / image.stem}_answer.png")
+    console.print(f"The picture with all outputs is {output / image.stem}_answer.png", markup=False)
 
 
 def trained(console: Console, data: DataName, epochs: int, seed: int) -> jaxnn.Network:

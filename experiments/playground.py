@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 import jaxnn
-from experiments._results import save_results
+from experiments._options import check_seed
+from experiments._results import make_folder, save_results, sizes_of
 from jaxnn.datasets import Points, two_inputs
 
 # Up to eight units, or a multiple of it, so that in the picture each layer begins a row.
@@ -45,7 +46,8 @@ def main(
         seed: of the points, the initial weights and the order of the points.
         output: the folder for pictures and numbers.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    check_seed(seed)
+    make_folder(output)
     keys = jax.random.split(jax.random.key(seed), (len(HIDDEN), 4))
     figures, accuracies = {}, {}
     for name, (train_key, test_key, key, other_key) in zip(HIDDEN, keys, strict=True):
@@ -55,7 +57,9 @@ def main(
         plain = train_small(other_key, points, (), epochs)
         accuracies[name] = [accuracy(model, others) for model in (network, plain)]
         figure = figure_of_layers(network, others)
-        figure.suptitle(f"{name}: {said(network)}, right on {accuracies[name][0]:.1%} of the points held out")
+        figure.suptitle(
+            f"{name}: {sizes_of(network.sizes)}, right on {accuracies[name][0]:.1%} of the points held out"
+        )
         figures[name] = figure
 
     save_results(
@@ -117,18 +121,13 @@ def figure_of_layers(network: jaxnn.Network, points: Points) -> Figure:
     return figure
 
 
-def said(network: jaxnn.Network) -> str:
-    """A network's sizes, as people write them."""
-    return "-".join(map(str, network.sizes))
-
-
 def table_of(accuracies: dict[str, list[float]]) -> Table:
     """A row a data set."""
     table = Table(
         "points", "network", "accuracy", "without hidden units", title="Right on 2000 points held out"
     )
     for name, (full, plain) in accuracies.items():
-        sizes = "-".join(map(str, (2, *HIDDEN[name], 1)))
+        sizes = sizes_of((2, *HIDDEN[name], 1))
         table.add_row(name, sizes, f"{full:.1%}", f"{plain:.1%}")
     return table
 

@@ -7,6 +7,7 @@ from jaxnn import attribution as attribution
 from jaxnn import datasets as datasets
 from jaxnn import dreaming as dreaming
 from jaxnn import losses as losses
+from jaxnn import rules as rules
 from jaxnn import weights as weights
 from jaxnn._activation import (
     Activation as Activation,
@@ -17,11 +18,15 @@ from jaxnn._activation import (
 from jaxnn._activation import (
     rescale as rescale,
 )
+from jaxnn._adapters import from_equinox as from_equinox
+from jaxnn._adapters import from_linen as from_linen
+from jaxnn._adapters import from_nnx as from_nnx
 from jaxnn._backquery import backquery as backquery
 from jaxnn._checkpoint import load as load
 from jaxnn._checkpoint import save as save
 from jaxnn._dream import Dream as Dream
 from jaxnn._dream import dream as dream
+from jaxnn._map import map_examples as map_examples
 from jaxnn._network import Dense as Dense
 from jaxnn._network import Network as Network
 from jaxnn._network import init as init

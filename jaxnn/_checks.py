@@ -22,12 +22,14 @@ def known_false(condition: Any) -> bool:
 
 
 def check_array(name: str, value: Any) -> jax.Array:
-    """Return `value` as an array, or raise a TypeError that says what it was instead."""
+    """Return `value` as an array, or raise an error that says what it was instead."""
     try:
         # A string would be taken for the name of a dtype.
         if any(isinstance(leaf, str | bytes) for leaf in jax.tree.leaves(value)):
             raise TypeError("text")
         return jnp.asarray(value)
+    except OverflowError as error:
+        raise ValueError(f"`{name}` must hold numbers that fit into JAX's; got {_show(value)}") from error
     except (TypeError, ValueError) as error:
         raise TypeError(f"`{name}` must be an array of numbers; got {_show(value)}") from error
 

@@ -11,8 +11,9 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxnn import _checks
-from jaxnn._graph import backward, gradient, graph, is_relu
+from jaxnn._graph import backward, gradient, graph
 from jaxnn._model import as_model
+from jaxnn._recognize import is_relu
 from jaxnn._rewrite import capture
 from jaxnn._sharding import vary_like
 from jaxnn.dreaming._objectives import Objective, as_objective

@@ -3,13 +3,26 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
+from jaxnn._sharding import vary_like
 
 Model = TypeVar("Model", bound=Callable[..., Any])
+
+
+@flax.struct.dataclass
+class Held:
+    """Arrays of a model that training leaves as they are, such as running statistics."""
+
+    value: Any
+
+
+def _is_held(node: Any) -> bool:
+    return isinstance(node, Held)
 
 
 def _is_trainable(leaf: Any) -> bool:
@@ -17,9 +30,9 @@ def _is_trainable(leaf: Any) -> bool:
 
 
 def partition(model: Model) -> tuple[Model, Model]:
-    """Split a model into its floating-point arrays and the rest, each a tree with None for the other."""
-    trainable = jax.tree.map(lambda leaf: leaf if _is_trainable(leaf) else None, model)
-    rest = jax.tree.map(lambda leaf: None if _is_trainable(leaf) else leaf, model)
+    """Split a model into the floating-point arrays to train and the rest, each with None for the other."""
+    trainable = jax.tree.map(lambda leaf: leaf if _is_trainable(leaf) else None, model, is_leaf=_is_held)
+    rest = jax.tree.map(lambda leaf: None if _is_trainable(leaf) else leaf, model, is_leaf=_is_held)
     return trainable, rest
 
 
@@ -30,21 +43,25 @@ def combine(trainable: Model, rest: Model) -> Model:
     )
 
 
-def as_model(model: Any) -> Any:
+def as_model(model: Any, name: str = "model") -> Any:
     """A model that may be an argument of a jitted function: a plain function becomes a pytree without leaves.
+
+    Args:
+        model: a callable.
+        name: what the caller knows it as.
 
     Raises:
         TypeError: it is not callable, or holds leaves that are no arrays.
     """
     if not callable(model):
-        raise TypeError(f"`model` must be callable, a function of one example; got {type(model).__name__}")
+        raise TypeError(f"`{name}` must be callable, a function of one example; got {type(model).__name__}")
     leaves = jax.tree.leaves(model)
     if len(leaves) == 1 and leaves[0] is model:
         return jax.tree_util.Partial(model)
     for leaf in leaves:
         if not isinstance(leaf, jax.Array | np.ndarray | np.generic | float | int):
             raise TypeError(
-                f"`model` must be a pytree of arrays; this {type(model).__name__} holds a "
+                f"`{name}` must be a pytree of arrays; this {type(model).__name__} holds a "
                 f"{type(leaf).__name__}. An Equinox module goes through jaxnn.from_equinox; otherwise pass "
                 "jax.tree_util.Partial(function, arrays)"
             )
@@ -56,7 +73,7 @@ def _answer(model: Any, x: Any) -> Any:
     return model(x)
 
 
-def prepare(model: Any, x: Any, target: Any) -> tuple[Any, Any, Any]:
+def prepare(model: Any, x: Any, target: Any, name: str = "target") -> tuple[Any, Any, Any]:
     """Check the arguments that every explanation has, and make each one that a jitted function takes.
 
     Args:
@@ -64,6 +81,7 @@ def prepare(model: Any, x: Any, target: Any) -> tuple[Any, Any, Any]:
         x: the example, an array or a pytree of arrays of numbers; integers become floats.
         target: an output index (a tuple of them for an output of several axes), None for an output of one
             entry, or a function from the output to a scalar.
+        name: what the caller knows `target` as.
 
     Returns:
         `(model, x, target)`: pytrees, `target` as an index or a callable.
@@ -75,7 +93,8 @@ def prepare(model: Any, x: Any, target: Any) -> tuple[Any, Any, Any]:
     model = as_model(model)
     x = inputs("x", x)
     output = jax.eval_shape(_answer, model, x)  # from the cache of traces, after the first time
-    return model, x, _check_target(target, output)
+    target = _check_target(target, output, name)
+    return model, vary_like(x, (model, target)), target
 
 
 def inputs(name: str, x: Any) -> Any:
@@ -89,43 +108,70 @@ def inputs(name: str, x: Any) -> Any:
     return jax.tree.unflatten(structure, checked)
 
 
+def like(name: str, value: Any, x: Any) -> Any:
+    """Something to put beside an example, of its structure, shapes and types; one number stands for all."""
+    if not isinstance(value, dict | list | tuple) and jnp.ndim(value) == 0:
+        number = _checks.check_float_array(name, value)
+        return jax.tree.map(lambda leaf: jnp.full_like(leaf, number.astype(leaf.dtype)), x)
+    return _fitting(name, inputs(name, value), x, ())
+
+
+def rows_like(name: str, value: Any, x: Any) -> Any:
+    """A set of things like an example, along a first axis."""
+    value = inputs(name, value)
+    shape = jax.tree.leaves(value)[0].shape
+    if not shape or shape[0] == 0:
+        raise ValueError(f"`{name}` must hold at least one, along a first axis; got shape {shape}")
+    return _fitting(name, value, x, shape[:1])
+
+
+def _fitting(name: str, value: Any, x: Any, rows: tuple[int, ...]) -> Any:
+    structure, expected = str(jax.tree.structure(value)), str(jax.tree.structure(x))
+    if structure != expected:
+        raise ValueError(f"`{name}` must have the structure of `x`, {expected}; got {structure}")
+    meaning = "those of `x` along a first axis" if rows else "that of `x`"
+    for leaf, given in zip(jax.tree.leaves(x), jax.tree.leaves(value), strict=True):
+        _checks.check_shape(name, given, (*rows, *leaf.shape), meaning)
+    return jax.tree.map(lambda given, leaf: given.astype(leaf.dtype), value, x)
+
+
 def _is_number_list(x: Any) -> bool:
     return isinstance(x, list | tuple) and all(np.ndim(leaf) == 0 for leaf in jax.tree.leaves(x))
 
 
-def _check_target(target: Any, output: Any) -> Any:
+def _check_target(target: Any, output: Any, name: str) -> Any:
     if callable(target):
         target = as_model(target)
         scalar = jax.eval_shape(_answer, target, output)
         if getattr(scalar, "shape", None) != ():
-            raise ValueError(f"`target` must give a scalar of the output; got {scalar}")
+            raise ValueError(f"`{name}` must give a scalar of the output; got {scalar}")
         return target
     if not hasattr(output, "shape"):
-        raise ValueError(f"`target` must be a function, as the output is a {type(output).__name__}, no array")
+        raise ValueError(f"`{name}` must be a function, as the output is a {type(output).__name__}, no array")
     if target is None:
         if output.size != 1:
-            raise ValueError(f"`target` must name an entry of the output, of shape {output.shape}; got None")
+            raise ValueError(f"`{name}` must name an entry of the output, of shape {output.shape}; got None")
         return None
     indices = target if isinstance(target, tuple) else (target,)
     if len(indices) != len(output.shape):
         raise ValueError(
-            f"`target` must hold {len(output.shape)} indices, for an output of shape {output.shape}; "
+            f"`{name}` must hold {len(output.shape)} indices, for an output of shape {output.shape}; "
             f"got {target!r}"
         )
     for index, size in zip(indices, output.shape, strict=True):
-        _check_index(index, size, target)
+        _check_index(index, size, target, name)
     return tuple(jnp.asarray(index) for index in indices)
 
 
-def _check_index(index: Any, size: int, target: Any) -> None:
+def _check_index(index: Any, size: int, target: Any, name: str) -> None:
     dtype = index.dtype if hasattr(index, "dtype") else np.asarray(index).dtype
     if not jnp.issubdtype(dtype, jnp.integer) or np.ndim(index) != 0:
         raise TypeError(
-            f"`target` must be an integer, a tuple of integers, None or a function; got {target!r}. For one "
-            "target an example, jax.vmap over both"
+            f"`{name}` must be an integer, a tuple of integers, None or a function; got {target!r}. For one "
+            f"{name} an example, jax.vmap over both"
         )
     if _checks.is_concrete(index) and not -size <= int(index) < size:
-        raise ValueError(f"`target` must lie from {-size} to {size - 1}, for {size} outputs; got {target!r}")
+        raise ValueError(f"`{name}` must lie from {-size} to {size - 1}, for {size} outputs; got {target!r}")
 
 
 def select(output: Any, target: Any) -> jax.Array:

@@ -10,9 +10,10 @@ import numpy.typing as npt
 from jax.typing import ArrayLike
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap, Normalize, to_rgba_array
+from matplotlib.transforms import ScaledTranslation
 
-from jaxnn._checks import check_array, check_image_shape, check_shape
-from jaxnn._plot_parts import MAX_MARKS, class_colors, classes, color_limits, new_axes, numbers
+from jaxnn._checks import check_image_shape, check_shape
+from jaxnn._plot_parts import MAX_MARKS, class_colors, classes, color_limits, concrete, new_axes, numbers
 
 _MARKERS = "o^sDvPX*"
 
@@ -34,7 +35,7 @@ def activation_image(
         The Axes drawn in.
 
     Raises:
-        TypeError: `values` are not numbers, `shape` not integers, or `ax` is not an Axes.
+        TypeError: `values` are not numbers or are traced, `shape` not integers, or `ax` is not an Axes.
         ValueError: `values` are not finite or not (n,), or `shape` does not hold n, or is not
             given where n is no square number.
 
@@ -84,12 +85,13 @@ def decision_map(
     Args:
         x1: (n1,), the first input, rising: the horizontal axis.
         x2: (n2,), the second input, rising: the vertical axis.
-        values: (n2, n1), `values[j, i]` at `(x1[i], x2[j])`: any finite numbers, or integers from 0.
+        values: (n2, n1), `values[j, i]` at `(x1[i], x2[j])`: any finite numbers, or integers, classes from 0
+            to 255.
         points: (N, 2), data to draw on top; what lies outside of the map is not shown.
-        labels: (N,), the classes of the points, integers from 0: a color and a marker each, with a
-            legend, or on a map of classes the same colors as there.
+        labels: (N,), the classes of the points, integers from 0 to 255: a color and a marker each, with a
+            legend below the map, or on a map of classes the same colors as there.
         limits: (low, high) of the colors of values; by default (0, 1) where they all lie in it, else
-            symmetric about zero.
+            symmetric about zero. Classes have none.
         name: What the values are: the label of the color bar; for classes always "class".
         ax: Where to draw; by default a new figure.
 
@@ -97,9 +99,10 @@ def decision_map(
         The Axes drawn in.
 
     Raises:
-        TypeError: An argument is not of numbers, `labels` are no integers, or `ax` is not an Axes.
+        TypeError: An argument is not of numbers or is traced, `labels` are no integers, or `ax` is
+            not an Axes.
         ValueError: They are not finite or of another shape, `x1` or `x2` does not rise, a class is
-            negative, or there are `labels` but no `points`.
+            not from 0 to 255, there are `labels` but no `points`, or `limits` of classes.
 
     Example:
         >>> import numpy as np
@@ -112,14 +115,16 @@ def decision_map(
         >>> plt.close(ax.figure)
     """
     across, up = _rising("x1", x1), _rising("x2", x2)
-    array = check_array("values", values)
+    array = concrete("values", values)
     check_shape("values", array, (up.size, across.size), "x2 by x1")
     data = None if points is None else _points(points, labels)
     if data is None and labels is not None:
         raise ValueError("`labels` must come with `points`; got None for those")
     of_classes = not jnp.issubdtype(array.dtype, jnp.inexact)
+    if of_classes and limits is not None:
+        raise ValueError(f"`limits` must be None where `values` are integers, classes; got {limits}")
     heights = classes("values", array, array.shape) if of_classes else numbers("values", array, "", ndim=2)
-    colors = _class_colors(heights, data) if of_classes else _value_colors(heights, limits)
+    colors = _class_colors(heights, data) if of_classes else value_colors(heights, limits)
     ax = new_axes(ax)
     mesh = ax.pcolormesh(across, up, heights, **colors, rasterized=True)
     # A part of the axes, so that it is as high as they are, whatever the figure around them.
@@ -162,7 +167,8 @@ def _class_colors(heights: npt.NDArray[Any], data: Any) -> dict[str, Any]:
     return {"norm": BoundaryNorm(np.arange(count + 1) - 0.5, count), "cmap": colors}
 
 
-def _value_colors(heights: npt.NDArray[Any], limits: Any) -> dict[str, Any]:
+def value_colors(heights: npt.NDArray[Any], limits: Any) -> dict[str, Any]:
+    """Colors from red (low) to blue (high), pale enough for lines and points on them."""
     if limits is None and heights.min() >= 0.0 and heights.max() <= 1.0:
         limits = (0.0, 1.0)
     colors = ListedColormap(_pale(plt.get_cmap("RdBu")(np.linspace(0, 1, 256)), 0.65))
@@ -189,4 +195,7 @@ def _draw_points(ax: Axes, points: Any, labels: npt.NDArray[Any] | None, legend:
         marker = _MARKERS[kind % len(_MARKERS)]
         ax.scatter(*points[labels == kind].T, color=[colors[kind]], marker=marker, label=str(kind), **style)
     if legend:
-        ax.legend(title="class", loc="upper right", fontsize=8, title_fontsize=8, framealpha=0.8)
+        # Below the label of the axis, where it covers no data.
+        below = ax.transAxes + ScaledTranslation(0, -36 / 72, ax.figure.dpi_scale_trans)
+        place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "bbox_transform": below}
+        ax.legend(title="class", ncols=8, fontsize=8, title_fontsize=8, borderaxespad=0, **place)

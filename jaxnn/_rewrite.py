@@ -1,28 +1,28 @@
-"""The engine: evaluate a function's jaxpr, letting rules replace some of its operations.
+"""The engine: run a function with other rules for some of its operations.
 
-Whatever a function computes, its jaxpr is a list of equations over primitives. Here it is evaluated equation
-by equation, into jit, custom derivatives, remat, scan, cond and while, and a table of rules may take an
-equation's place. Reading intermediates and intervening on them are two such tables.
+Whatever a function computes, its jaxpr is a list of equations over primitives. `jaxnn._jaxpr` evaluates it
+equation by equation, and a table of rules may take an equation's place. Reading intermediates (`capture`),
+intervening on them (`intervene`) and new rules for old operations (`rewrite`) are such tables.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend import core
 
-from jaxnn._model import as_model
+from jaxnn._checks import check_array
+from jaxnn._jaxpr import Keyed, Path, Plan, called, walk
+from jaxnn._jaxpr import Traced as Traced
+from jaxnn._jaxpr import bind as bind
+from jaxnn._jaxpr import trace as trace
+from jaxnn._model import Held, as_model
 
 Value = TypeVar("Value")
-Path = tuple[Any, ...]  # where an equation stands: its index, and that of each equation around it
-Handler = Callable[[core.JaxprEqn, Path, Sequence[Any]], Sequence[Any] | None]
-Captured = dict[Path, jax.Array]
-Evaluated = tuple[list[Any], Captured]
 
 
 def tap(value: Value, name: str) -> Value:
@@ -60,8 +60,8 @@ def capture(model: Callable[..., Any], x: Any) -> tuple[Any, dict[str, jax.Array
 
     A name that the model uses more than once, as a reused layer does, is numbered in the order of its
     uses: `"name@1"`, `"name@2"`, .... A value inside of a `lax.scan` comes with all its steps, along a new
-    first axis. Inside of a `lax.while_loop`, or in one branch of a `lax.cond` and not in the others, a value
-    may never come to be: it is left out, and listed by no error.
+    first axis. Inside of a `lax.while_loop`, or in a branch of a `lax.cond`, a value may never come to be, or
+    many times: it is left out. The answer is the model's own, with its own derivatives.
 
     Args:
         model: a callable of one example.
@@ -72,6 +72,8 @@ def capture(model: Callable[..., Any], x: Any) -> tuple[Any, dict[str, jax.Array
 
     Raises:
         TypeError: `model` is not callable.
+        NotImplementedError: a named value stands in a primitive that cannot be entered, such as a
+            kernel or `jax.shard_map`; it names both.
 
     Example:
         >>> import jax, jaxnn
@@ -85,16 +87,15 @@ def capture(model: Callable[..., Any], x: Any) -> tuple[Any, dict[str, jax.Array
 
 
 @jax.jit
-def _capture(model: Any, x: Any) -> "tuple[Any, _Keyed]":
+def _capture(model: Any, x: Any) -> tuple[Any, Keyed]:
     traced = trace(model, x)
-    outputs, captured = _evaluate(traced.jaxpr.jaxpr, traced.jaxpr.consts, traced.inputs, _keep_all, ())
-    labels = _labels(traced.jaxpr.jaxpr)
-    named = {label: captured[path] for path, label in labels.items() if path in captured}
-    return jax.tree.unflatten(traced.structure, outputs), _Keyed.of(named)
+    y, captured = traced.evaluate(Plan(_is_named))
+    named = {label: captured[path] for path, label in _labels(traced).items() if path in captured}
+    return y, Keyed.of(named)
 
 
 def names(model: Callable[..., Any], x: Any) -> tuple[str, ...]:
-    """The names of a model's intermediates, in the order of computation; nothing is computed."""
+    """The names that `capture` would give, in the order of computation; nothing is computed."""
     return jax.eval_shape(_capture, as_model(model), x)[1].keys
 
 
@@ -104,7 +105,7 @@ class Intervened:
 
     Attributes:
         model: the model as it was.
-        replacements: by name, an array or a function of what the model computes there.
+        replacements: by name, a function of what the model computes there, or an array, held.
     """
 
     model: Any
@@ -113,39 +114,43 @@ class Intervened:
     def __call__(self, x: Any) -> Any:
         """Answer as the model would, with the replacements in place."""
         traced = trace(self.model, x)
-        labels = _labels(traced.jaxpr.jaxpr)
+        labels = _labels(traced)
         check_names("replacements", self.replacements, labels.values())
+        replaced = {path: label for path, label in labels.items() if label in self.replacements}
 
         def replace(eqn: core.JaxprEqn, path: Path, values: Sequence[Any]) -> Sequence[Any] | None:
-            label = labels.get(path)
-            if label is None or label not in self.replacements:
+            if path not in replaced:
                 return None
-            (value,) = values
-            return (eqn.primitive.bind(_replaced(label, self.replacements[label], value), **eqn.params),)
+            label = replaced[path]
+            return bind(eqn, [_replacement(label, self.replacements[label], *values)])
 
-        outputs, _ = _evaluate(traced.jaxpr.jaxpr, traced.jaxpr.consts, traced.inputs, replace, ())
-        return jax.tree.unflatten(traced.structure, outputs)
+        return traced.evaluate(Plan(lambda eqn, path: path in replaced, replace))[0]
 
 
 def intervene(model: Callable[..., Any], replacements: Mapping[str, Any]) -> Intervened:
     """Make a model that computes something else at some of its named intermediates.
 
     Everything downstream sees the new value. The result is a model again, so interventions nest, and every
-    method of this library takes it.
+    method of this library takes it. Inside of a `lax.scan` each step's value is replaced, and a value in a
+    branch or a `while_loop`, which `capture` cannot give, is replaced too. A custom derivative around a
+    replaced value goes: what stands there is derived as it is. A gradient that the model itself takes inside
+    is computed beside the value, and does not see that it was replaced.
 
     Args:
         model: a callable of one example.
         replacements: by name (those that `capture` gives; `"name@2"` where a name is used again), an
-            array to put there, or a function of the value that stood there. A plain function is compiled in
-            and recognized by identity: make it once. `jax.tree_util.Partial(function, arrays)`
-            holds arrays that may change without compiling anew.
+            array to put there, or a function of the value that stood there. Arrays given so are held:
+            `jaxnn.train` leaves them alone. A plain function is compiled in and recognized by
+            identity: make it once. `jax.tree_util.Partial(function, arrays)` holds arrays that may
+            change without compiling anew, and that may be trained.
 
     Returns:
         A callable pytree. Called, it raises ValueError for a name that the model does not have, listing
         those that it has, and for a replacement of another shape or type.
 
     Raises:
-        TypeError: `model` is not callable, or `replacements` is not a dictionary.
+        TypeError: `model` is not callable, or `replacements` is not a dictionary by name of arrays and
+            functions.
 
     Example:
         >>> import jax, jaxnn
@@ -154,19 +159,31 @@ def intervene(model: Callable[..., Any], replacements: Mapping[str, Any]) -> Int
         >>> float(jaxnn.capture(silenced, [0.5] * 784)[1]["hidden_0"][3])
         0.0
     """
-    if not isinstance(replacements, Mapping):
-        raise TypeError(f"`replacements` must be a dictionary by name; got {type(replacements).__name__}")
-    held = {name: as_model(new) if callable(new) else jnp.asarray(new) for name, new in replacements.items()}
+    if not isinstance(replacements, Mapping) or not all(isinstance(name, str) for name in replacements):
+        raise TypeError(f"`replacements` must be a dictionary by name; got {replacements!r}")
+    held = {
+        name: as_model(new) if callable(new) else Held(check_array(f"replacements[{name!r}]", new))
+        for name, new in replacements.items()
+    }
     return Intervened(as_model(model), held)
 
 
-def _replaced(label: str, new: Any, value: jax.Array) -> jax.Array:
-    answer = jnp.asarray(new(value)) if callable(new) else new
-    if answer.shape != value.shape:
-        raise ValueError(f"`replacements[{label!r}]` must have shape {value.shape}; got {answer.shape}")
-    if answer.dtype != value.dtype and not jnp.can_cast(answer.dtype, value.dtype, "same_kind"):
-        raise ValueError(f"`replacements[{label!r}]` must have dtype {value.dtype}; got {answer.dtype}")
-    return answer.astype(value.dtype)
+def _replacement(label: str, new: Any, value: jax.Array) -> jax.Array:
+    if isinstance(new, Held):
+        return _in_place_of(value, f"replacements[{label!r}]", new.value)
+    return _in_place_of(value, f"replacements[{label!r}](value)", new(value))
+
+
+def _in_place_of(old: Any, name: str, new: Any) -> jax.Array:
+    """A new value of an old one's shape and dtype; at most digits are lost on the way."""
+    array = check_array(name, new)
+    if array.shape != old.shape:
+        raise ValueError(f"`{name}` must have shape {old.shape}; got {array.shape}")
+    if array.dtype == old.dtype:
+        return array
+    if not jnp.can_cast(array.dtype, old.dtype, "same_kind"):
+        raise ValueError(f"`{name}` must have dtype {old.dtype}; got {array.dtype}")
+    return array.astype(old.dtype)
 
 
 class Operation(NamedTuple):
@@ -201,10 +218,12 @@ def rewrite(function: Callable[..., Any], rules: Mapping[str, Rule]) -> Callable
 
     Operations are found wherever they are: in jit, custom derivatives, remat, scan, cond and while. Where one
     is found inside of a function with a custom derivative, that derivative goes, as it no longer is that of
-    what is computed; where none is, it stays.
+    what is computed; where none is, it stays. A name that never comes up changes nothing, so that one table
+    of rules serves many functions. A function that JAX records as a call gets what it closes over as its
+    first values.
 
     Args:
-        function: any JAX function.
+        function: any JAX function of arrays and pytrees of them.
         rules: by name.
 
     Returns:
@@ -212,6 +231,8 @@ def rewrite(function: Callable[..., Any], rules: Mapping[str, Rule]) -> Callable
 
     Raises:
         TypeError: `function` or a rule is not callable.
+        ValueError: (when called) a rule gives another number of values, or another shape or kind of
+            number, than the operation.
         NotImplementedError: (when called) a rule's operation stands in a primitive that cannot be
             entered, such as a kernel; it names it.
 
@@ -221,37 +242,38 @@ def rewrite(function: Callable[..., Any], rules: Mapping[str, Rule]) -> Callable
         >>> float(straight(3.0)), float(jax.grad(straight)(3.0))
         (9.0, 6.0)
     """
-    for name, rule in {"function": function, **rules}.items():
+    if not callable(function):
+        raise TypeError(f"`function` must be callable; got {type(function).__name__}")
+    if not isinstance(rules, Mapping):
+        raise TypeError(f"`rules` must be a dictionary by name; got {type(rules).__name__}")
+    for name, rule in rules.items():
         if not callable(rule):
             raise TypeError(f"`rules[{name!r}]` must be callable; got {type(rule).__name__}")
 
     def apply(eqn: core.JaxprEqn, path: Path, values: Sequence[Any]) -> Sequence[Any] | None:
-        name = next((name for name in _called(eqn) if name in rules), None)
+        name = next((name for name in called(eqn) if name in rules), None)
         if name is None:
             return None
         answer = rules[name](Operation(name, eqn.params, eqn), *values)
-        return answer if isinstance(answer, tuple | list) else (answer,)
+        return _checked(name, answer, eqn)
 
-    def rewritten(*args: Any) -> Any:
-        traced = trace(function, *args)
-        outputs, _ = _evaluate(traced.jaxpr.jaxpr, traced.jaxpr.consts, traced.inputs, apply, (), set(rules))
-        return jax.tree.unflatten(traced.structure, outputs)
+    plan = Plan(lambda eqn, path: any(name in rules for name in called(eqn)), apply)
+
+    def rewritten(*args: Any, **kwargs: Any) -> Any:
+        return trace(function, *args, **kwargs).evaluate(plan)[0]
 
     return rewritten
 
 
-class Traced(NamedTuple):
-    """A function's jaxpr on the leaves of its arguments, and the structure of its result."""
-
-    jaxpr: core.ClosedJaxpr
-    inputs: list[Any]
-    structure: Any
-
-
-def trace(function: Callable[..., Any], *args: Any) -> Traced:
-    """Trace a function; what it closes over becomes constants of the jaxpr."""
-    jaxpr, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
-    return Traced(jaxpr, jax.tree.leaves(args), jax.tree.structure(shapes))
+def _checked(name: str, answer: Any, eqn: core.JaxprEqn) -> Sequence[Any]:
+    """The results of a rule, which must fit what they stand in for."""
+    answers = answer if isinstance(answer, tuple | list) else (answer,)
+    if len(answers) != len(eqn.outvars):
+        raise ValueError(f"`rules[{name!r}]` must give {len(eqn.outvars)} values; got {len(answers)}")
+    return [
+        _in_place_of(v.aval, f"rules[{name!r}](operation, ...)", new)
+        for v, new in zip(eqn.outvars, answers, strict=True)
+    ]
 
 
 def check_names(argument: str, wanted: Any, known: Any) -> None:
@@ -263,171 +285,21 @@ def check_names(argument: str, wanted: Any, known: Any) -> None:
             raise ValueError(f"`{argument}` must name intermediates of the model ({listed}); got {name!r}")
 
 
-def _called(eqn: core.JaxprEqn) -> tuple[str, ...]:
-    """The names that a rule may call an equation by."""
-    kind = eqn.primitive.name
-    if kind == "jit":
-        return (str(eqn.params["name"]), kind)
-    if kind == "custom_jvp_call":
-        return (str(eqn.params["call_jaxpr"].jaxpr.debug_info.func_name), kind)
-    return (kind,)
+def _is_named(eqn: core.JaxprEqn, path: Path) -> bool:
+    return eqn.primitive.name == "name"
 
 
-def _labels(jaxpr: core.Jaxpr) -> dict[Path, str]:
+def _labels(traced: Traced) -> dict[Path, str]:
     """The name of each tapped value by its place, those used again numbered."""
-    found = [(path, eqn.params["name"]) for path, eqn in walk(jaxpr) if eqn.primitive.name == "name"]
+    found = [(path, eqn.params["name"]) for path, eqn in walk(traced.jaxpr.jaxpr) if _is_named(eqn, path)]
     total, seen = Counter(name for _, name in found), Counter[str]()
-    labels = {}
+    labels: dict[Path, str] = {}
     for path, name in found:
         seen[name] += 1
         labels[path] = name if total[name] == 1 else f"{name}@{seen[name]}"
+    if len(set(labels.values())) < len(labels):
+        twice, _ = Counter(labels.values()).most_common(1)[0]
+        raise ValueError(
+            f"the model names two intermediates {twice!r}, one of them with that number: rename it"
+        )
     return labels
-
-
-def walk(jaxpr: core.Jaxpr, path: Path = ()) -> Iterator[tuple[Path, core.JaxprEqn]]:
-    """Every equation with its place, in the order of evaluation."""
-    for index, eqn in enumerate(jaxpr.eqns):
-        yield (*path, index), eqn
-        for inner, place in _inner(eqn):
-            yield from walk(inner, (*path, index, *place))
-
-
-def _inner(eqn: core.JaxprEqn) -> list[tuple[core.Jaxpr, Path]]:
-    """The jaxprs inside of an equation, each with its place among them."""
-    found = []
-    for key, value in eqn.params.items():
-        for i, each in enumerate(value if isinstance(value, tuple | list) else (value,)):
-            if isinstance(each, core.ClosedJaxpr):
-                found.append((each.jaxpr, (key, i)))
-            elif isinstance(each, core.Jaxpr):
-                found.append((each, (key, i)))
-    return found
-
-
-def _keep_all(eqn: core.JaxprEqn, path: Path, values: Sequence[Any]) -> Sequence[Any] | None:
-    return values if eqn.primitive.name == "name" else None
-
-
-def _evaluate(
-    jaxpr: core.Jaxpr,
-    consts: Sequence[Any],
-    inputs: Sequence[Any],
-    handler: Handler,
-    path: Path,
-    wanted: frozenset[str] | set[str] = frozenset({"name"}),
-) -> Evaluated:
-    """Evaluate, asking the handler first; gives the outputs and what stood at each tap."""
-    values: dict[Any, Any] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *inputs], strict=True))
-    captured: Captured = {}
-    for index, eqn in enumerate(jaxpr.eqns):
-        place = (*path, index)
-        read = [v.val if isinstance(v, core.Literal) else values[v] for v in eqn.invars]
-        answers = handler(eqn, place, read)
-        if answers is None:
-            inside = any(not wanted.isdisjoint(_called(e)) for j, _ in _inner(eqn) for _, e in walk(j))
-            if inside:
-                answers, more = _enter(eqn, read, handler, place, wanted)
-                captured |= more
-            else:
-                answers = bind(eqn, read)
-        if eqn.primitive.name == "name":
-            captured[place] = answers[0]
-        values.update(zip(eqn.outvars, answers, strict=True))
-    return [v.val if isinstance(v, core.Literal) else values[v] for v in jaxpr.outvars], captured
-
-
-def bind(eqn: core.JaxprEqn, values: Sequence[Any]) -> Sequence[Any]:
-    """Do what an equation does, with other values; a sequence of results, also of one."""
-    with eqn.ctx.manager:
-        answer = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
-    return answer if eqn.primitive.multiple_results else [answer]
-
-
-_CALLS = {
-    "jit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "custom_jvp_call": "call_jaxpr",
-    "custom_vjp_call": "call_jaxpr",
-}
-
-
-def _enter(eqn: core.JaxprEqn, values: Sequence[Any], handler: Handler, path: Path, wanted: Any) -> Evaluated:
-    """Evaluate an equation that holds others."""
-    kind, params = eqn.primitive.name, eqn.params
-
-    def inside(key: str, number: int = 0) -> Callable[..., Evaluated]:
-        held = params[key][number] if isinstance(params[key], tuple | list) else params[key]
-        jaxpr, consts = (held.jaxpr, held.consts) if isinstance(held, core.ClosedJaxpr) else (held, ())
-        place = (*path, key, number)
-        return lambda *inputs: _evaluate(jaxpr, consts, inputs, handler, place, wanted)
-
-    if kind in _CALLS:
-        return inside(_CALLS[kind])(*values)
-    if kind == "remat2":
-        return _again(params, inside("jaxpr"), values)
-    if kind == "scan":
-        return _scan(params, inside("jaxpr"), values)
-    if kind == "cond":
-        return _cond(len(params["branches"]), inside, values)
-    if kind == "while":
-        return _while(params, inside, values)
-    names_ = sorted({name for j, _ in _inner(eqn) for _, e in walk(j) for name in _called(e)} & set(wanted))
-    raise NotImplementedError(f"the primitive {kind!r} cannot be entered, and holds {', '.join(names_)}")
-
-
-def _again(params: Mapping[str, Any], body: Callable[..., Evaluated], values: Sequence[Any]) -> Evaluated:
-    def keyed(*values: Any) -> tuple[list[Any], _Keyed]:
-        outputs, captured = body(*values)
-        return outputs, _Keyed.of(captured)
-
-    options = {key: params[key] for key in ("policy", "prevent_cse")}
-    outputs, captured = jax.checkpoint(keyed, **options)(*values)
-    return outputs, captured.by_key()
-
-
-def _scan(params: Mapping[str, Any], body: Callable[..., Evaluated], values: Sequence[Any]) -> Evaluated:
-    n_consts, n_carry = params["num_consts"], params["num_carry"]
-    consts, carry, rows = (
-        values[:n_consts],
-        values[n_consts : n_consts + n_carry],
-        values[n_consts + n_carry :],
-    )
-
-    def step(carry: Any, row: Any) -> tuple[Any, Any]:
-        outputs, captured = body(*consts, *carry, *row)
-        return outputs[:n_carry], (outputs[n_carry:], _Keyed.of(captured))
-
-    options = {key: params[key] for key in ("length", "reverse", "unroll")}
-    carry, (outputs, captured) = lax.scan(step, list(carry), list(rows), **options)
-    return [*carry, *outputs], captured.by_key()
-
-
-def _cond(count: int, inside: Callable[..., Any], values: Sequence[Any]) -> Evaluated:
-    index, *operands = values
-    branches = [lambda *args, i=i: inside("branches", i)(*args)[0] for i in range(count)]
-    return lax.switch(index, branches, *operands), {}
-
-
-def _while(params: Mapping[str, Any], inside: Callable[..., Any], values: Sequence[Any]) -> Evaluated:
-    n_cond, n_body = params["cond_nconsts"], params["body_nconsts"]
-    asked, done, carry = values[:n_cond], values[n_cond : n_cond + n_body], values[n_cond + n_body :]
-    condition, body = inside("cond_jaxpr"), inside("body_jaxpr")
-    answers = lax.while_loop(
-        lambda carry: condition(*asked, *carry)[0][0], lambda carry: body(*done, *carry)[0], list(carry)
-    )
-    return answers, {}
-
-
-@flax.struct.dataclass
-class _Keyed:
-    """A dictionary as a pytree that keeps its order, with keys of any kind: for scan and jit."""
-
-    values: tuple[Any, ...]
-    keys: tuple[Any, ...] = flax.struct.field(pytree_node=False)
-
-    @classmethod
-    def of(cls, entries: dict[Any, Any]) -> "_Keyed":
-        return cls(tuple(entries.values()), tuple(entries))
-
-    def by_key(self) -> dict[Any, Any]:
-        return dict(zip(self.keys, self.values, strict=True))

@@ -26,6 +26,18 @@ def vary_like(tree: Tree, reference: Any) -> Tree:
     return jax.tree.map(lambda leaf: jnp.where(differs, leaf, leaf), tree)
 
 
+def check_mesh(mesh: Any, batch_size: int) -> None:
+    """Raise unless the devices along the first axis of the mesh share a batch evenly."""
+    if not isinstance(mesh, Mesh):
+        raise TypeError(f"`mesh` must be a jax.sharding.Mesh; got {type(mesh).__name__}")
+    size = mesh.devices.shape[0]
+    if batch_size % size:
+        raise ValueError(
+            f"`batch_size` must be a multiple of the {size} devices along the axis "
+            f"{mesh.axis_names[0]!r} of `mesh`; got {batch_size}"
+        )
+
+
 def automatic(mesh: Mesh) -> Mesh:
     """The same devices with the compiler placing the data; explicit axes refuse to be shuffled."""
     return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * mesh.devices.ndim)

@@ -12,8 +12,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxnn import _checks, losses
 from jaxnn._model import Model, combine, partition
 from jaxnn._progress import progress_bar
-from jaxnn._sharding import automatic, vary_like, with_automatic_axes
-from jaxnn._train_checks import check_divides, check_examples, check_loss, check_model, check_options
+from jaxnn._sharding import automatic, check_mesh, vary_like, with_automatic_axes
+from jaxnn._train_checks import check_examples, check_loss, check_model, check_options
 
 Loss = Callable[[Any, Any], jax.Array]  # (output, target) of one example -> scalar
 
@@ -82,9 +82,10 @@ def train(
     """Train a model by stochastic gradient descent, a compiled scan over the batches of each epoch.
 
     A step takes the exact gradient of the mean loss of its batch with respect to every floating-point array
-    of the model, running statistics among them: `w <- w + optimizer(grad mean_b loss(model(x_b), t_b))`. What
-    is not to be trained is closed over, or masked with `optax.masked`. The last batch of an epoch holds
-    whatever is left, so every example is seen once. The caller's arrays stay as they were.
+    of the model: `w <- w + optimizer(grad mean_b loss(model(x_b), t_b))`. What the adapters and `intervene`
+    hold, such as running statistics, stays as it is; anything else that is not to be trained is closed over,
+    or masked with `optax.masked`. The last batch of an epoch holds whatever is left, so every example is
+    seen once. The caller's arrays stay as they were.
 
     The optimizer and the loss are compiled in, and recognized by identity: make each once and pass the
     same object again, and a second call with arrays of the same shapes compiles nothing. Weight decay
@@ -132,7 +133,7 @@ def train(
         [0.0, 1.0, 1.0, 0.0]
     """
     check_model(model, loss)
-    check_options(optimizer, key, shuffle, mesh)
+    check_options(optimizer, key, shuffle)
     epochs = _checks.check_integer("epochs", epochs, at_least=1)
     batch_size = _checks.check_integer("batch_size", batch_size, at_least=1)
     data = check_examples("inputs", inputs, "targets", targets)
@@ -143,7 +144,7 @@ def train(
         held_out = check_examples("validation[0]", validation[0], "validation[1]", validation[1])
     check_loss(model, data, loss)
     if mesh is not None:
-        check_divides(mesh, batch_size)
+        check_mesh(mesh, batch_size)
         mesh = automatic(mesh)
         everywhere = NamedSharding(mesh, PartitionSpec())
         model, data, held_out, key = jax.device_put((model, data, held_out, key), everywhere)

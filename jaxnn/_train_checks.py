@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
 
 from jaxnn import _checks, losses
 from jaxnn._model import partition
@@ -39,26 +38,14 @@ def check_model(model: Any, loss: Any) -> None:
             )
 
 
-def check_options(optimizer: Any, key: Any, shuffle: bool, mesh: Any) -> None:
-    """Raise unless the optimizer, the key and the mesh are what their names say."""
+def check_options(optimizer: Any, key: Any, shuffle: bool) -> None:
+    """Raise unless the optimizer and the key are what their names say."""
     if not isinstance(optimizer, optax.GradientTransformation):
         raise TypeError(f"`optimizer` must be an Optax optimizer; got {type(optimizer).__name__}")
     if shuffle and key is None:
         raise ValueError("`key` is needed to shuffle; pass one, or `shuffle=False` for the given order")
     if key is not None:
         _checks.check_key("key", key)
-    if mesh is not None and not isinstance(mesh, Mesh):
-        raise TypeError(f"`mesh` must be a jax.sharding.Mesh; got {type(mesh).__name__}")
-
-
-def check_divides(mesh: Mesh, batch_size: int) -> None:
-    """Raise unless the devices along the first axis of the mesh share a batch evenly."""
-    size = mesh.devices.shape[0]
-    if batch_size % size:
-        raise ValueError(
-            f"`batch_size` must be a multiple of the {size} devices along the axis "
-            f"{mesh.axis_names[0]!r} of `mesh`; got {batch_size}"
-        )
 
 
 def check_examples(inputs_name: str, inputs: Any, targets_name: str, targets: Any) -> Any:

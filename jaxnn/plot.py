@@ -20,13 +20,20 @@ from jaxnn._plot_parts import (
     MAX_MARKS,
     Labels,
     color_limits,
+    concrete,
     given_grid,
+    listed,
     new_axes,
     new_grid,
     numbers,
     strings,
+    true_minus,
 )
 from jaxnn._plot_parts import ORANGE as ORANGE
+from jaxnn._plot_rules import decision_tree as decision_tree
+from jaxnn._plot_rules import regions as regions
+from jaxnn._plot_rules import rule_list as rule_list
+from jaxnn._plot_rules import rule_on_data as rule_on_data
 
 _GRAY = "#B0B0B0"
 
@@ -61,7 +68,8 @@ def image_grid(
         (rows, columns) array of Axes; those past the N-th are switched off.
 
     Raises:
-        TypeError: `images` or `limits` are not numbers, or `axes` are not Axes.
+        TypeError: `images` or `limits` are not numbers or are traced, titles or labels are no strings,
+            or `axes` are not Axes.
         ValueError: They are not finite or of another shape, `limits` are out of order, or the
             number of titles, row labels, columns or Axes does not fit.
 
@@ -75,7 +83,7 @@ def image_grid(
     n_images, height, width = pixels.shape
     low, high = color_limits(pixels, signed, limits)
     names = strings("titles", titles, n_images)
-    row_labels = None if row_labels is None else list(row_labels)
+    row_labels = listed("row_labels", row_labels)
     if columns is None:
         columns = -(-n_images // len(row_labels)) if row_labels else min(n_images, 10)
         columns = columns if axes is None else max(1, np.atleast_2d(axes).shape[1])
@@ -84,7 +92,7 @@ def image_grid(
     rows = -(-n_images // columns) if grid is None else len(grid)
     row_names = strings("row_labels", row_labels, rows)
     if grid is None:
-        grid = new_grid(rows, columns, height / width, names, row_names)
+        grid = new_grid(rows, columns, height / width, names, row_names, name if colorbar else "")
     cells: list[Axes] = grid.ravel().tolist()
     norm = Normalize(low, high)
     sharp = "nearest" if width <= 64 else None  # larger ones are drawn smaller: left to matplotlib
@@ -130,7 +138,8 @@ def weight_grid(
         (rows, columns) array of Axes; those past the N-th are switched off.
 
     Raises:
-        TypeError: `images` or `limits` are not numbers, or `axes` are not Axes.
+        TypeError: `images` or `limits` are not numbers or are traced, titles or labels are no strings,
+            or `axes` are not Axes.
         ValueError: They are not finite or of another shape, `limits` are not (-high, high), or
             the number of titles, row labels, columns or Axes does not fit.
 
@@ -168,7 +177,7 @@ def features_of_output(
         (2, k) array of Axes.
 
     Raises:
-        TypeError: `images` or `weights` are not numbers, `k` is no integer, or `axes` no Axes.
+        TypeError: `images` or `weights` are not numbers or are traced, `k` is no integer, or `axes` no Axes.
         ValueError: They are not finite or of another shape, or `k` is not from 1 to n_hidden.
 
     Example:
@@ -177,7 +186,7 @@ def features_of_output(
         >>> from jaxnn import plot
         >>> axes = plot.features_of_output(np.ones((4, 2, 2)), [0.5, -2.0, 3.0, 1.0], k=2)
         >>> [ax.get_title() for ax in axes.flat]
-        ['2: +3.00', '3: +1.00', '1: −2.00', '0: +0.50']
+        ['2: +3.00', '3: +1.00', '1: −2.00', '0: +0.500']
         >>> plt.close(axes[0, 0].figure)
     """
     pixels = numbers("images", images, "(n_hidden, h, w)", ndim=3)
@@ -188,7 +197,7 @@ def features_of_output(
         raise ValueError(f"`k` must be at most {count}, of images; got {k}")
     liked, disliked = (np.argsort(order, kind="stable")[:k] for order in (-onto, onto))
     shown = np.concatenate([liked, disliked])
-    titles = [f"{unit}: {onto[unit]:+.2f}".replace("-", "\u2212") for unit in shown]
+    titles = [true_minus(f"{unit}: {onto[unit]:+#.3g}") for unit in shown]
     rows = ["likes", "dislikes"]
     return weight_grid(pixels[shown], titles=titles, columns=k, row_labels=rows, axes=axes)
 
@@ -212,7 +221,7 @@ def training_curve(
         The Axes drawn in.
 
     Raises:
-        TypeError: `values` or `validation` are not numbers, or `ax` is not an Axes.
+        TypeError: `values` or `validation` are not numbers or are traced, or `ax` is not an Axes.
         ValueError: They are empty, not finite, not one-dimensional or not equally long.
 
     >>> ax = training_curve([0.9, 0.4, 0.3], name="squared error")
@@ -251,7 +260,7 @@ def output_bars(
         The Axes drawn in.
 
     Raises:
-        TypeError: `outputs` are not numbers, `answer` is no integer, or `ax` is not an Axes.
+        TypeError: `outputs` are not numbers or are traced, `answer` is no integer, or `ax` is not an Axes.
         ValueError: They are not finite or not (n_out,), or `answer` or `labels` does not fit.
 
     >>> ax = output_bars([0.1, 0.8, 0.3], answer=2)
@@ -262,6 +271,7 @@ def output_bars(
     heights = numbers("outputs", outputs, "(n_out,)")
     names = strings("labels", range(heights.size) if labels is None else labels, heights.size)
     if answer is not None:
+        concrete("answer", answer)
         answer = check_integer("answer", np.asarray(answer)[()], at_least=0)
         if answer >= heights.size:
             raise ValueError(f"`answer` must be below {heights.size}, of outputs; got {answer}")
@@ -286,7 +296,7 @@ def output_bars(
         ax.set_ylim(0.0, 1.0)
     # Below the end of a bar that hangs, and of one that would push the value off the axis.
     below = heights[best] < 0.0 or (bounded and heights[best] > 0.9)
-    text = ax.annotate(f"{heights[best]:.3g}".replace("-", "\u2212"), (best, heights[best]))
+    text = ax.annotate(true_minus(f"{heights[best]:.3g}"), (best, heights[best]))
     text.set(position=(0, -7 if below else 4), anncoords="offset points", fontsize=8)
     text.set(ha="center", va="top" if below else "bottom")
     text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1.0})

@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from jaxnn import _checks
 from jaxnn._network import Dense, Network, check_network
 
+_PARTS = 4096  # the square of it is a number that float32 holds
 Layer = int | str  # 0 to n - 1, negative from the end, or a name: "hidden_0", ..., "output"
 Shape = Sequence[int]
 
@@ -238,7 +240,8 @@ def lesion(
         network: a `Network`.
         layer: the damaged one: an index from 0, negative from the end, or a name such as `"hidden_0"`.
         units: the units to remove, as a mask `(n_units,)` of booleans (True for removed; it may be
-            traced, so that `jax.vmap` damages in many ways at once) or as indices, integers `(m,)`.
+            traced, so that `jax.vmap` damages in many ways at once) or as indices, integers `(m,)`, where
+            negative ones count from the end and a single integer is one unit.
         weights: the weights of that layer to remove, as a mask `(n_incoming, n_units)` of booleans.
 
     Returns:
@@ -329,9 +332,8 @@ def roughness(images: ArrayLike) -> jax.Array:
 @jax.jit
 def _roughness(pixels: jax.Array) -> jax.Array:
     work = pixels.astype(jnp.promote_types(pixels.dtype, jnp.float32))  # sums of many squares
-    centered = work - jnp.mean(work, axis=(-2, -1), keepdims=True)
-    largest = jnp.max(jnp.abs(centered), axis=(-2, -1), keepdims=True)
-    centered /= jnp.where(largest == 0, 1, largest)  # else the squares of tiny weights would vanish
+    work = _scaled(work)  # else the sum of the largest numbers would be infinite
+    centered = _scaled(work - jnp.mean(work, axis=(-2, -1), keepdims=True))  # else tiny squares would vanish
     down, across = jnp.diff(centered, axis=-2), jnp.diff(centered, axis=-1)
     pairs = math.prod(down.shape[-2:]) + math.prod(across.shape[-2:])
     count = math.prod(pixels.shape[-2:])
@@ -341,6 +343,18 @@ def _roughness(pixels: jax.Array) -> jax.Array:
     return (differences / pairs / (2 * squares / (count - 1))).astype(pixels.dtype)
 
 
+def _scaled(images: jax.Array) -> jax.Array:
+    """Each image over its largest absolute value, which is constant: the ratio does not depend on it."""
+    largest = _largest(images)
+    images = images * jnp.where(largest > 1, 2.0**-64, 2.0**64)  # a float need not hold 1 / largest
+    largest = _largest(images)
+    return images / jnp.where(largest == 0, 1, largest)
+
+
+def _largest(images: jax.Array) -> jax.Array:
+    return jax.lax.stop_gradient(jnp.max(jnp.abs(images), axis=(-2, -1), keepdims=True))
+
+
 def _sum_of_squares(images: jax.Array) -> jax.Array:
     return jnp.sum(images**2, axis=(-2, -1))
 
@@ -348,8 +362,9 @@ def _sum_of_squares(images: jax.Array) -> jax.Array:
 def random_share(key: jax.Array, shape: int | Shape, share: ArrayLike) -> jax.Array:
     """A random mask with a share of its entries True, such as the units or weights for `lesion`.
 
-    Exactly `round(share * n)` of the `n` entries are True (a half rounds to the even number), each set of
-    that size as likely as another. With one key the masks of growing shares hold each other: what is
+    Exactly `round(share * n)` of the `n` entries are True (a half rounds to the even number; `share` is
+    taken with the digits that JAX gives it, about seven in float32), each set of that size as likely as
+    another. With one key the masks of growing shares hold each other: what is
     removed stays removed.
 
     Args:
@@ -382,8 +397,17 @@ def random_share(key: jax.Array, shape: int | Shape, share: ArrayLike) -> jax.Ar
 @jax.jit(static_argnames=("shape",))
 def _random_share(key: jax.Array, share: jax.Array, *, shape: tuple[int, ...]) -> jax.Array:
     n = math.prod(shape)
-    removed = jnp.round(share.astype(jnp.promote_types(share.dtype, jnp.float32)) * n)
-    return (jax.random.permutation(key, n) < removed).reshape(shape)
+    return (jax.random.permutation(key, n) < _share_of(share, n)).reshape(shape)
+
+
+def _share_of(share: jax.Array, n: int) -> jax.Array:
+    """`round(share * n)` as an integer, also where a float holds neither `n` nor the product."""
+    share = share.astype(jnp.promote_types(share.dtype, jnp.float32))
+    coarse = jnp.floor(share * _PARTS)  # the share in 4096ths, and a rest of less than one of them
+    rest = share - coarse / _PARTS
+    high, low = divmod(n, _PARTS)
+    whole, left = coarse.astype(int) * high, coarse * low / _PARTS + rest * n
+    return whole + jnp.round(left).astype(int)
 
 
 def _layer_index(argument: str, layer: Any, network: Any) -> int:
@@ -410,7 +434,8 @@ def _layer_index(argument: str, layer: Any, network: Any) -> int:
 
 def _units_mask(units: Any, n: int, name: str) -> jax.Array:
     """The units to remove as a mask `(n,)`, from a mask or from indices."""
-    array = _checks.check_array("units", list(units) if isinstance(units, range) else units)
+    units = list(units) if isinstance(units, range) else units
+    array = _checks.check_array("units", units)
     if array.dtype == bool:
         _checks.check_shape("units", array, (n,), f"one entry a unit of layer {name!r}")
         return array
@@ -419,9 +444,15 @@ def _units_mask(units: Any, n: int, name: str) -> jax.Array:
         raise TypeError(f"`units` must be a mask of booleans or integer indices; got dtype {array.dtype}")
     if array.ndim > 1:
         raise ValueError(f"`units` must have shape (m,), indices, or ({n},), a mask; got {array.shape}")
+    if _checks.is_concrete(units):
+        given = np.asarray(units)  # as it came: JAX cuts integers of 64 bits to 32
+        if not np.all((given >= -n) & (given < n)):
+            raise ValueError(
+                f"`units` must lie from {-n} to {n - 1}, the {n} units of layer {name!r}; "
+                f"got {given.tolist()}"
+            )
+    if jnp.issubdtype(array.dtype, jnp.unsignedinteger):
+        array = array.astype(jax.dtypes.canonicalize_dtype(jnp.uint64))
+        array = jnp.minimum(array, n)  # else the largest would become negative
     array = array.astype(int)  # the bounds may not fit into a shorter integer
-    if _checks.known_false(jnp.all((array >= -n) & (array < n))):
-        raise ValueError(
-            f"`units` must lie from {-n} to {n - 1}, the {n} units of layer {name!r}; got {array.tolist()}"
-        )
     return jnp.zeros(n, bool).at[array].set(True, mode="drop")

@@ -2,6 +2,7 @@
 
 import gc
 import pathlib
+import zlib
 
 import jax
 import numpy as np
@@ -18,6 +19,23 @@ hypothesis.settings.register_profile(
     "repeatable", derandomize=True, deadline=None, max_examples=50, database=None
 )
 hypothesis.settings.load_profile("repeatable")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--long", action="store_true", help="run every test that is marked long, not one in three"
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """Sample the long tests: always the same third, drawn by name."""
+    if config.getoption("--long"):
+        return
+    left_out = [
+        item for item in items if item.get_closest_marker("long") and zlib.crc32(item.name.encode()) % 3
+    ]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in set(left_out)]
 
 
 def in_precision(dtype):

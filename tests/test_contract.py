@@ -7,17 +7,19 @@ too: its example is a whole set of inputs, its answer the trained network and th
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import jaxnn
-from jaxnn import weights
+from jaxnn import attribution, rules, weights
 from tests.conftest import in_precision
 
 SIZES = (100, 20, 3)
-KEY = np.array([0, 3], np.uint32)
+OLD_KEY = np.array([0, 3], np.uint32)
 TARGETS = np.where(np.eye(3)[np.arange(10) % 3] > 0, 0.99, 0.01)
 
 
@@ -36,6 +38,20 @@ def _top_weights(network):
     return top.liked_weights - top.disliked_weights
 
 
+def _seen(network, x):
+    """A network that looks at its input as a map of 5 x 5 places, of 4 channels each."""
+    return network(jaxnn.tap(x.reshape(5, 5, 4), "seen").reshape(100))
+
+
+def _total(network, x):
+    return jnp.sum(jax.nn.relu(network(x) + x[:3]))
+
+
+def _relu_after(network):
+    """Something with a relu in it, of which a second one compiles nothing."""
+    return jax.tree_util.Partial(_total, network)
+
+
 def _damaged(network):
     removed = jnp.arange(100)[:, None] < jnp.arange(20)
     return weights.lesion(network, layer="hidden_0", units=[0, 7], weights=removed)
@@ -44,10 +60,16 @@ def _damaged(network):
 def _dream(network, start):
     # The key is of the old kind, which the check of keys used twice lets be used by every call.
     found = jaxnn.dream(
-        jaxnn.dreaming.flattened(network), jaxnn.dreaming.logit(1), start=start, shape=(10, 10), key=KEY,
+        jaxnn.dreaming.flattened(network), jaxnn.dreaming.logit(1), start=start, shape=(10, 10), key=OLD_KEY,
         steps=2, record_every=1,
     )  # fmt: skip
     return [found.image, found.value, found.trace, found.frames]
+
+
+def _with_relus(network):
+    """The network of the table, made piecewise linear."""
+    layers = [layer.replace(activation="relu") for layer in network.layers]
+    return jaxnn.Network((*layers[:-1], layers[-1].replace(activation="leaky_relu")))
 
 
 ROWS = {
@@ -77,9 +99,134 @@ ROWS = {
 } | {
     f"inverse {name}": Row(lambda n, x, name=name: jaxnn.activation(name).inverse(x), (100,))
     for name in ("sigmoid", "tanh", "softplus", "elu", "leaky_relu")
+} | {
+    "guided_backprop": Row(lambda n, x: attribution.guided_backprop(_relu_after(n), x), (100,)),
+    "deconvnet": Row(lambda n, x: attribution.deconvnet(_relu_after(n), x), (100,)),
+    "deep_lift": Row(lambda n, x: attribution.deep_lift(n, x, 1), (100,)),
+    "deep_lift_shap": Row(
+        lambda n, x: attribution.deep_lift_shap(n, x, 1, baselines=np.eye(5, 100), batch_size=2), (100,)
+    ),
+    "lrp": Row(lambda n, x: attribution.lrp(n, x, 1, rule="epsilon_gamma_box", low=0, high=1), (100,)),
+    "lrp alpha_beta": Row(lambda n, x: attribution.lrp(n, x, 1, rule="alpha_beta"), (100,)),
 }  # fmt: skip
+
+# Perturbations of ten entries at a time, or twenty.
+TENS, TWENTIES = np.arange(100) // 10, np.arange(100) // 20
+DRAWN = {"key": jax.random.key(5), "batch_size": 16}
+ROWS |= {
+    "feature_ablation": Row(lambda n, x: attribution.feature_ablation(n, x, 1, groups=TENS), (100,)),
+    "occlusion": Row(lambda n, x: attribution.occlusion(n, x, 1, window=(10,), stride=4), (100,)),
+    "permutation_importance": Row(
+        lambda n, x: attribution.permutation_importance(
+            n, x, TARGETS.astype(x.dtype), groups=TWENTIES, n_samples=2, **DRAWN
+        ),
+        (10, 100),
+    ),
+    "shapley_values": Row(lambda n, x: attribution.shapley_values(n, x, 1, groups=TWENTIES), (100,)),
+    "shapley_sampling": Row(
+        lambda n, x: attribution.shapley_sampling(n, x, 1, groups=TENS, n_samples=4, **DRAWN), (100,)
+    ),
+    "kernel_shap": Row(
+        lambda n, x: sum(
+            attribution.kernel_shap(n, x, 1, groups=TENS, n_samples=60, with_error=True, **DRAWN)
+        ),
+        (100,),
+    ),
+    "lime": Row(lambda n, x: attribution.lime(n, x, 1, groups=TENS, n_samples=40, **DRAWN), (100,)),
+    "rise": Row(lambda n, x: attribution.rise(n, x, 1, grid=5, n_samples=20, **DRAWN), (100,)),
+}
+KEY = jax.random.key(6)
+STEPS = {"steps": 6, "batch_size": 4}
+SAMPLES = {"key": KEY, "n_samples": 6, "batch_size": 4}
+ROWS |= {
+    "saliency": Row(lambda n, x: attribution.saliency(n, x, 1), (100,)),
+    "input_x_gradient": Row(lambda n, x: attribution.input_x_gradient(n, x, 1), (100,)),
+    "integrated_gradients": Row(lambda n, x: attribution.integrated_gradients(n, x, 1, **STEPS), (100,)),
+    "smooth_grad": Row(lambda n, x: attribution.smooth_grad(n, x, 1, noise=0.5, **SAMPLES), (100,)),
+    "smooth_grad with_error": Row(
+        lambda n, x: list(attribution.smooth_grad(n, x, 1, squared=True, with_error=True, **SAMPLES)), (100,)
+    ),
+    "var_grad": Row(lambda n, x: 1e3 * attribution.var_grad(n, x, 1, **SAMPLES), (100,)),
+    "expected_gradients": Row(
+        lambda n, x: attribution.expected_gradients(n, x, 1, baselines=np.eye(4, 100), **SAMPLES), (100,)
+    ),
+    "completeness_gap": Row(lambda n, x: attribution.completeness_gap(n, x, 1, 2 * x), (100,)),
+    "layer_activation": Row(lambda n, x: attribution.layer_activation(n, x, layer="hidden_0"), (100,)),
+    "layer_gradient_x_activation": Row(
+        lambda n, x: attribution.layer_gradient_x_activation(n, x, 1, layer="hidden_0"), (100,)
+    ),
+    "layer_integrated_gradients": Row(
+        lambda n, x: attribution.layer_integrated_gradients(n, x, 1, layer="hidden_0", **STEPS), (100,)
+    ),
+    "layer_conductance": Row(
+        lambda n, x: attribution.layer_conductance(n, x, 1, layer="hidden_0", **STEPS), (100,)
+    ),
+    "internal_influence": Row(
+        lambda n, x: attribution.internal_influence(n, x, 1, layer="hidden_0", **STEPS), (100,)
+    ),
+    "neuron_gradient": Row(lambda n, x: attribution.neuron_gradient(n, x, 1, layer="hidden_0"), (100,)),
+    "grad_cam": Row(
+        lambda n, x: attribution.grad_cam(jax.tree_util.Partial(_seen, n), x, 1, layer="seen", shape=(7, 7)),
+        (100,),
+    ),
+}
+
+
+# The engine, and the adapters with the network's own arrays in another framework's module.
+def _read(model, x):
+    y, values = jaxnn.capture(model, x)
+    return values | {"y": y}
+
+
+def _linen(network):
+    module = nn.Sequential([nn.Dense(20), nn.sigmoid, nn.Dense(3), nn.sigmoid])
+    layers = zip(("layers_0", "layers_2"), network.layers, strict=True)
+    params = {name: {"kernel": layer.kernel, "bias": layer.bias} for name, layer in layers}
+    return jaxnn.from_linen(module, {"params": params}, batched=True)
+
+
+def _nnx(network):
+    layers = [nnx.Linear(*sizes, rngs=nnx.Rngs(0)) for sizes in ((100, 20), (20, 3))]
+    for linear, layer in zip(layers, network.layers, strict=True):
+        linear.kernel, linear.bias = nnx.Param(layer.kernel), nnx.Param(layer.bias)
+    return jaxnn.from_nnx(nnx.Sequential(layers[0], nnx.sigmoid, layers[1], nnx.sigmoid))
+
+
+def _equinox(network):
+    eqx = pytest.importorskip("equinox")
+    mlp = eqx.nn.MLP(100, 3, 20, 1, jax.nn.sigmoid, jax.nn.sigmoid, key=jax.random.key(0))
+    arrays = [array for layer in network.layers for array in (layer.kernel.T, layer.bias)]
+    mlp = eqx.tree_at(lambda m: [a for layer in m.layers for a in (layer.weight, layer.bias)], mlp, arrays)
+    return jaxnn.from_equinox(mlp)
+
+
+def _halved(h):
+    return h / 2
+
+
+ROWS |= {
+    "capture": Row(_read, (100,)),
+    "intervene": Row(lambda n, x: jaxnn.intervene(n, {"hidden_0": _halved})(x), (100,)),
+    "rewrite": Row(
+        lambda n, x: jaxnn.rewrite(lambda x: n(x), {"logistic": lambda operation, x: operation(x) / 2})(x),
+        (100,),
+    ),
+    "from_linen": Row(lambda n, x: _read(_linen(n), x), (100,)),
+    "from_nnx": Row(lambda n, x: _read(_nnx(n), x), (100,)),
+    "from_equinox": Row(lambda n, x: _read(_equinox(n), x), (100,)),
+}
 ROWS |= {"dream": Row(_dream, (10, 10))}
-every_row = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
+ROWS["linear_region"] = Row(lambda n, x: rules.linear_region(_with_relus(n), x)._asdict(), (100,))
+
+# The rows of the core are asked every time; of the families' tests a third (all with `pytest --long`).
+CORE = 30
+every_row = pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(row, id=name, marks=[pytest.mark.long] * (i >= CORE))
+        for i, (name, row) in enumerate(ROWS.items())
+    ],
+)
 
 
 BIAS = jax.nn.initializers.normal(0.1)

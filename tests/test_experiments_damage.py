@@ -3,11 +3,14 @@
 import itertools
 import json
 
+import jax
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from PIL import Image
 
 import jaxnn
+from experiments import mistakes as mistakes_script
 from tests.test_experiments import run
 
 SMALL = ("--data", "digits", "--hidden", 20, "--epochs", 2)
@@ -158,6 +161,43 @@ def test_the_units_that_decided_are_removed(mistakes):
     assert_pictures(mistakes, "answers.png", "units.png")
 
 
+def test_the_picture_of_the_units_names_each_and_the_answer_it_spoke_for():
+    network = jaxnn.init(jax.random.key(0), (16, 8, 10))
+    w1, x = np.asarray(network.layers[0].kernel), np.linspace(0, 1, 32).reshape(2, 16)
+    # The first has one unit for the wrong answer alone: the others spoke for the right one, if at all.
+    lead = np.array([[-1.0, -2.0, -3.0, 0.5, -4.0, -5.0, -6.0, -7.0], [8.0, 7, 6, 5, -1, -2, -3, -4]])
+    shown = mistakes_script.Mistakes(
+        np.arange(2), np.array([3, 4]), np.array([7, 9]), np.zeros((2, 10)), lead
+    )
+    figure = mistakes_script.figure_of_units(network, shown, x, (4, 4))
+    axes = np.reshape(figure.axes[:14], (2, 7))
+    titles = [[ax.get_title() for ax in row[1:]] for row in axes]
+    assert titles[0] == [
+        "unit 3: 0.5 for 7", "unit 0: 1.0 for 3", "unit 1: 2.0 for 3",
+        "unit 7: 7.0 for 3", "unit 6: 6.0 for 3", "unit 5: 5.0 for 3",
+    ]  # fmt: skip
+    assert titles[1] == [
+        "unit 0: 8.0 for 9", "unit 1: 7.0 for 9", "unit 2: 6.0 for 9",
+        "unit 7: 4.0 for 4", "unit 6: 3.0 for 4", "unit 5: 2.0 for 4",
+    ]  # fmt: skip
+    for row, image in zip(axes, x, strict=True):
+        np.testing.assert_allclose(row[0].images[0].get_array(), image.reshape(4, 4), atol=1e-6)
+        for ax in row[1:]:
+            unit = int(ax.get_title().split()[1].rstrip(":"))
+            np.testing.assert_allclose(
+                ax.images[0].get_array(), (image * w1[:, unit]).reshape(4, 4), atol=1e-5
+            )
+    assert [ax.get_ylabel() for ax in axes[:, 0]] == ["a 3,\ntaken\nfor a 7", "a 4,\ntaken\nfor a 9"]
+    plt.close(figure)
+
+
+def test_the_table_of_mistakes_has_true_minus_signs():
+    lead = np.array([[-1.0, -2.0, -3.0, 0.5, -4.0, -5.0]])
+    shown = mistakes_script.Mistakes(*np.array([[1], [3], [7]]), np.zeros((1, 10)), lead)
+    table = mistakes_script.table_of(shown, {"": np.array([3])})
+    assert list(table.columns[3].cells) == ["3: +0.5, 0: \N{MINUS SIGN}1.0, 1: \N{MINUS SIGN}2.0"]
+
+
 # --- playground
 
 
@@ -179,8 +219,6 @@ def test_the_playground_is_solved_and_only_by_layers_where_it_bends(playground):
 
 
 def test_the_playgrounds_pictures_are_the_units_over_the_plane():
-    import jax
-
     from experiments import playground
 
     network = jaxnn.init(jax.random.key(0), (2, 4, 2, 1), activation="tanh", output_activation="sigmoid")
@@ -203,8 +241,9 @@ def test_the_playgrounds_pictures_are_the_units_over_the_plane():
     [
         ("lesions", ("--draws", 0), "`draws` must be at least 1; got 0"),
         ("lesions", ("--hidden", 0), "`hidden` must be at least 1; got 0"),
-        ("mistakes", ("--count", 0), "`count` must be at least 1; got 0"),
-        ("mistakes", ("--hidden", 2), "`hidden` must be at least 3; got 2"),
+        ("mistakes", ("--count", 21), "`count` must lie from 1 to 20; got 21"),
+        ("mistakes", ("--hidden", 5), "`hidden` must be at least 6; got 5"),
+        ("playground", ("--seed", 2**32), "`seed` must lie from 0 to 4294967295; got 4294967296"),
         ("playground", ("--n", 0), "`n` must be at least 1; got 0"),
         ("playground", ("--noise", -1), "`noise` must be at least 0; got -1.0"),
     ],

@@ -5,13 +5,14 @@ import json
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import optax
 import pytest
 from PIL import Image
 
 import jaxnn
-from experiments import _many, initialization, many_minds, small_networks
+from experiments import _digits, _many, initialization, many_minds, small_networks
 from experiments._digits import FAN_IN_NORMAL, load_digits, train_sigmoids
 from tests.test_experiments import run
 from tests.test_weights import roughness_in_numpy
@@ -71,7 +72,19 @@ def test_small_networks_shows_the_accuracy_of_every_seed(digits, tmp_path):
         assert row[4] == f"{100 * low:.1f} to {100 * high:.1f}"
         assert row[5] == f"{100 * values.max():.1f}"
     assert [row[1] for row in table["rows"]] == ["148", "740"]
-    assert [row[6] for row in table["rows"]] == ["22.80", "93.43"]
+    assert [row[6] for row in table["rows"]] == ["", ""]  # those are of MNIST
+
+
+def test_small_networks_stand_beside_the_published_ones():
+    found = {2: np.array([0.2, 0.3]), 7: np.array([0.8, 0.9]), 10: np.array([0.9, 0.9])}
+    table = small_networks.table_of(found, small_networks.PUBLISHED, 784, 10, "")
+    assert table.columns[6].header == "published (MNIST)"
+    assert list(table.columns[6].cells) == ["22.80", "", "93.43"]
+    for published, drawn in ((small_networks.PUBLISHED, [[(2, 22.8), (10, 93.43)]]), ({}, [])):
+        figure = small_networks.figure_of(found, published, "Title")
+        lines = [line for line in figure.axes[0].lines if line.get_label() == "published (MNIST)"]
+        assert [list(map(tuple, line.get_xydata())) for line in lines] == drawn
+        plt.close(figure)
 
 
 # --- initialization
@@ -108,6 +121,17 @@ def test_initialization_compares_four_kinds(digits, tmp_path):
     assert len(metrics["tables"][0]["rows"]) == 4
 
 
+@pytest.mark.parametrize(
+    ("hidden", "said"), [(30, "of the hidden units"), (31, "of the first 30 hidden units")]
+)
+def test_the_title_says_when_not_all_units_are_shown(hidden, said):
+    kind = initialization.Kind(*np.ones((2, 1)), np.ones((1, hidden, 2, 2)), np.ones((1, hidden)))
+    found = {initialization.WORST: kind, initialization.BEST: kind}
+    figure = initialization.figure_of_weights(found, own_scale=True)
+    assert said in figure.get_suptitle()
+    plt.close(figure)
+
+
 def test_decay_pulls_the_weights_but_no_bias():
     network = jaxnn.init(jax.random.key(0), (3, 2, 2), bias_init=jax.nn.initializers.ones)
     optimizer = optax.add_decayed_weights(0.5, mask=initialization.is_kernel)
@@ -142,13 +166,23 @@ def test_many_minds_compares_the_networks_pair_by_pair(digits, tmp_path):
     np.testing.assert_allclose(metrics["correlations"]["transposed weights"], expected, atol=1e-3)
     stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *networks)
     dreams = many_minds.dreams_of(stack, 3, digits)
-    for one_network, picture in zip(networks, dreams, strict=True):
-        assert one_network(picture)[3] > 2 * one_network(digits.inputs.mean(axis=0))[3]
     expected = [np.corrcoef(a, b)[0, 1] for a, b in itertools.combinations(dreams, 2)]
     np.testing.assert_allclose(metrics["correlations"]["dream"], expected, atol=1e-2)
     of_pictures, of_agreement = metrics["tables"]
     assert [row[0] for row in of_pictures["rows"]] == list(many_minds.KINDS)
     assert len(of_agreement["rows"]) == 11
+
+
+def test_a_dream_of_a_digit_says_more_of_it_than_a_dream_of_another(digits):
+    optimizer = optax.sgd(3.0)
+    stack = _digits.train_many(3, 0, digits, hidden=(20,), epochs=15, optimizer=optimizer)
+    dreams, others = (many_minds.dreams_of(stack, digit, digits) for digit in (3, 7))
+    assert dreams.shape == (3, 64)
+    for i in range(3):
+        network = jax.tree.map(lambda leaf, i=i: leaf[i], stack)
+        assert network(dreams[i])[3] > 2 * network(others[i])[3]
+        alone = many_minds.dreams_of(jax.tree.map(lambda leaf: leaf[None], network), 3, digits)
+        np.testing.assert_allclose(alone[0], dreams[i], atol=5e-3)
 
 
 def test_agreement_and_majority_of_known_answers():
@@ -209,6 +243,8 @@ def test_answers_are_those_of_each_network(digits):
         (small_networks, {"seeds": 0}, "`seeds` must be at least 1; got 0"),
         (small_networks, {"epochs": 0}, "`epochs` must be at least 1; got 0"),
         (small_networks, {"rate": float("nan")}, "`rate` must be above 0, and finite; got nan"),
+        (initialization, {"seed": 2**32}, "`seed` must lie from 0 to 4294967295; got 4294967296"),
+        (many_minds, {"seed": -1}, "`seed` must lie from 0 to 4294967295; got -1"),
         (initialization, {"hidden": 0}, "`hidden` must be at least 1; got 0"),
         (initialization, {"seeds": -1}, "`seeds` must be at least 1; got -1"),
         (initialization, {"rate": -1.0}, "`rate` must be above 0, and finite; got -1.0"),

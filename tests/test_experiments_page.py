@@ -1,14 +1,19 @@
 """`python -m experiments --all`: every experiment is run, and one page shows what they found."""
 
 import html.parser
+import importlib
 import json
+import math
 import sys
+from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 from PIL import Image
 
 import experiments.__main__ as listing
 from experiments._page import write_page
+from experiments._results import save_results
 
 FINE = '''"""Is <this> fine & "safe"?
 
@@ -88,8 +93,26 @@ def test_all_run_though_one_fails_and_the_failure_is_told(mini, capsys):
     assert "failed (3)" in rows["broken"]
     assert "failed" not in rows["fine"] + rows["plain"]
     page = Page((mini / "index.html").read_text())
-    assert page.ids == ["fine", "plain"]
+    assert page.ids == ["broken", "fine", "plain"]
+    assert page.texts["h2"][0] == "Does it break?"
+    assert any("failed (3)" in text for text in page.texts["p"])
     assert all((mini / image["src"]).is_file() for image in page.images)
+
+
+def test_what_an_earlier_run_left_is_on_no_page_of_this_one(mini, monkeypatch):
+    for name in ("fine", "plain"):
+        (mini / name).mkdir(parents=True)
+        (mini / name / "metrics.json").write_text('{"settings": {}, "tables": [], "pictures": {}}')
+    pages = []
+
+    def run(*_, **__):
+        if (mini / "index.html").exists():
+            pages.append(Page((mini / "index.html").read_text()).ids)
+        return Done()
+
+    monkeypatch.setattr(listing.subprocess, "run", run)
+    listing.run(listing.Console(quiet=True), "mnist-5k", mini)
+    assert pages == [[], []]  # after the first and the second, which wrote nothing
 
 
 def test_the_exit_status_is_0_where_all_went_well(mini):
@@ -132,7 +155,7 @@ def test_the_page_shows_every_question_table_and_picture(tmp_path):
     ]
     results(tmp_path, "b", tables, {"p.png": "A picture", "q.png": "Another"}, {"seed": 3, "sizes": [2, 1]})
     results(tmp_path, "a", tables[:1], {"p.png": "A third"})
-    write_page(tmp_path, {"b": "Why b?\n\nSo.\n\nAnd\nso.", "a": "Why a?", "c": "Never run?"})
+    write_page(tmp_path, {"b": "Why b?\n\nSo.\n\nAnd\nso.", "a": "Why a?", "c": "Never run?"}, {})
     page = Page((tmp_path / "index.html").read_text())
     assert page.texts["h2"] == ["Why b?", "Why a?"]  # in the order given
     assert page.links == ["#b", "#a", "b/p.png", "b/q.png", "a/p.png"]
@@ -155,7 +178,7 @@ def test_text_of_an_experiment_is_text_on_the_page(mini):
     assert "<script>" not in text
     assert "<b>" not in text
     page = Page(text)
-    assert page.texts["h2"][0] == 'Is <this> fine & "safe"?'
+    assert page.texts["h2"][1] == 'Is <this> fine & "safe"?'
     assert page.texts["td"][:2] == ["1", "<script>"]
     assert page.texts["th"][:2] == ["a", "b & c"]
     assert page.texts["caption"][0] == "All <of> it"
@@ -175,3 +198,65 @@ def test_the_experiments_run_with_this_python(mini, monkeypatch):
 
 class Done:
     returncode = 0
+
+
+# --- save_results
+
+
+def small_results(folder, **changes):
+    figure, ax = plt.subplots()
+    ax.plot([1, 2])
+    figure.suptitle("A line")
+    options = {"settings": {"seed": 0}, "tables": [], "figures": {"line": figure}, "metrics": {"a": 1.0}}
+    save_results(folder, **options | changes)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "settings", "message"),
+    [
+        ({"a": {"b": [[1.0], [2.0, math.nan]]}}, {}, r"finite numbers; a\.b\[1\]\[1\] is nan$"),
+        ({"loss": -math.inf}, {"rate": 3.0}, "loss is -inf; a smaller `rate` may help$"),
+    ],
+)
+def test_a_number_that_is_not_finite_is_named_and_nothing_is_written(tmp_path, metrics, settings, message):
+    with pytest.raises(ValueError, match=message):
+        small_results(tmp_path, metrics=metrics, settings=settings)
+    assert not list(tmp_path.iterdir())
+    plt.close("all")
+
+
+def test_new_pictures_never_stand_beside_old_numbers(tmp_path, monkeypatch):
+    small_results(tmp_path)
+    monkeypatch.setattr(plt.Figure, "savefig", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        small_results(tmp_path)
+    assert not (tmp_path / "metrics.json").exists()
+    plt.close("all")
+
+
+def test_brackets_in_a_path_are_printed_as_they_are(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    small_results(Path("[red]x[/blue]"))
+    assert "are in [red]x[/blue]/" in capsys.readouterr().out
+    monkeypatch.setattr(listing, "docstrings", dict)
+    assert listing.run(listing.Console(), "mnist-5k", Path("[a]")) == 0
+    assert "One page of all: [a]/index.html" in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_had_is_told_before_anything_runs(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+
+    def never(*_, **__):
+        raise AssertionError("something ran")
+
+    monkeypatch.setattr(listing.subprocess, "run", never)
+    for output in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(SystemExit, match="`output` must be a folder that can be made and written to"):
+            listing.main(run_all=True, output=output)
+    for name in listing.docstrings():
+        script = importlib.import_module(f"experiments.{name}")
+        if hasattr(script, "load_digits"):
+            monkeypatch.setattr(script, "load_digits", never)
+        given = (tmp_path / "none.png",) if name == "own_image" else ()
+        with pytest.raises(SystemExit, match="`output` must be a folder"):
+            script.main(*given, output=tmp_path / "file")

@@ -119,6 +119,12 @@ def test_there_is_one_color_bar_or_none():
     assert not color_bars(plot.image_grid(IMAGES, colorbar=False)[0, 0].figure)
 
 
+def test_the_label_of_the_color_bar_is_not_cut_off():
+    axes = plot.image_grid(np.zeros((8, 4, 4)), name="a rather long name of the values")
+    axes[0, 0].figure.suptitle("Title")
+    extents_inside(axes[0, 0].figure)
+
+
 def test_titles_and_row_labels_are_written():
     axes = plot.image_grid(
         IMAGES, titles=["5 ✓ 0.98", None, "c", "d", 7], columns=3, row_labels=["one", "two"]

@@ -54,7 +54,7 @@ def test_likes_above_and_dislikes_below_strongest_first():
     axes = plot.features_of_output(IMAGES, ONTO)
     shown = [2, 5, 3, 1, 4, 0]  # of equal weights the lower index comes first
     assert [int(ax.get_title().split(":")[0]) for ax in axes.flat] == shown
-    assert axes[0, 0].get_title() == "2: +3.00"
+    assert [axes[0, 0].get_title(), axes[1, 2].get_title()] == ["2: +3.00", "0: +0.500"]
     assert axes[1, 0].get_title() == "1: \N{MINUS SIGN}2.00"
     assert [ax.get_ylabel() for ax in axes[:, 0]] == ["likes", "dislikes"]
     for ax, unit in zip(axes.flat, shown, strict=True):
@@ -178,7 +178,12 @@ def test_points_are_told_apart_by_more_than_color_and_do_not_move_the_edges():
     assert one.get_offsets().tolist() == [[-0.5, 2.0], [50.0, 50.0]]
     assert zero.get_paths()[0].vertices.shape != one.get_paths()[0].vertices.shape
     assert zero.get_facecolor().tolist() != one.get_facecolor().tolist()
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["0", "1"]
+    legend = ax.get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["0", "1"]
+    ax.figure.canvas.draw()
+    covered = legend.get_window_extent()
+    assert not covered.overlaps(ax.get_window_extent())
+    assert not covered.overlaps(ax.xaxis.label.get_window_extent())
     extents_inside(ax.figure)
     assert plot.decision_map(X1, X2, PLANE, points=points).get_legend() is None
 
@@ -191,6 +196,16 @@ DRAW = {
     "activation_image": lambda a, **where: plot.activation_image(a, (2, 3), **where),
     "decision_map": lambda a, **where: plot.decision_map([0, 1, 2], [0, 1], a.reshape(2, 3), **where),
 }
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [*DRAW.values(), plot.training_curve, plot.output_bars, lambda a: plot.output_bars(np.ones(6), answer=a)],
+)
+def test_what_is_traced_cannot_be_drawn(draw):
+    with pytest.raises(TypeError, match=r"` must be a concrete array, not traced: draw outside of jit"):
+        jax.jit(draw)(jnp.arange(6.0))
+    assert not plt.get_fignums()
 
 
 @pytest.mark.parametrize("draw", DRAW.values(), ids=DRAW)
@@ -248,7 +263,20 @@ def test_the_grids_draw_in_the_axes_given():
             "`labels` must come with `points`",
         ),
         (lambda: _labeled([1, 2]), ValueError, r"`labels` must have shape \(1,\)"),
-        (lambda: _labeled([-1]), ValueError, "`labels` must be classes, at least 0; got -1"),
+        (lambda: _labeled([-1]), ValueError, "`labels` must be classes, from 0 to 255; got -1"),
+        (lambda: _labeled([256]), ValueError, "`labels` must be classes, from 0 to 255; got 256"),
+        (
+            lambda: plot.decision_map(X1, X2, np.full((4, 5), 2**30)),
+            ValueError,
+            "`values` must be classes, .* 255; got 1073741824",
+        ),
+        (
+            lambda: plot.decision_map(X1, X2, np.ones((4, 5), int), limits=(0, 1)),
+            ValueError,
+            r"`limits` must be None where .* classes; got \(0, 1\)",
+        ),
+        (lambda: plot.weight_grid(IMAGES, titles=5), TypeError, "`titles` must hold strings; got int 5"),
+        (lambda: plot.weight_grid(IMAGES, row_labels=5), TypeError, "`row_labels` must hold strings"),
         (lambda: _labeled([0.5]), TypeError, "`labels` must hold classes, integers; got dtype float32"),
         (lambda: plot.decision_map(X1, X2, PLANE, ax="here"), TypeError, "`ax` must be matplotlib Axes"),
     ],

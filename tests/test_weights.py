@@ -1,6 +1,7 @@
 """Pictures and numbers of the weights against their equations in NumPy."""
 
 import itertools
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from jax.test_util import check_grads
 
 import jaxnn
 from jaxnn import weights
@@ -218,6 +220,23 @@ def test_units_are_a_mask_or_indices_in_any_form():
     assert np.flatnonzero(np.all(kernel_of(only, 1) == 0, axis=1)).tolist() == [8]
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64, np.uint32, np.int8, np.uint8])
+def test_an_index_that_does_not_fit_into_jax_names_no_other_unit(dtype):
+    net, info = network(), np.iinfo(dtype)
+    wrong = {info.max, info.min or 9} | ({2**32 + 3, 2**32} if info.bits == 64 else set())
+    for index in wrong:
+        with pytest.raises(ValueError, match=rf"`units` must lie from -9 to 8, .*; got \[{index}\]"):
+            weights.lesion(net, layer=0, units=np.array([index], dtype))
+
+
+def test_a_traced_index_without_sign_names_no_other_unit():
+    net = network()
+    for dtype in (jnp.uint32, jnp.uint8):
+        units = jnp.array([jnp.iinfo(dtype).max, 2], dtype)
+        damaged = jax.jit(lambda units: weights.lesion(net, layer=0, units=units))(units)
+        assert np.flatnonzero(np.all(kernel_of(damaged, 1) == 0, axis=1)).tolist() == [2]
+
+
 @pytest.mark.parametrize("units", [[], np.zeros(9, bool), range(0)])
 def test_no_units_leave_the_network_as_it_is(units):
     net = network()
@@ -285,6 +304,18 @@ def test_a_share_of_the_entries_is_true(share, shape, seed):
     assert mask.shape == (shape if isinstance(shape, tuple) else (shape,))
     assert mask.dtype == bool
     assert int(mask.sum()) == np.round(np.float32(share) * np.float32(mask.size))
+
+
+@pytest.mark.parametrize("n", [1, 30, 4096, 2**24 + 1, 2**31 - 1])
+@pytest.mark.parametrize("share", [0.0, 0.05, 1 / 3, 0.5, 0.7, 1 - 2**-24, 1.0])
+def test_the_number_of_true_entries_is_exact_for_large_shapes(n, share):
+    exact = Fraction(float(np.float32(share))) * n
+    found = int(jax.jit(weights._share_of, static_argnums=1)(jnp.float32(share), n))
+    assert abs(found - exact) <= 0.51
+    if n < 2**24:  # of shares such as 0.05 a half of an entry is a half
+        assert found == round(share * n)
+    if share == 1:
+        assert found == n
 
 
 def test_growing_shares_hold_each_other_and_all_entries_are_as_likely():
@@ -358,6 +389,8 @@ NET, KEY = network((12, 30, 4)), jax.random.key(0)
         (lambda: weights.lesion(NET, layer=-1, units=[0]), "`units` must be those of a hidden layer"),
         (lambda: weights.lesion(NET, layer=0, units=[30]), r"`units` must lie from -30 to 29, .*\[30\]"),
         (lambda: weights.lesion(NET, layer=0, units=[-31]), "`units` must lie from -30 to 29"),
+        (lambda: weights.lesion(NET, layer=0, units=[2**40]), "`units` must hold numbers that fit"),
+        (lambda: weights.contributions(NET, [2**40] * 12), "`x` must hold numbers that fit"),
         (lambda: weights.lesion(NET, layer=0, units=[[1]]), r"`units` must have shape \(m,\)"),
         (lambda: weights.lesion(NET, layer=0, units=[True]), r"`units` must have shape \(30,\).*'hidden_0'"),
         (lambda: weights.lesion(NET, layer=0, weights=np.ones((30, 12), bool)), r"`weights` .*\(12, 30\)"),
@@ -415,11 +448,24 @@ def test_roughness_is_the_equation(shape):
     np.testing.assert_allclose(nested, np.reshape(expected, (2, 3)), rtol=1e-4)
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1e-3, -7.0, 1e30])
+@pytest.mark.parametrize("scale", [1e-35, 1e-30, 1e-3, -7.0, 1e30, 8e37])
 def test_roughness_does_not_depend_on_the_scale(scale):
     images = np.random.default_rng(1).normal(size=(4, 9, 8)).astype(np.float32)
     scaled = images * np.float32(scale)
     np.testing.assert_allclose(weights.roughness(scaled), weights.roughness(images), rtol=1e-4)
+
+
+def test_roughness_of_large_numbers_about_a_mean():
+    images = (2.0 + np.random.default_rng(1).uniform(size=(2, 28, 28))).astype(np.float32)
+    np.testing.assert_allclose(
+        weights.roughness(images * np.float32(1e38)), weights.roughness(images), rtol=1e-4
+    )
+
+
+def test_the_gradient_of_roughness_is_its_slope():
+    with in_precision(np.float64):
+        image = np.random.default_rng(3).normal(size=(4, 5))
+        check_grads(weights.roughness, (image,), 1, ["rev"], rtol=1e-5)
 
 
 def test_roughness_of_images_that_are_known():

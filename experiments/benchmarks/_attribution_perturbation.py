@@ -1,0 +1,61 @@
+"""Occlusion and kernel SHAP in both libraries, as rows of the table of attributions.
+
+`ours_*(model, x, target, key, rows)` is of one example, `captums_*(captum.attr, model, x, target, rows)` of a
+batch; either evaluates `rows` changed examples at a time. `*_SIZE` is how many there are an example.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from jaxnn import attribution
+
+WINDOW, STRIDE = 4, 2  # of occlusion, on an image of 28 x 28
+FLAT_WINDOW, FLAT_STRIDE = 28, 4  # on its 784 pixels in a line
+OCCLUSION_SIZE = 190  # 169 on the image
+KERNEL_SHAP_SIZE = 200
+
+# Superpixels of 4 x 4.
+SUPERPIXELS = np.arange(28)[:, None] // 4 * 7 + np.arange(28) // 4
+
+
+def ours_occlusion(model: Any, x: Any, target: Any, key: Any, rows: int) -> Any:
+    """A window of zeros over an image, or over a line of pixels."""
+    window, stride = (
+        ((FLAT_WINDOW,), FLAT_STRIDE) if x.ndim == 1 else ((WINDOW, WINDOW, 1), (STRIDE, STRIDE, 1))
+    )
+    return attribution.occlusion(model, x, target, window=window, stride=stride, batch_size=rows)
+
+
+def captums_occlusion(captum: Any, model: Any, x: Any, target: Any, rows: int | None) -> Any:
+    """Likewise; Captum counts how many windows, each of all the batch."""
+    window, stride = (
+        ((FLAT_WINDOW,), FLAT_STRIDE) if x.ndim == 2 else ((1, WINDOW, WINDOW), (1, STRIDE, STRIDE))
+    )
+    at_once = OCCLUSION_SIZE if rows is None else max(1, rows // len(x))
+    return captum.Occlusion(model).attribute(
+        x, window, strides=stride, target=target, perturbations_per_eval=at_once
+    )
+
+
+def ours_kernel_shap(model: Any, x: Any, target: Any, key: Any, rows: int) -> Any:
+    """Superpixels, 200 sets of them."""
+    return attribution.kernel_shap(
+        model, x, target, key=key, groups=SUPERPIXELS.reshape(x.shape), n_samples=KERNEL_SHAP_SIZE,
+        batch_size=rows,
+    )  # fmt: skip
+
+
+def captums_kernel_shap(captum: Any, model: Any, x: Any, target: Any, rows: int | None) -> Any:
+    """Likewise; Captum fits one example at a time."""
+    import torch
+
+    method = captum.KernelShap(model)
+    mask = torch.from_numpy(SUPERPIXELS).reshape(1, *x.shape[1:])
+    return [
+        method.attribute(
+            x[i : i + 1], target=target[i : i + 1], feature_mask=mask, n_samples=KERNEL_SHAP_SIZE,
+            perturbations_per_eval=min(rows or KERNEL_SHAP_SIZE, KERNEL_SHAP_SIZE),
+        )
+        for i in range(len(x))
+    ]  # fmt: skip

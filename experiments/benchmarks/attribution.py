@@ -1,0 +1,247 @@
+"""How long do attributions take beside Captum's, for the same weights and the same answers?
+
+Two networks: 784-200-10, and a small one with two convolutions. Each library runs with the best of its
+settings: threads and rows at a time for Captum, examples and steps at a time for jaxnn. Needs the `peers`
+extra.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+import jaxnn
+from experiments._results import save_metrics
+from experiments.benchmarks._measure import Build, Call, Times, alternate, machine, ratio
+from jaxnn import attribution
+
+STEPS = 50
+SAMPLES = 25
+SIGMA = 0.15
+CHANNELS = (1, 16, 32)  # of the convolutional network, on images of 28 x 28
+
+
+class Method(NamedTuple):
+    """A method in both libraries.
+
+    Attributes:
+        ours: `ours(model, x, target, key, rows)` of one example, `rows` steps or samples of it at a time.
+        captums: `captums(captum.attr, model, x, target, rows)` of a batch, `rows` rows of it at a time, or
+            all where that is None.
+        size: steps or samples an example; 1 where there are none to divide.
+    """
+
+    ours: Callable[[Any, Any, Any, Any, int], Any]
+    captums: Callable[[Any, Any, Any, Any, int | None], Any]
+    size: int = 1
+
+
+METHODS = {
+    "saliency": Method(
+        lambda model, x, t, key, rows: attribution.saliency(model, x, t),
+        lambda captum, model, x, t, rows: captum.Saliency(model).attribute(x, target=t, abs=False),
+    ),
+    "integrated_gradients": Method(
+        lambda model, x, t, key, rows: attribution.integrated_gradients(
+            model, x, t, steps=STEPS, batch_size=rows
+        ),
+        lambda captum, model, x, t, rows: captum.IntegratedGradients(model).attribute(
+            x, target=t, n_steps=STEPS, internal_batch_size=rows
+        ),
+        STEPS,
+    ),
+    "smooth_grad": Method(
+        lambda model, x, t, key, rows: attribution.smooth_grad(
+            model, x, t, key=key, n_samples=SAMPLES, noise=SIGMA, bounds=(0.0, 1.0), batch_size=rows
+        ),
+        lambda captum, model, x, t, rows: captum.NoiseTunnel(captum.Saliency(model)).attribute(
+            x, nt_type="smoothgrad", nt_samples=SAMPLES, stdevs=SIGMA, target=t, abs=False,
+            nt_samples_batch_size=None if rows is None else max(1, rows // len(x)),
+        ),
+        SAMPLES,
+    ),
+}  # fmt: skip
+
+
+def main(
+    methods: tuple[str, ...] = tuple(METHODS),
+    models: tuple[str, ...] = ("dense", "convolutional"),
+    examples: int = 256,
+    rounds: int = 7,
+    output: Path = Path("results/benchmarks/attribution.json"),
+) -> None:
+    """Measure, and print tables of ratios.
+
+    Args:
+        methods: which methods.
+        models: which networks, "dense" or "convolutional".
+        examples: how many are explained.
+        rounds: how often each setting takes its turn.
+        output: where to write the numbers.
+    """
+    console = Console(width=110)
+    console.print(machine())
+    found: dict[str, Any] = {"machine": machine(), "examples": examples}
+    for model, method in itertools.product(models, methods):
+        times = alternate(settings(method, model, examples), rounds)
+        console.print(table_of(f"{method}, {model} network, {examples} examples", times, examples))
+        found[f"{method}, {model}"] = summary(times)
+    save_metrics(found, output)
+
+
+def settings(method: str, model: str, examples: int) -> dict[str, Build]:
+    """Each library's settings, by what is printed for them."""
+    size = METHODS[method].size
+    builds: dict[str, Build] = {}
+    for at_once in dict.fromkeys(min(n, examples) for n in (1, 32, 256)):
+        for rows in dict.fromkeys((size, min(size, 10)) if at_once < 256 else (min(size, 10), 1)):
+            if at_once * rows >= min(examples, 32) and at_once * rows <= 4096:
+                builds[f"jaxnn, {at_once} x {rows} a call"] = partial(
+                    ours, method, model, examples, at_once, rows
+                )
+    for threads, at_once in itertools.product((1, 2), dict.fromkeys(min(n, examples) for n in (32, 256))):
+        for limit in (None, at_once, 4 * at_once) if size > 1 else (None,):
+            name = f"Captum, {threads} thread{'s' * (threads > 1)}, {at_once} a call"
+            name += f", {limit} rows at a time" if limit else ""
+            builds[name] = partial(captums, method, model, examples, threads, at_once, limit)
+    return builds
+
+
+def ours(method: str, model: str, examples: int, at_once: int, rows: int) -> Call:
+    """A method by jaxnn: one compiled call an `at_once` examples."""
+    network, (inputs, targets) = our_model(model), data(model, examples)
+    keys = jax.random.split(jax.random.key(0), examples)
+    ask = METHODS[method].ours
+    compiled = jax.jit(jax.vmap(lambda network, x, t, key: ask(network, x, t, key, rows), (None, 0, 0, 0)))
+    chunks = [slice(i, i + at_once) for i in range(0, examples, at_once)]
+    arrays = [tuple(jnp.asarray(a)[chunk] for a in (inputs, targets, keys)) for chunk in chunks]
+    return lambda: [compiled(network, *chunk) for chunk in arrays]
+
+
+def captums(method: str, model: str, examples: int, threads: int, at_once: int, rows: int | None) -> Call:
+    """A method by Captum, in a loop over batches of `at_once` examples."""
+    import captum.attr
+    import torch
+
+    torch.set_num_threads(threads)
+    network, (inputs, targets) = their_model(model), data(model, examples)
+    if model == "convolutional":
+        inputs = np.moveaxis(inputs, -1, 1).copy()
+    batches = list(
+        zip(torch.from_numpy(inputs).split(at_once), torch.from_numpy(targets).split(at_once), strict=True)
+    )
+    ask = METHODS[method].captums
+    return lambda: [ask(captum.attr, network, x, t, rows) for x, t in batches]
+
+
+def data(model: str, examples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Random images in [0, 1] and targets: how long it takes does not depend on what is seen."""
+    rng = np.random.default_rng(0)
+    shape = (784,) if model == "dense" else (28, 28, 1)
+    return rng.uniform(0, 1, (examples, *shape)).astype(np.float32), rng.integers(0, 10, examples)
+
+
+@cache
+def weights() -> dict[str, np.ndarray]:
+    """Of the convolutional network: kernels `(3, 3, n_in, n_out)`, biases, and those of the last layer."""
+    rng = np.random.default_rng(1)
+    shapes = [(3, 3, n, m) for n, m in itertools.pairwise(CHANNELS)]
+    last = (7 * 7 * CHANNELS[-1], 10)
+    drawn = {f"kernel_{i}": rng.normal(0, (9 * s[2]) ** -0.5, s) for i, s in enumerate(shapes)}
+    drawn |= {f"bias_{i}": rng.normal(0, 0.1, s[3]) for i, s in enumerate(shapes)}
+    drawn["last"] = rng.normal(0, last[0] ** -0.5, last)
+    return {name: array.astype(np.float32) for name, array in drawn.items()}
+
+
+def our_model(model: str) -> Any:
+    """The network in JAX."""
+    if model == "dense":
+        return jaxnn.init(jax.random.key(0), (784, 200, 10))
+    return jax.tree_util.Partial(convolve, {name: jnp.asarray(array) for name, array in weights().items()})
+
+
+def convolve(weights: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+    """Two convolutions with relu, each halved by its largest of four, and a dense layer."""
+    for i in range(2):
+        x = jax.lax.conv_general_dilated(
+            x[None], weights[f"kernel_{i}"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )[0]
+        x = jax.nn.relu(x + weights[f"bias_{i}"])
+        h, w, channels = x.shape
+        # The gradient of a pool written so is six times as fast as that of `lax.reduce_window`.
+        x = x.reshape(h // 2, 2, w // 2, 2, channels).max(axis=(1, 3))
+    return x.reshape(-1) @ weights["last"]
+
+
+def their_model(model: str) -> Any:
+    """The network in PyTorch, with the same weights."""
+    import torch
+
+    if model == "dense":
+        layers = our_model(model).layers
+        modules: list[Any] = []
+        for layer in layers:
+            linear = torch.nn.Linear(*layer.kernel.shape)
+            linear.weight.data = torch.from_numpy(np.array(layer.kernel).T.copy())
+            linear.bias.data = torch.from_numpy(np.array(layer.bias))
+            modules += [linear, torch.nn.Sigmoid()]
+        return torch.nn.Sequential(*modules)
+    modules = []
+    for i in range(2):
+        convolution = torch.nn.Conv2d(CHANNELS[i], CHANNELS[i + 1], 3, padding=1)
+        convolution.weight.data = torch.from_numpy(weights()[f"kernel_{i}"].transpose(3, 2, 0, 1).copy())
+        convolution.bias = torch.nn.Parameter(torch.from_numpy(weights()[f"bias_{i}"]))
+        modules += [convolution, torch.nn.ReLU(), torch.nn.MaxPool2d(2)]
+    last = torch.nn.Linear(7 * 7 * CHANNELS[-1], 10, bias=False)
+    by_channel = weights()["last"].reshape(7, 7, CHANNELS[-1], 10).transpose(3, 2, 0, 1)
+    last.weight.data = torch.from_numpy(by_channel.reshape(10, -1).copy())
+    return torch.nn.Sequential(*modules, torch.nn.Flatten(), last)
+
+
+def best(times: dict[str, Times], library: str) -> str:
+    """The setting of a library with the quickest median round."""
+    return min((name for name in times if name.startswith(library)), key=lambda name: times[name].median)
+
+
+def table_of(title: str, times: dict[str, Times], examples: int) -> Table:
+    """A row a setting, the quickest of each library first, and how many times as long as jaxnn's it takes."""
+    table = Table("", "seconds", "us / example", "first call, s", "times jaxnn", "(rounds)", title=title)
+    quickest = best(times, "jaxnn")
+    for name in ordered(times):
+        seconds = times[name]
+        low, middle, high = ratio(seconds, times[quickest])
+        table.add_row(
+            name, f"{seconds.median:.4f}", f"{seconds.median / examples * 1e6:.1f}", f"{seconds.first:.2f}",
+            f"{middle:.2f}", f"{low:.2f} to {high:.2f}",
+        )  # fmt: skip
+    return table
+
+
+def ordered(times: dict[str, Times]) -> Sequence[str]:
+    """The names by library, the quickest first."""
+    return sorted(times, key=lambda name: (not name.startswith("jaxnn"), times[name].median))
+
+
+def summary(times: dict[str, Times]) -> dict[str, Any]:
+    """Seconds and ratios for the file."""
+    quickest, captums_best = best(times, "jaxnn"), best(times, "Captum")
+    return {
+        "captum_times_jaxnn_low_median_high": ratio(times[captums_best], times[quickest]),
+        "best": [quickest, captums_best],
+        "settings": {
+            name: {"first_seconds": seconds.first, "seconds": seconds.rounds.tolist()}
+            for name, seconds in times.items()
+        },
+    }
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,180 @@
+"""Why did the network say that, by every method side by side?
+
+A dense network and a small convolutional one are trained on handwritten digits, and one test image is
+explained for the answer's logit by every method of attribution. Each map is drawn on its own scale, as the
+units differ. Two numbers stand with each: how far the attributions are from adding up to the change of the
+logit from a black image (for the methods that promise this), and how much the logit falls when the
+tenth of the pixels with the highest attributions is made black.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import tyro
+from matplotlib.figure import Figure
+from rich.progress import track
+from rich.table import Table
+
+import jaxnn
+from experiments._cnn import as_images, cnn_accuracy, train_cnn
+from experiments._digits import DataName, Digits, accuracy, load_digits, train_by_the_book
+from experiments._options import check_at_least, check_between, check_seed
+from experiments._results import make_folder, save_results
+from jaxnn import attribution, plot
+
+Method = Callable[[Any, jax.Array, Any], jax.Array]  # (model, x, target) -> an attribution of x's shape
+# Those that add up to the change of the logit; of four pixels in a block, each has the block's value.
+COMPLETE = {"integrated gradients": 1, "deep_lift": 1, "shapley_sampling": 4, "kernel_shap": 4}
+BLACK = 0.01  # what a black pixel is encoded as
+SHARE = 0.1  # of the pixels, made black
+
+
+def main(
+    data: DataName = "mnist-5k",
+    index: int = 3,
+    epochs: int = 4,
+    seed: int = 0,
+    output: Path = Path("results/why"),
+) -> None:
+    """Train two networks, and explain what they say to one test image by every method.
+
+    Args:
+        data: the data set; "mnist" is downloaded, or read from the folder in JAXNN_DATA.
+        index: which test image.
+        epochs: how often each training image is seen.
+        seed: of the initial weights, the order of the images and the samples.
+        output: the folder for pictures and numbers.
+    """
+    make_folder(output)
+    check_seed(seed)
+    check_at_least("epochs", epochs, 1)
+    digits = load_digits(data)
+    check_between("index", index, 0, len(digits.test_labels) - 1)
+    dense, _ = train_by_the_book(digits, hidden=(200,), epochs=epochs, rate=0.1, seed=seed)
+    cnn = train_cnn(digits, epochs=epochs, seed=seed)
+    networks: dict[str, tuple[Any, float]] = {
+        "dense": (
+            jax.tree_util.Partial(logits_of, dense),
+            accuracy(dense, digits.test_inputs, digits.test_labels),
+        ),
+        "convolutional": (cnn, cnn_accuracy(cnn, digits)),
+    }
+    x = as_images(digits.test_inputs[index], digits)[0]
+    keys = iter(jax.random.split(jax.random.key(seed), 2))
+    tables, figures, metrics = [], {}, {}
+    for name, (model, test_accuracy) in networks.items():
+        answer = int(jnp.argmax(model(x)))
+        kinds = methods(digits, key=next(keys), convolutional=name == "convolutional")
+        found = {each: explain(method, model, x, answer) for each, method in track(kinds.items(), name)}
+        judged = {each: judge(each, values, model, x, answer) for each, (values, _) in found.items()}
+        title = f"The {name} network (test accuracy {test_accuracy:.4f}) says {answer} to test image {index}"
+        tables.append(table_of(found, judged, f"{title}, a {digits.test_labels[index]}"))
+        figures[name] = figure_of(
+            {each: values for each, (values, _) in found.items()}, np.asarray(x[..., 0]), title
+        )
+        metrics[name] = {"answer": answer, "test_accuracy": test_accuracy, "methods": judged}
+    save_results(
+        output,
+        settings={"data": data, "index": index, "epochs": epochs, "seed": seed},
+        tables=tables, figures=figures, metrics={"label": int(digits.test_labels[index]), **metrics},
+    )  # fmt: skip
+
+
+def logits_of(network: jaxnn.Network, image: jax.Array) -> jax.Array:
+    """The dense network's signals before its last activation, for an image `(h, w, 1)`."""
+    hidden = network.layers[0](image.reshape(-1))
+    return network.layers[1].signal(hidden)
+
+
+def methods(digits: Digits, *, key: jax.Array, convolutional: bool) -> dict[str, Method]:
+    """Every method of attribution, with the options that suit an image of a digit."""
+    images = as_images(digits.inputs[:50], digits)
+    h, w = digits.image_shape
+    # Superpixels of 2 x 2 where perturbations are many, an integer a pixel.
+    blocks = np.arange(h // 2)[:, None].repeat(2, 0) * (w // 2) + np.arange(w // 2).repeat(2)
+    groups = jnp.asarray(blocks[..., None])
+    a = attribution
+    found: dict[str, Method] = {
+        "saliency": a.saliency,
+        "input x gradient": a.input_x_gradient,
+        "integrated gradients": partial(a.integrated_gradients, baseline=BLACK),
+        "expected gradients": partial(a.expected_gradients, baselines=images, key=key),
+        "smooth_grad": partial(a.smooth_grad, key=key),
+        "var_grad": partial(a.var_grad, key=key),
+        "guided_backprop": a.guided_backprop,
+        "deconvnet": a.deconvnet,
+        "deep_lift": partial(a.deep_lift, baseline=BLACK),
+        "deep_lift_shap": partial(a.deep_lift_shap, baselines=images),
+        "lrp, epsilon": partial(a.lrp, rule="epsilon"),
+        "occlusion": partial(a.occlusion, window=(3, 3, 1), baseline=BLACK),
+        "feature_ablation": partial(a.feature_ablation, groups=groups, baseline=BLACK),
+        "shapley_sampling": partial(a.shapley_sampling, groups=groups, key=key, baseline=BLACK),
+        "kernel_shap": partial(a.kernel_shap, groups=groups, key=key, n_samples=2000, baseline=BLACK),
+        "lime": partial(a.lime, groups=groups, key=key, n_samples=2000, baseline=BLACK),
+        "rise": partial(a.rise, key=key, baseline=BLACK),
+    }
+    if convolutional:
+        found["lrp, epsilon-plus"] = partial(a.lrp, rule="epsilon_plus")
+        found["grad_cam"] = partial(a.grad_cam, layer="Conv_1", shape=digits.image_shape)
+        found["guided_grad_cam"] = partial(a.guided_grad_cam, layer="Conv_1")
+    return found
+
+
+def explain(method: Method, model: Any, x: jax.Array, answer: int) -> tuple[np.ndarray, float]:
+    """A map `(h, w)`, and the seconds that it took, compilation included."""
+    start = time.perf_counter()
+    values = np.asarray(method(model, x, answer))
+    return values.reshape(x.shape[:2]), time.perf_counter() - start
+
+
+def judge(method: str, values: np.ndarray, model: Any, x: jax.Array, answer: int) -> dict[str, Any]:
+    """How far the logit falls without the pixels that count most; the gap to completeness, where promised."""
+    gap = None
+    if method in COMPLETE:
+        parts, black = values[..., None] / COMPLETE[method], jnp.full_like(x, BLACK)
+        gap = float(attribution.completeness_gap(model, x, answer, parts, baseline=black))
+    order = np.argsort(-values, axis=None, kind="stable")
+    count = math.ceil(SHARE * order.size)
+    hidden = np.zeros(order.size, bool)
+    hidden[order[:count]] = True
+    hidden_image = jnp.where(jnp.asarray(hidden.reshape(x.shape)), BLACK, x)
+    return {"gap": gap, "falls_by": float(model(x)[answer] - model(hidden_image)[answer])}
+
+
+def table_of(
+    found: dict[str, tuple[np.ndarray, float]], judged: dict[str, dict[str, Any]], title: str
+) -> Table:
+    """A row a method."""
+    columns = ("method", "off completeness by", f"logit falls by, without the first {SHARE:.0%}")
+    table = Table(*columns, "first call, s", title=title)
+    for name, (_, seconds) in found.items():
+        gap = "" if judged[name]["gap"] is None else f"{abs(judged[name]['gap']):.1e}"
+        table.add_row(name, gap, f"{judged[name]['falls_by']:.2f}".replace("-", "\u2212"), f"{seconds:.1f}")
+    return table
+
+
+def figure_of(maps: dict[str, np.ndarray], image: np.ndarray, title: str) -> Figure:
+    """Every map over the image, each on its own scale."""
+    columns = 6
+    rows = -(-len(maps) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(2.1 * columns, 2.35 * rows + 0.8), layout="constrained"
+    )
+    for ax, (name, values) in zip(axes.flat, maps.items(), strict=False):
+        plot.attribution(values, image=image, title=name, colorbar=False, ax=ax)
+    for ax in axes.flat[len(maps) :]:
+        ax.set_axis_off()
+    figure.suptitle(f"{title}\nblue for the answer, red against it; colors end at each map's 99th percentile")
+    return figure
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

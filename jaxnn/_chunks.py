@@ -1,0 +1,49 @@
+"""Many small computations a few at a time, so that memory does not grow with their number."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnn._sharding import vary_like
+
+Step = Callable[[Any, jax.Array, jax.Array], tuple[Any, Any]]
+
+
+def over_chunks(step: Step, carry: Any, count: int, size: int, *, like: Any) -> tuple[Any, Any]:
+    """Count from 0 to `count - 1` in chunks of at most `size`.
+
+    Args:
+        step: `step(carry, indices, valid) -> (carry, outputs)`. The last chunk is filled up by repeating the
+            last index, with `valid` false there: what is summed into the carry has to look at it. Outputs
+            have an entry an index on their first axis.
+        carry: what the first step gets.
+        count: at least 1.
+        size: at least 1.
+        like: what the step computes with; where that differs between devices, so does the carry.
+
+    Returns:
+        `(carry, outputs)`: the last carry, and the outputs of all `count` indices.
+    """
+    chunks = -(-count // size)
+    size = -(-count // chunks)  # even chunks: the least to fill up
+
+    # Kept for a gradient, what happens inside all chunks would fill the memory: it is computed anew.
+    @jax.checkpoint
+    def chunk(carry: Any, number: jax.Array) -> tuple[Any, Any]:
+        indices = number * size + jnp.arange(size)
+        return step(carry, jnp.minimum(indices, count - 1), indices < count)
+
+    if chunks == 1:  # a loop costs compilation
+        return chunk(carry, jnp.array(0))
+    carry, outputs = lax.scan(chunk, vary_like(carry, like), jnp.arange(chunks))
+    return carry, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], outputs)
+
+
+def map_indices(function: Callable[[jax.Array], Any], count: int, size: int) -> Any:
+    """The answers of a function of one index, for 0 to `count - 1`, stacked."""
+    return over_chunks(
+        lambda _, indices, valid: (None, jax.vmap(function)(indices)), None, count, size, like=None
+    )[1]

@@ -1,0 +1,157 @@
+"""Attribution at layers and to units: what must hold of it."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxnn
+from jaxnn import attribution
+from tests.conftest import in_precision
+
+NETWORK = jaxnn.init(jax.random.key(0), (12, 8, 6, 3), activation="tanh")
+X, BASELINE = (np.random.default_rng(0).normal(size=12).astype(np.float32) for _ in range(2))
+KERNEL = np.random.default_rng(1).normal(size=(3, 3, 1, 2)).astype(np.float32)
+METHODS = [
+    attribution.layer_gradient_x_activation,
+    attribution.layer_integrated_gradients,
+    attribution.layer_conductance,
+    attribution.internal_influence,
+]
+
+
+def convolutional(x):
+    maps = jax.lax.conv_general_dilated(
+        x[None, :, :, None], KERNEL, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )[0]
+    maps = jaxnn.tap(maps, "maps")
+    return jnp.stack([jnp.sum(jnp.tanh(maps)), jnp.sum(maps[..., 0] ** 2)])
+
+
+@pytest.mark.parametrize("layer", ["hidden_0_in", "hidden_0", "hidden_1", "output"])
+def test_layers_explain_the_whole_difference(layer):
+    path = functools.partial(
+        attribution.layer_integrated_gradients, NETWORK, X, 1, layer=layer, baseline=BASELINE
+    )
+    gap = functools.partial(attribution.completeness_gap, NETWORK, X, 1, baseline=BASELINE)
+    assert abs(gap(path())) < 1e-6
+    # Conductance leaves out the ends, and goes in straight steps: its error falls with their number.
+    conductance = [
+        attribution.layer_conductance(NETWORK, X, 1, layer=layer, baseline=BASELINE, steps=steps)
+        for steps in (50, 500)
+    ]
+    assert abs(gap(conductance[0])) < 0.1
+    assert abs(gap(conductance[1])) < 0.015
+
+
+def test_at_the_output_all_is_with_the_target():
+    found = [method(NETWORK, X, 1, layer="output") for method in METHODS]
+    for values in found:
+        assert values[0] == values[2] == 0
+    answer = NETWORK(X)[1]
+    np.testing.assert_allclose(found[0][1], answer, rtol=1e-6)
+    np.testing.assert_allclose(found[3][1], 1, rtol=1e-6)
+    equal = attribution.layer_gradient_x_activation(NETWORK, X, 1, layer="output", multiply=False)
+    np.testing.assert_allclose(equal, [0, 1, 0])
+
+
+@pytest.mark.parametrize("method", METHODS[1:])
+def test_chunks_do_not_matter(method):
+    answers = [
+        method(NETWORK, X, 1, layer="hidden_0", steps=9, batch_size=batch_size) for batch_size in (1, 4, 50)
+    ]
+    for other in answers[1:]:
+        np.testing.assert_allclose(other, answers[0], atol=1e-6)
+
+
+def test_a_unit_by_finite_differences():
+    with in_precision("float64"):
+        network = jax.tree.map(lambda a: jnp.asarray(np.array(a), "float64"), NETWORK)
+        x = X.astype("float64")
+        found = attribution.neuron_gradient(network, x, 4, layer="hidden_1")
+        activation = functools.partial(attribution.layer_activation, network, layer="hidden_1")
+        expected = [(activation(x + e)[4] - activation(x - e)[4]) / 2e-6 for e in 1e-6 * np.eye(12)]
+        np.testing.assert_allclose(found, expected, atol=1e-9)
+        whole = attribution.neuron_gradient(network, x, jnp.sum, layer="hidden_1")
+        each = [attribution.neuron_gradient(network, x, unit, layer="hidden_1") for unit in range(6)]
+        np.testing.assert_allclose(whole, np.sum(each, axis=0), atol=1e-12)
+
+
+def test_any_method_asks_a_unit():
+    unit = lambda x: attribution.layer_activation(NETWORK, x, layer="hidden_0")  # noqa: E731
+    found = attribution.integrated_gradients(unit, X, 5)
+    np.testing.assert_allclose(found.sum(), unit(X)[5] - unit(0 * X)[5], atol=1e-6)
+
+
+def test_a_reused_layer_has_its_places_apart():
+    def twice(x):
+        for _ in range(2):
+            x = jaxnn.tap(2 * x, "double")
+        return x.sum()
+
+    x = jnp.array([1.0, 3.0])
+    slopes = {
+        layer: attribution.layer_gradient_x_activation(twice, x, layer=layer, multiply=False).tolist()
+        for layer in ("double@1", "double@2")
+    }
+    assert slopes == {"double@1": [2, 2], "double@2": [1, 1]}
+
+
+def test_what_goes_around_a_layer_stays():
+    def model(x):
+        return (jaxnn.tap(2 * x, "inner") * x).sum()
+
+    found = attribution.layer_gradient_x_activation(model, [1.0, 3.0], layer="inner")
+    np.testing.assert_allclose(found, [2, 18])
+
+
+def test_grad_cam_in_numpy():
+    x = np.random.default_rng(2).normal(size=(6, 5)).astype(np.float32)
+    maps = np.array(jaxnn.capture(convolutional, x)[1]["maps"])
+    slopes = 1 - np.tanh(maps) ** 2
+    expected = (slopes.mean(axis=(0, 1)) * maps).sum(axis=-1)
+    np.testing.assert_allclose(attribution.grad_cam(convolutional, x, 0, layer="maps"), expected, atol=1e-5)
+    for shape in (None, (12, 10)):
+        found = attribution.grad_cam(convolutional, x, 0, layer="maps", relu=True, shape=shape)
+        wanted = np.maximum(expected, 0)
+        if shape is not None:
+            wanted = jax.image.resize(wanted, shape, "linear")
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def in_a_loop(x):
+    def step(carry, row):
+        return jaxnn.tap(carry * row, "step"), None
+
+    return jax.lax.scan(step, jnp.ones(()), x)[0]
+
+
+@pytest.mark.parametrize(
+    "method", [*METHODS, attribution.layer_activation, attribution.neuron_gradient, attribution.grad_cam]
+)
+def test_bad_layers_raise(method):
+    target = () if method is attribution.layer_activation else (1,)
+    with pytest.raises(ValueError, match=r"`layer` must name .*'hidden_0_in', 'hidden_0'.*; got 'hidden_9'"):
+        method(NETWORK, X, *target, layer="hidden_9")
+    with pytest.raises(TypeError, match="`layer` must be the name of an intermediate; got int 3"):
+        method(NETWORK, X, *target, layer=3)
+    with pytest.raises(ValueError, match="outside of loops; got 'step'"):
+        method(in_a_loop, X[:3], *(None for _ in target), layer="step")
+
+
+def test_other_bad_input_raises():
+    with pytest.raises(
+        ValueError, match=r"`layer` must have shape \(h, w, channels\); 'hidden_0' has \(8,\)"
+    ):
+        attribution.grad_cam(NETWORK, X, 1, layer="hidden_0")
+    with pytest.raises(ValueError, match="`shape` must have 2 entries"):
+        attribution.grad_cam(convolutional, np.ones((4, 4)), 0, layer="maps", shape=(3,))
+    with pytest.raises(ValueError, match="`unit` must lie from -8 to 7"):
+        attribution.neuron_gradient(NETWORK, X, 8, layer="hidden_0")
+    with pytest.raises(ValueError, match="`unit` must name an entry"):
+        attribution.neuron_gradient(NETWORK, X, layer="hidden_0")
+    counted = lambda x: jaxnn.tap(jnp.argmax(x), "best") * x.sum()  # noqa: E731
+    with pytest.raises(ValueError, match="`layer` must name real numbers; 'best' has dtype int32"):
+        attribution.layer_gradient_x_activation(counted, X, layer="best")

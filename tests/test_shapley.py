@@ -1,0 +1,183 @@
+"""Shapley values: the axioms, a loop over all orders, and the two estimates within their errors."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+from jaxnn import attribution
+from tests.conftest import in_precision
+
+N = 6
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=N).astype(np.float32)
+HIDDEN, OUT = RNG.normal(size=(N, 8)).astype(np.float32), RNG.normal(size=8).astype(np.float32)
+BASELINE = np.full(N, 0.2, np.float32)
+
+
+def function(hidden, x):
+    return jnp.tanh(x @ hidden) @ OUT
+
+
+MODEL = Partial(function, HIDDEN)
+VALUES = attribution.shapley_values(MODEL, X, baseline=BASELINE)
+
+
+def key(number=0):
+    return jax.random.key(number)
+
+
+def over_all_orders():
+    """The definition: the mean gain of each feature over all 720 orders."""
+    gains = np.zeros(N)
+    value = lambda x: np.tanh(x @ HIDDEN) @ OUT  # noqa: E731
+    orders = list(itertools.permutations(range(N)))
+    for order in orders:
+        x = BASELINE.astype(np.float64)
+        for feature in order:
+            before = value(x)
+            x[feature] = X[feature]
+            gains[feature] += value(x) - before
+    return gains / len(orders)
+
+
+def test_exact_values_are_the_mean_over_all_orders():
+    np.testing.assert_allclose(VALUES, over_all_orders(), atol=1e-6)
+
+
+def test_exact_values_add_up_in_float64():
+    with in_precision("float64"):
+        x = X.astype(np.float64)
+        total = attribution.shapley_values(MODEL, x).sum()
+        np.testing.assert_allclose(total, MODEL(x) - MODEL(0 * x), rtol=1e-13)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 64])
+def test_symmetric_features_share_and_a_dummy_gets_nothing(batch_size):
+    fn = lambda x: jnp.sin(x[0] + x[1]) * x[3] + x[4] ** 2  # noqa: E731
+    found = attribution.shapley_values(fn, [0.7, 0.7, 3.0, 2.0, 1.5], batch_size=batch_size)
+    assert found[2] == 0
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
+    np.testing.assert_allclose(found[4], 1.5**2, rtol=1e-6)
+
+
+def test_a_group_is_one_feature():
+    pairs = attribution.shapley_values(MODEL, X, groups=[0, 0, 1, 1, 2, 2])
+    assert pairs[0] == pairs[1]
+    np.testing.assert_allclose(pairs[::2].sum(), MODEL(X) - MODEL(0 * X), rtol=1e-5)
+    one = np.zeros(N, int)
+    whole = attribution.shapley_values(MODEL, X, groups=one)
+    np.testing.assert_allclose(whole, np.full(N, MODEL(X) - MODEL(0 * X)), rtol=1e-6)
+    for method in (attribution.kernel_shap, attribution.shapley_sampling):
+        np.testing.assert_allclose(method(MODEL, X, groups=one, key=key()), whole, rtol=1e-6)
+
+
+def test_sampling_follows_its_orders():
+    gains = np.zeros((4, N))
+    for i in range(4):
+        ranks = np.asarray(jax.random.permutation(jax.random.fold_in(key(), i), N))
+        for feature in range(N):
+            after, before = (np.where(ranks <= ranks[feature] - k, X, BASELINE) for k in (0, 1))
+            gains[i, feature] = MODEL(after) - MODEL(before)
+    for batch_size in (4, 15, 1000):
+        found = attribution.shapley_sampling(
+            MODEL, X, key=key(), n_samples=4, baseline=BASELINE, batch_size=batch_size, with_error=True
+        )
+        np.testing.assert_allclose(found.value, gains.mean(0), atol=1e-6)
+        np.testing.assert_allclose(found.standard_error, gains.std(0, ddof=1) / 2, atol=1e-6)
+
+
+WIDE = RNG.normal(0, 0.6, size=(10, 8)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    # Few sets of few features vary in which of them decide, and the error's own error shows.
+    ("method", "hidden", "n_samples"),
+    [(attribution.shapley_sampling, HIDDEN, 25), (attribution.kernel_shap, WIDE, 120)],
+)
+def test_estimates_lie_within_their_standard_errors(method, hidden, n_samples):
+    model, x = Partial(function, hidden), jnp.linspace(-1, 1.3, len(hidden))
+    draw = lambda key: method(model, x, key=key, n_samples=n_samples, with_error=True)  # noqa: E731
+    found = jax.jit(jax.vmap(draw))(jax.random.split(key(), 300))
+    exact = attribution.shapley_values(model, x)
+    # 300 keys: no bias, errors of the size that is claimed, and nearly all values within two of them.
+    assert np.all(np.abs(found.value.mean(0) - exact) < 4 * found.value.std(0) / np.sqrt(300))
+    share = np.sqrt((found.standard_error**2).mean(0)) / found.value.std(0)
+    assert np.all((share > 0.8) & (share < 1.25))
+    assert np.mean(np.abs(found.value - exact) < 2 * found.standard_error) > 0.9
+    whole = np.full(300, model(x) - model(0 * x))
+    np.testing.assert_allclose(found.value.sum(1), whole, rtol=1e-4, atol=1e-5)
+
+
+def test_kernel_shap_with_all_sets_is_exact():
+    for n_samples in (None, 62):
+        found = attribution.kernel_shap(
+            MODEL, X, key=key(), n_samples=n_samples, baseline=BASELINE, with_error=True
+        )
+        np.testing.assert_allclose(found.value, VALUES, atol=1e-5)
+        np.testing.assert_array_equal(found.standard_error, 0)
+    sampled = attribution.kernel_shap(MODEL, X, key=key(), n_samples=61, baseline=BASELINE)
+    assert np.abs(sampled - VALUES).max() > 1e-3
+
+
+def test_kernel_shap_does_not_depend_on_chunks_and_is_finite_with_the_least_samples():
+    for n_samples in (2 * N, 40):
+        found = [
+            attribution.kernel_shap(
+                MODEL, X, key=key(1), n_samples=n_samples, batch_size=size, with_error=True
+            )
+            for size in (1, 7, 64)
+        ]
+        for other in found[1:]:
+            np.testing.assert_allclose(other.value, found[0].value, atol=1e-5)
+            np.testing.assert_allclose(other.standard_error, found[0].standard_error, rtol=1e-3, atol=1e-5)
+        assert np.all(np.isfinite(found[0].value))
+
+
+def test_many_features_are_exact_for_a_linear_function():
+    # 100 features: every set is fitted without a residual, and so is any order's gain.
+    slopes = np.linspace(-1, 1, 100).astype(np.float32)
+    linear = lambda x: x @ slopes  # noqa: E731
+    x = jnp.ones(100)
+    for method in (attribution.kernel_shap, attribution.shapley_sampling):
+        found = method(linear, x, key=key(2), n_samples=400, with_error=True)
+        np.testing.assert_allclose(found.value, slopes, atol=2e-4)
+        assert found.standard_error.max() < 1e-4
+
+
+def test_a_tree_is_explained_as_a_tree():
+    x = {"a": jnp.ones(2), "b": jnp.asarray(3.0)}
+    fn = lambda x: x["a"].sum() * x["b"]  # noqa: E731
+    for method, options in (
+        (attribution.shapley_values, {}),
+        (attribution.kernel_shap, {"key": key()}),
+        (attribution.shapley_sampling, {"key": key(), "n_samples": 500}),
+    ):
+        found = method(fn, x, **options)
+        np.testing.assert_allclose(found["a"], [1.5, 1.5], atol=0.3)
+        np.testing.assert_allclose(found["b"], 3, atol=0.3)
+
+
+@pytest.mark.parametrize(
+    ("method", "change", "error", "match"),
+    [
+        ("shapley_values", {"x": np.ones(21)}, ValueError, "`groups` must be at most 20.*got 21"),
+        ("shapley_values", {"batch_size": 0}, ValueError, "`batch_size` must be at least 1"),
+        ("shapley_sampling", {"key": 3}, TypeError, "`key` must be one random key"),
+        ("shapley_sampling", {"key": key(), "n_samples": 0}, ValueError, "`n_samples` must be at least 1"),
+        (
+            "shapley_sampling",
+            {"key": key(), "n_samples": 1, "with_error": True},
+            ValueError,
+            "`n_samples` must be at least 2",
+        ),
+        ("kernel_shap", {"key": key(), "n_samples": 11}, ValueError, "`n_samples` must be at least 12"),
+        ("kernel_shap", {"key": None}, TypeError, "`key` must be one random key"),
+    ],
+)
+def test_bad_input_is_refused(method, change, error, match):
+    with pytest.raises(error, match=match):
+        getattr(attribution, method)(**{"model": lambda x: x.sum(), "x": X, **change})
