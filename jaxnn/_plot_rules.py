@@ -82,10 +82,9 @@ def decision_tree(tree: Any, *, names: Labels = None, classes: Labels = None, ax
         ax.text(x, y, text, ha="left", va="center", fontsize=7.5, bbox=box | {"boxstyle": "round,pad=0.2"})
     if depth:  # which branch is which, once
         for child, word in ((left[0], "yes"), (right[0], "no")):
-            height = (2 * places[0, 1] + places[child, 1]) / 3
-            ax.text(
-                0.27, height, word, ha="center", va="center", fontsize=7, color="dimgray", backgroundcolor="w"
-            )
+            x, y = places[child]
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+            ax.text(x - 0.05, y, word, ha="right", va="center", fontsize=7, color="dimgray", bbox=box)
     ax.set(xlim=(-0.05, depth + 0.75), ylim=(places[:, 1].max() + 0.6, -0.6))
     ax.set_axis_off()
     return ax
