@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnn._loops import in_order
 from jaxnn._sharding import vary_like
 
 Step = Callable[[Any, jax.Array, jax.Array], tuple[Any, Any]]
@@ -30,13 +31,15 @@ def over_chunks(step: Step, carry: Any, count: int, size: int, *, like: Any) -> 
     chunks = -(-count // size)
     size = -(-count // chunks)  # even chunks: the least to fill up
 
+    step = step if chunks == 1 else in_order(step)  # a single chunk is no loop: that would cost compilation
+
     # Kept for a gradient, what happens inside all chunks would fill the memory: it is computed anew.
     @jax.checkpoint
     def chunk(carry: Any, number: jax.Array) -> tuple[Any, Any]:
         indices = number * size + jnp.arange(size)
         return step(carry, jnp.minimum(indices, count - 1), indices < count)
 
-    if chunks == 1:  # a loop costs compilation
+    if chunks == 1:
         return chunk(carry, jnp.array(0))
     carry, outputs = lax.scan(chunk, vary_like(carry, like), jnp.arange(chunks))
     return carry, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], outputs)

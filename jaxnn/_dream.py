@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 
 from jaxnn import _checks
 from jaxnn._graph import backward, gradient, graph
+from jaxnn._loops import scan
 from jaxnn._model import as_model
 from jaxnn._recognize import is_relu
 from jaxnn._rewrite import capture
@@ -252,7 +253,7 @@ def _dream(
     frames = None if record_every is None else jnp.zeros((1 + steps // record_every, *shape), dtype)
     state = _State(params, optimizer.init(params), frames)
     state = vary_like(state, (plan, params, jax.random.bits(jax.random.fold_in(key, 2))))
-    state, (trace, alive) = lax.scan(step, state, jnp.arange(steps))
+    state, (trace, alive) = scan(step, state, jnp.arange(steps))
     image = image_of(state.params)
     frames = state.frames
     if frames is not None and record_every is not None and steps % record_every == 0:

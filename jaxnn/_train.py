@@ -10,6 +10,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxnn import _checks, losses
+from jaxnn._loops import scan
 from jaxnn._model import Model, combine, partition
 from jaxnn._progress import progress_bar
 from jaxnn._sharding import automatic, check_mesh, vary_like, with_automatic_axes
@@ -213,7 +214,7 @@ def _epoch(
         return _State(optax.apply_updates(state.trainable, updates), new, state.alive), sums
 
     filled = examples - examples % batch_size
-    new, sums = lax.scan(step, state, order[:filled].reshape(-1, batch_size))
+    new, sums = scan(step, state, order[:filled].reshape(-1, batch_size))
     sums = jax.tree.map(jnp.sum, sums)
     if filled < examples:
         new, last = step(new, order[filled:])

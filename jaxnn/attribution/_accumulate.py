@@ -33,8 +33,11 @@ def weighted_sum(function: Function, rows: Any, weights: np.ndarray, batch_size:
     def step(sums: Any, indices: jax.Array, valid: jax.Array) -> tuple[Any, None]:
         values = jax.vmap(function)(jax.tree.map(lambda row: row[indices], rows))
         weight = jnp.where(valid, factors[indices], 0)
+        # As a product, which reads the values once; products and sums were four times as slow on a CPU.
         return jax.tree.map(
-            lambda s, v: s + jnp.sum(_column(weight, v) * wide(v), axis=0), sums, values
+            lambda s, v: s + jnp.tensordot(weight.astype(_wide(v)), wide(v), 1, precision="highest"),
+            sums,
+            values,
         ), None
 
     start = jax.tree.map(lambda s: jnp.zeros(s.shape, _wide(s)), _shapes(function, rows))
@@ -83,11 +86,6 @@ def _is_moments(value: Any) -> bool:
 
 def _shapes(function: Function, rows: Any) -> Any:
     return jax.eval_shape(function, jax.tree.map(lambda row: row[0], rows))
-
-
-def _column(weight: jax.Array, values: jax.Array) -> jax.Array:
-    """Weights that multiply along the first axis."""
-    return weight.astype(_wide(values)).reshape(-1, *(1,) * (values.ndim - 1))
 
 
 def _wide(values: Any) -> Any:

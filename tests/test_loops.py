@@ -1,0 +1,127 @@
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from jaxnn import attribution
+from jaxnn._loops import in_order, scan
+
+ORDERS = [
+    ("NHWC", "HWIO", "NHWC"),
+    ("NCHW", "OIHW", "NCHW"),
+    ("NHWC", "OIHW", "NCHW"),
+    ("CHWN", "IHWO", "HWNC"),
+]
+KERNEL = {"H": 3, "W": 2, "I": 4, "O": 6}
+
+needs_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="only a CPU needs its axes in order")
+
+
+def _arrays(order, groups=1):
+    draw = np.random.default_rng(0).normal
+    kernel = KERNEL | {"I": KERNEL["I"] // groups}
+    images = draw(size=[{"N": 5, "H": 8, "W": 7, "C": 4}[axis] for axis in order[0]])
+    return jnp.asarray(images, "float32"), jnp.asarray(
+        draw(size=[kernel[axis] for axis in order[1]]), "float32"
+    )
+
+
+def _convolve(order, **options):
+    options = {"window_strides": (1, 1), "padding": "SAME"} | options
+    return lambda x, w: lax.conv_general_dilated(x, w, dimension_numbers=order, **options)
+
+
+def _orders_in_loops(function, *args):
+    """The orders of axes of the convolutions in a program that runs the function in a loop."""
+
+    def loop(*args):
+        return scan(lambda carry, i: (carry, function(*[a * i for a in args])), 0.0, jnp.arange(3.0))[1]
+
+    text = jax.jit(loop).lower(*args).compile().as_text()
+    return set(re.findall(r" convolution\(.*dim_labels=([^,]+)", text))
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=lambda order: "-".join(order))
+def test_a_convolution_and_its_slopes_are_what_they_were(order):
+    for options, groups in [
+        ({}, 1),
+        ({"window_strides": (2, 1), "padding": ((0, 1), (2, 0)), "rhs_dilation": (1, 2)}, 1),
+        ({"feature_group_count": 2, "lhs_dilation": (2, 1), "padding": ((0, 0), (0, 0))}, 2),
+    ]:
+        images, kernels = _arrays(order, groups)
+        convolve = _convolve(order, **options)
+
+        def both(x, w, convolve=convolve):
+            return convolve(x, w), jax.grad(lambda x, w: jnp.sum(convolve(x, w) ** 2), (0, 1))(x, w)
+
+        for found, right in zip(
+            jax.tree.leaves(in_order(both)(images, kernels)),
+            jax.tree.leaves(both(images, kernels)),
+            strict=True,
+        ):
+            np.testing.assert_allclose(found, right, rtol=1e-5, atol=1e-5 * np.abs(right).max())
+
+
+@needs_cpu
+@pytest.mark.parametrize("order", ORDERS, ids=lambda order: "-".join(order))
+def test_in_a_loop_every_convolution_is_in_order(order):
+    convolve = _convolve(order)
+
+    def slope(x, w):
+        relu = jax.checkpoint(jax.jit(lambda x, w: jnp.sum(jax.nn.relu(convolve(x, w)))))
+        return jax.grad(relu)(x, w)
+
+    assert _orders_in_loops(slope, *_arrays(order)) == {"b01f_01io->b01f"}
+
+
+def test_a_custom_derivative_stays():
+    convolve = _convolve(ORDERS[1])
+
+    @jax.custom_vjp
+    def backwards(x, w):
+        return convolve(x, w)
+
+    backwards.defvjp(lambda x, w: (convolve(x, w), (x, w)), lambda kept, g: (kept[0] + 7.0, kept[1]))
+    images, kernels = _arrays(ORDERS[1])
+    slope = jax.grad(lambda x: jnp.sum(in_order(backwards)(x, kernels)))(images)
+    np.testing.assert_array_equal(slope, images + 7.0)
+
+
+def test_it_holds_in_scan_vmap_and_slopes_of_slopes():
+    images, kernels = _arrays(ORDERS[1])
+    convolve = _convolve(ORDERS[1])
+
+    def total(scan, x, w):
+        def step(carry, i):
+            slope = jax.grad(lambda x: jnp.sum(jnp.tanh(convolve(x, w) * i)))(carry)
+            return carry + slope, jnp.sum(slope)
+
+        last, sums = scan(step, x, jnp.arange(3.0))
+        return jnp.sum(last**2) + jnp.sum(sums)
+
+    many = jnp.stack([images, images + 1])
+    for transform in (jax.vmap, lambda f: jax.vmap(jax.grad(f))):
+        found, right = (
+            transform(lambda x, scan=scan: total(scan, x, kernels))(many) for scan in (scan, lax.scan)
+        )
+        np.testing.assert_allclose(found, right, rtol=1e-4, atol=1e-4)
+
+
+@needs_cpu
+def test_the_steps_of_a_path_are_in_order():
+    images, kernels = _arrays(ORDERS[1])
+    convolve = _convolve(ORDERS[1])
+
+    def model(x):
+        return jnp.sum(jnp.tanh(convolve(jnp.tanh(x)[None], kernels)))
+
+    def gradients(x):
+        return attribution.integrated_gradients(model, x, steps=8, batch_size=2)
+
+    text = jax.jit(jax.vmap(gradients)).lower(images).compile().as_text()
+    inside = [line for line in text.splitlines() if " convolution(" in line and "/while/" in line]
+    assert inside
+    assert all("dim_labels=b01f_01io->b01f" in line for line in inside)
