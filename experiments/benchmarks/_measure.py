@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ Call = Callable[[], Any]
 Build = Callable[[], Call]  # a `functools.partial` of a module's function: it travels to the process
 
 _PAUSE = 0.2  # seconds between two turns, for the last one's threads to come to rest
+_LEAST = 0.2  # seconds of a turn, so that waking the processor up does not count
 
 
 class Times(NamedTuple):
@@ -36,18 +37,32 @@ class Times(NamedTuple):
         return float(np.median(self.rounds))
 
 
-def alternate(builds: Mapping[str, Build], rounds: int) -> dict[str, Times]:
-    """Build each call in its process, run it once to warm up, then all in turn, `rounds` times."""
+def alternate(
+    builds: Mapping[str, Build],
+    rounds: int,
+    finalists: Callable[[dict[str, float]], Iterable[str]] | None = None,
+) -> dict[str, Times]:
+    """Build each call in its process, run it once to warm up, then all in turn, `rounds` times.
+
+    Args:
+        builds: by name.
+        rounds: how many turns each takes.
+        finalists: chosen from the seconds of a turn of all; only those go on.
+    """
     spawn = multiprocessing.get_context("spawn")
     with contextlib.ExitStack() as stack:
         workers = {
             name: stack.enter_context(ProcessPoolExecutor(max_workers=1, mp_context=spawn)) for name in builds
         }
-        turns = [
-            {name: workers[name].submit(_seconds, build).result() for name, build in builds.items()}
-            for _ in range(rounds + 1)
-        ]
-    return {name: Times(turns[0][name], np.array([turn[name] for turn in turns[1:]])) for name in builds}
+
+        def turn(names: Iterable[str], least: float) -> dict[str, float]:
+            return {name: workers[name].submit(_seconds, builds[name], least).result() for name in names}
+
+        first, names = turn(builds, 0.0), list(builds)
+        if finalists is not None:
+            names = list(finalists(turn(names, _LEAST)))
+        turns = [turn(names, _LEAST) for _ in range(rounds)]
+    return {name: Times(first[name], np.array([turn[name] for turn in turns])) for name in names}
 
 
 def ratio(times: Times, to: Times) -> tuple[float, float, float]:
@@ -65,13 +80,18 @@ def machine() -> str:
     return f"{processor}, {os.cpu_count()} cores; JAX {jax.__version__} on {jax.devices()[0]}"
 
 
-def _seconds(build: Build) -> float:
-    """Runs in the process of one alternative, which builds its call once and keeps it."""
+def _seconds(build: Build, least: float) -> float:
+    """Seconds a call, the mean of as many as fit into `least` seconds, or of one.
+
+    Runs in the process of one alternative, which builds its call once and keeps it.
+    """
     call = _keep(build)
     time.sleep(_PAUSE)
-    start = time.perf_counter()
-    jax.block_until_ready(call())
-    return time.perf_counter() - start
+    start, calls, passed = time.perf_counter(), 0, 0.0
+    while calls == 0 or passed < least:
+        jax.block_until_ready(call())
+        calls, passed = calls + 1, time.perf_counter() - start
+    return passed / calls
 
 
 @functools.cache

@@ -102,20 +102,16 @@ def main(
     console.print(machine())
     found: dict[str, Any] = {"machine": machine(), "examples": examples}
     for model, method in itertools.product(models, methods):
-        times = quickest_of(settings(method, model, examples), rounds)
+        times = alternate(settings(method, model, examples), rounds, finalists)
         console.print(table_of(f"{method}, {model} network, {examples} examples", times, examples))
         found[f"{method}, {model}"] = summary(times)
     save_metrics(found, output)
 
 
-def quickest_of(builds: dict[str, Build], rounds: int) -> dict[str, Times]:
-    """Run all once, then the three quickest of each library in turn."""
-    tried = alternate(builds, 1)
-    names = ordered(tried)
-    kept = [
-        name for library in ("jaxnn", "Captum") for name in [n for n in names if n.startswith(library)][:3]
-    ]
-    return alternate({name: builds[name] for name in kept}, rounds)
+def finalists(seconds: dict[str, float]) -> list[str]:
+    """The three quickest settings of each library."""
+    names = sorted(seconds, key=seconds.__getitem__)
+    return [n for library in ("jaxnn", "Captum") for n in [n for n in names if n.startswith(library)][:3]]
 
 
 def settings(method: str, model: str, examples: int) -> dict[str, Build]:
@@ -124,12 +120,12 @@ def settings(method: str, model: str, examples: int) -> dict[str, Build]:
     builds: dict[str, Build] = {}
     for at_once in dict.fromkeys(min(n, examples) for n in (1, 32, 64, 256)):
         for rows in dict.fromkeys((size, min(size, 10), 1)):
-            if min(examples, 32) <= at_once * rows <= 4096:
+            if min(examples, 32) <= at_once * rows <= 2048:
                 builds[f"jaxnn, {at_once} x {rows} a call"] = partial(
                     ours, method, model, examples, at_once, rows
                 )
     for threads, at_once in itertools.product((1, 2), dict.fromkeys(min(n, examples) for n in (32, 256))):
-        for limit in (None, at_once, 4 * at_once) if size > 1 else (None,):
+        for limit in (None, at_once, 4 * at_once)[at_once > 32 :] if size > 1 else (None,):
             name = f"Captum, {threads} thread{'s' * (threads > 1)}, {at_once} a call"
             name += f", {limit} rows at a time" if limit else ""
             builds[name] = partial(captums, method, model, examples, threads, at_once, limit)
