@@ -49,10 +49,33 @@ def distance_to_nearest(images: jax.Array, digits: Digits) -> np.ndarray:
     return np.sqrt(np.asarray(nearest))
 
 
-def dream_each(model: Any, count: int, key: jax.Array, shape: tuple[int, ...], **options: Any) -> jaxnn.Dream:
-    """A dream of each output, all at once."""
+def surely(index: jax.Array) -> dreaming.Objective:
+    """The logit of a digit, and five times the logarithm of its probability.
+
+    Of a digit that is not answered yet, the second part outweighs what the penalties ask for; of one that
+    is, it has no slope left.
+    """
+    return dreaming.logit(index) + jax.tree_util.Partial(_log_probability, index)
+
+
+def _log_probability(index: jax.Array, output: jax.Array, values: dict[str, jax.Array]) -> jax.Array:
+    if "output_in" in values:  # the dense network, whose outputs are sigmoids
+        return 5.0 * jax.nn.log_sigmoid(values["output_in"][index])
+    return 5.0 * jax.nn.log_softmax(output)[index]
+
+
+def dream_each(
+    model: Any,
+    count: int,
+    key: jax.Array,
+    shape: tuple[int, ...],
+    *,
+    objective: Any = dreaming.logit,
+    **options: Any,
+) -> jaxnn.Dream:
+    """A dream of each output, all at once; `objective` gives that of an index."""
 
     def one(index: jax.Array) -> jaxnn.Dream:
-        return jaxnn.dream(model, dreaming.logit(index), key=key, shape=shape, **options)
+        return jaxnn.dream(model, objective(index), key=key, shape=shape, **options)
 
     return jax.vmap(one)(jnp.arange(count))

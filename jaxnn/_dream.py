@@ -11,17 +11,25 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxnn import _checks
+from jaxnn._dream_plan import (
+    Bounds,
+    Plan,
+    check_bounds,
+    check_kinds,
+    check_parts,
+    check_plan,
+    check_start,
+    dtype_of,
+)
 from jaxnn._graph import backward, gradient, graph
 from jaxnn._loops import scan
 from jaxnn._model import as_model
 from jaxnn._recognize import is_relu
-from jaxnn._rewrite import capture
 from jaxnn._sharding import vary_like
 from jaxnn.dreaming._objectives import Objective, as_objective
 from jaxnn.dreaming._parameterizations import Parameterization, fourier, pixel
 from jaxnn.dreaming._transforms import standard_transforms
 
-Bounds = tuple[float, float] | None
 # The root's tiny summand changes no step, and gives the root a slope where a gradient is 0 throughout.
 ADAM = optax.adam(0.05, eps_root=1e-20)
 _MARGIN = 0.01  # how far from its bounds a given image starts, as a share: at a bound nothing moves
@@ -31,13 +39,13 @@ class Dream(NamedTuple):
     """What `dream` gives.
 
     Attributes:
-        image: of the shape asked for, within the bounds.
+        image: of the shape asked for, within the bounds; a bound itself only where the dtype is at its end.
         value: the objective at the image, a scalar; without transforms and penalties.
         trace: `(steps,)`, the objective before each step, at the transformed image.
         frames: `(1 + steps // record_every, *shape)`, the image before the first step, and after every
             `record_every` of them; None where nothing was to be recorded.
-        alive: whether the objective had any slope at the first step: one bool. False is a unit that
-            does not answer to small changes of the input, such as a relu far below 0.
+        alive: whether the objective had any slope at the first step, a redirected one included: one bool.
+            False is a unit that does not answer to small changes of the input, such as a relu far below 0.
     """
 
     image: jax.Array
@@ -80,8 +88,9 @@ def dream(
         key: a JAX random key, of the start and the transforms. The same key gives the same dream,
             however many are dreamed beside it.
         shape: of the input: `(h, w)`, `(h, w, c)`, or any other, which has neither frequencies nor
-            neighbors. `jaxnn.dreaming.flattened(model)` lets a dense network be asked in images.
-        bounds: `(low, high)` of the input, strictly within which it stays; None for no bounds.
+            neighbors. `jaxnn.dreaming.flattened(model)` lets a dense network be asked in images. A model
+            of channels first, `(c, h, w)`, is asked in `(h, w, c)` through a function that moves the axis.
+        bounds: `(low, high)` of the input, within which it stays; None for no bounds.
         start: an input to start from, such as an image or a back query, of that shape and within the
             bounds, from which it is first drawn in by 0.01 of their distance. None for noise.
         parameterization: `dreaming.pixel()`, `fourier()` or `cppn()`; None for `fourier()` of an image,
@@ -131,21 +140,20 @@ def dream(
         parameterization = fourier() if is_image else pixel()
     if transforms is None:
         transforms = standard_transforms(shape) if is_image else ()
+    check_kinds(parameterization, optimizer)
     steps = _checks.check_integer("steps", steps, at_least=1)
     if record_every is not None:
         record_every = _checks.check_integer("record_every", record_every, at_least=1)
-    plan = _Plan(
-        model, objective, _parts("transforms", transforms), _parts("penalties", penalties),
-        _check_bounds(bounds), jnp.asarray(_checks.check_integer("redirect", redirect, at_least=0)),
+    redirect = _checks.check_integer("redirect", redirect, at_least=0)
+    plan = Plan(
+        model, objective, check_parts("transforms", transforms), check_parts("penalties", penalties),
+        check_bounds(bounds), jnp.asarray(redirect),
     )  # fmt: skip
-    start = _check_start(start, shape, bounds, parameterization)
-    dtype = jnp.result_type(float) if start is None else start.dtype
-    floats = [leaf for leaf in jax.tree.leaves(model) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)]
-    if start is None and floats:
-        dtype = jnp.result_type(*floats)
-    _check_plan(plan, parameterization, shape, dtype)
+    start = check_start(start, shape, plan.bounds, parameterization)
+    dtype = jnp.dtype(dtype_of(model, start))
+    check_plan(plan, parameterization, shape, dtype)
     found = _dream(
-        plan, key, start, shape=shape, dtype=jnp.dtype(dtype), parameterization=parameterization,
+        plan, key, start, shape=shape, dtype=dtype, parameterization=parameterization,
         optimizer=optimizer, steps=steps, record_every=record_every, redirects=redirect > 0,
     )  # fmt: skip
     if _checks.known_false(found.alive):
@@ -156,46 +164,6 @@ def dream(
             stacklevel=2,
         )
     return found
-
-
-class _Plan(NamedTuple):
-    """What a dream follows, all of it pytrees of arrays."""
-
-    model: Any
-    objective: Objective
-    transforms: tuple[Any, ...]
-    penalties: tuple[Any, ...]
-    bounds: tuple[float, float] | None
-    redirect: jax.Array
-
-    def judge(self, image: jax.Array) -> jax.Array:
-        """The objective at an image."""
-        output, values = capture(self.model, image)
-        return self.objective(output, _Values(values))
-
-    def shake(self, key: jax.Array, image: jax.Array) -> jax.Array:
-        """The image after a draw of the transforms, cut to its shape."""
-        shape = image.shape
-        if not self.transforms:
-            return image
-        for part, part_key in zip(self.transforms, jax.random.split(key, len(self.transforms)), strict=True):
-            image = part(part_key, image)
-        if image.ndim != len(shape) or any(a < b for a, b in zip(image.shape, shape, strict=True)):
-            raise ValueError(f"`transforms` must leave at least the shape {shape}; got {image.shape}")
-        corner = [(a - b) // 2 for a, b in zip(image.shape, shape, strict=True)]
-        return lax.slice(image, corner, [c + b for c, b in zip(corner, shape, strict=True)])
-
-    def price(self, image: jax.Array) -> jax.Array:
-        """What the penalties take."""
-        return sum((part(image) for part in self.penalties), start=jnp.zeros((), image.dtype))
-
-
-class _Values(dict[str, jax.Array]):
-    """Named intermediates; a name that is none of them says so."""
-
-    def __missing__(self, name: str) -> jax.Array:
-        listed = ", ".join(map(repr, self)) or "none: name them with jaxnn.tap"
-        raise ValueError(f"`objective` must name intermediates of the model ({listed}); got {name!r}")
 
 
 class _State(NamedTuple):
@@ -210,7 +178,7 @@ class _State(NamedTuple):
     )
 )  # fmt: skip
 def _dream(
-    plan: _Plan,
+    plan: Plan,
     key: jax.Array,
     start: jax.Array | None,
     *,
@@ -229,21 +197,10 @@ def _dream(
 
     def step(state: _State, number: jax.Array) -> tuple[_State, tuple[jax.Array, jax.Array]]:
         image, pull = jax.vjp(image_of, state.params)
-        frames = state.frames
-        if frames is not None and record_every is not None:
-            # The last one written to a row is the image after a whole number of `record_every` steps.
-            frames = frames.at[-(-number // record_every)].set(image, mode="drop")
-        shaken, unshake = jax.vjp(lambda x: plan.shake(jax.random.fold_in(step_key, number), x), image)
-        if redirects:
-            value, slope = _redirected(plan.judge, shaken, number < plan.redirect)
-        else:
-            value, slope = jax.value_and_grad(plan.judge)(shaken)
-        (upwards,) = unshake(slope)
-        if plan.penalties:
-            upwards -= jax.grad(plan.price)(image)
+        frames = _with_frame(state.frames, number, image, record_every)
+        value, alive, upwards = _slope(plan, jax.random.fold_in(step_key, number), image, number, redirects)
         (downwards,) = pull(-upwards)
         updates, new = optimizer.update(downwards, state.optimizer, state.params)
-        alive = jnp.any(slope != 0)
         return _State(optax.apply_updates(state.params, updates), new, frames), (value, alive)
 
     if start is None or parameterization.invert is None:
@@ -255,17 +212,41 @@ def _dream(
     state = vary_like(state, (plan, params, jax.random.bits(jax.random.fold_in(key, 2))))
     state, (trace, alive) = scan(step, state, jnp.arange(steps))
     image = image_of(state.params)
-    frames = state.frames
-    if frames is not None and record_every is not None and steps % record_every == 0:
-        frames = frames.at[-1].set(image)
+    frames = _with_frame(state.frames, steps, image, record_every)
     return Dream(image, plan.judge(image), trace, frames, alive[0])
+
+
+def _with_frame(
+    frames: jax.Array | None, number: Any, image: jax.Array, every: int | None
+) -> jax.Array | None:
+    """The frames with the image after `number` steps in its row; past the last row it is dropped."""
+    if frames is None or every is None:
+        return None
+    # The last one written to a row is the image after a whole number of `every` steps.
+    return frames.at[-(-number // every)].set(image, mode="drop")
+
+
+def _slope(
+    plan: Plan, key: jax.Array, image: jax.Array, number: jax.Array, redirects: bool
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The objective after a draw of the transforms, whether it has a slope, and the way up for the image."""
+    shaken, unshake = jax.vjp(lambda x: plan.shake(key, x), image)
+    if redirects:
+        value, slope = _redirected(plan.judge, shaken, number < plan.redirect)
+    else:
+        value, slope = jax.value_and_grad(plan.judge)(shaken)
+    (upwards,) = unshake(slope)
+    if plan.penalties:
+        upwards -= jax.grad(plan.price)(image)
+    return value, jnp.any(slope != 0), upwards
 
 
 def _into(raw: jax.Array, bounds: Bounds) -> jax.Array:
     if bounds is None:
         return raw
     low, high = (jnp.asarray(end, raw.dtype) for end in bounds)
-    return low + (high - low) * jax.nn.sigmoid(raw)
+    # Clipped, as the sum may round to something beyond a bound.
+    return jnp.clip(low + (high - low) * jax.nn.sigmoid(raw), low, high)
 
 
 def _out_of(image: jax.Array, bounds: Bounds) -> jax.Array:
@@ -296,66 +277,3 @@ def _redirected(
 
     (slope,) = backward(line, rule, (jnp.ones_like(value),), run)
     return value, slope
-
-
-def _parts(name: str, parts: Any) -> tuple[Any, ...]:
-    if not isinstance(parts, Sequence) or isinstance(parts, str):
-        raise TypeError(f"`{name}` must be a tuple of callables; got {type(parts).__name__}")
-    for number, part in enumerate(parts):
-        if not callable(part):
-            raise TypeError(f"`{name}[{number}]` must be callable; got {type(part).__name__}")
-    return tuple(map(as_model, parts))
-
-
-def _check_bounds(bounds: Any) -> Bounds:
-    if bounds is None:
-        return None
-    if not isinstance(bounds, Sequence) or len(bounds) != 2:
-        raise TypeError(f"`bounds` must be a pair (low, high), or None; got {bounds!r}")
-    low, high = (_checks.check_real(f"bounds[{i}]", end) for i, end in enumerate(bounds))
-    if not low < high:
-        raise ValueError(f"`bounds` must be (low, high) with low below high; got ({low:g}, {high:g})")
-    return low, high
-
-
-def _check_start(
-    start: Any, shape: tuple[int, ...], bounds: Bounds, parameterization: Parameterization
-) -> jax.Array | None:
-    if start is None:
-        return None
-    image = _checks.check_float_array("start", start)
-    _checks.check_shape("start", image, shape, "that of the dream")
-    _checks.check_finite("start", image)
-    if parameterization.invert is None:
-        raise ValueError("`start` must be None for a parameterization that cannot make a given image (cppn)")
-    if bounds is not None and _checks.known_false(jnp.all((image >= bounds[0]) & (image <= bounds[1]))):
-        raise ValueError(
-            f"`start` must lie within the bounds, {bounds[0]:g} to {bounds[1]:g}; got values from "
-            f"{float(jnp.min(image)):g} to {float(jnp.max(image)):g}"
-        )
-    return image
-
-
-def _check_plan(plan: _Plan, parameterization: Parameterization, shape: tuple[int, ...], dtype: Any) -> None:
-    """Raise unless all parts fit each other; nothing is computed."""
-    example = jax.ShapeDtypeStruct(shape, dtype)
-    try:
-        jax.eval_shape(_answer, plan.model, example)  # from the cache of traces, after the first time
-    except Exception as error:
-        raise ValueError(f"`shape` must be one that the model takes; {shape} gives: {error}") from error
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    jax.eval_shape(lambda key: parameterization.init(key, shape, dtype), key)
-    jax.eval_shape(plan.shake, key, example)
-    price = jax.eval_shape(plan.price, example)
-    if price.shape != ():
-        raise ValueError(f"`penalties` must each give a scalar; got shape {price.shape}")
-    output, values = jax.eval_shape(capture, plan.model, example)
-    # The objective is not an argument, so that its index can be looked at.
-    value = jax.eval_shape(lambda *seen: plan.objective(seen[0], _Values(seen[1])), output, values)
-    if getattr(value, "shape", None) != ():
-        raise ValueError(f"`objective` must give a scalar; got {value}")
-
-
-@jax.jit
-def _answer(model: Any, x: Any) -> Any:
-    return model(x)

@@ -6,12 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 import jaxnn
 from experiments._digits import load_digits, train_sigmoids
 from jaxnn import dreaming
 from tests.conftest import in_precision
 
+LONG = pytest.mark.long
 BIAS = jax.nn.initializers.normal(0.1)
 
 
@@ -80,7 +82,7 @@ def test_penalties_are_weighed_against_the_objective():
     np.testing.assert_allclose(found.value, 4.8, atol=0.05)  # without what the penalty takes
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=LONG), pytest.param(2, marks=LONG)])
 def test_all_ten_dreamed_digits_are_answered_and_beat_every_training_image(seed):
     digits = load_digits("digits")
     trained = train_sigmoids(jax.random.key(seed), digits, hidden=(30,), epochs=10, progress=False)
@@ -137,6 +139,80 @@ def test_diversity_makes_dreams_of_one_channel_unlike_each_other():
         return float(jnp.min(grams @ grams.T))
 
     assert cosine(dreams(3.0)) < cosine(dreams(0.0)) - 0.05
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_dream_that_wants_more_stays_within_its_bounds(dtype, sign):
+    # -1.7 + 1.9 rounds to more than 0.2 in half precision.
+    weights = jnp.full(5, 100.0 * sign, dtype)
+    found = dream(
+        jax.tree_util.Partial(linear, weights), lambda output, values: output, shape=(5,), bounds=(-1.7, 0.2),
+        steps=400, optimizer=optax.adam(0.5),
+    )  # fmt: skip
+    low, high = jnp.asarray([-1.7, 0.2], dtype)
+    assert np.all((found.image >= low) & (found.image <= high))
+    np.testing.assert_allclose(np.float64(found.image), float(high if sign > 0 else low), atol=0.02)
+
+
+SMALL = [(1, 1), (1, 1, 3), (1, 5), (5, 1), (2, 3, 4, 5), (7,), ()]
+
+
+@pytest.mark.parametrize("shape", [SMALL[0], *(pytest.param(s, marks=LONG) for s in SMALL[1:])])
+def test_any_shape_dreams(shape):
+    start = jnp.full(shape, 0.3)
+    found = dream(
+        lambda x: x, lambda output, values: jnp.sum(output), shape=shape, start=start, steps=9, record_every=2
+    )
+    assert found.image.shape == shape
+    assert found.frames.shape == (5, *shape)
+    assert np.all(found.image > 0.3)
+
+
+def test_a_schedule_is_an_optimizer_and_the_answers_closed_over_may_be_traced():
+    top = jnp.linspace(0.2, 0.8, 4)
+    optimizer = optax.adam(optax.cosine_decay_schedule(0.1, 200))
+
+    def one(factor):
+        return jaxnn.dream(
+            lambda x: factor * x, lambda output, values: -jnp.sum((output - factor * top) ** 2),
+            key=jax.random.key(0), shape=(4,), steps=200, optimizer=optimizer,
+            penalties=(lambda image: 0.0 * factor * jnp.sum(image),),
+        ).image  # fmt: skip
+
+    np.testing.assert_allclose(jax.vmap(one)(jnp.array([1.0, 2.0])), jnp.stack([top, top]), atol=2e-3)
+
+
+def adapted_linen():
+    module = nn.Sequential([nn.Conv(4, (3, 3)), nn.relu, lambda x: x.reshape(-1), nn.Dense(3)])
+    return jaxnn.from_linen(module, module.init(jax.random.key(0), jnp.zeros((6, 6, 1)))), "layers_0"
+
+
+def adapted_nnx():
+    rngs = nnx.Rngs(0)
+    layers = (nnx.Conv(1, 4, (3, 3), rngs=rngs), nnx.relu, nnx.Dropout(0.5, rngs=rngs))
+    model = nnx.Sequential(*layers, lambda x: x.reshape(-1), nnx.Linear(144, 3, rngs=rngs))
+    return jaxnn.from_nnx(model), "layers/0"
+
+
+def adapted_equinox():
+    eqx = pytest.importorskip("equinox")
+    keys = jax.random.split(jax.random.key(0))
+    layers = [
+        eqx.nn.Lambda(lambda x: jnp.moveaxis(x, -1, 0)), eqx.nn.Conv2d(1, 4, 3, key=keys[0]),
+        eqx.nn.Lambda(jnp.ravel), eqx.nn.Linear(64, 3, key=keys[1]),
+    ]  # fmt: skip
+    return jaxnn.from_equinox(eqx.nn.Sequential(layers)), "layers/1"
+
+
+@LONG
+@pytest.mark.parametrize("adapted", [adapted_linen, adapted_nnx, adapted_equinox])
+def test_modules_of_other_frameworks_dream(adapted):
+    model, layer = adapted()
+    found = dream(model, dreaming.neuron(layer, (1, 2, 3)), shape=(6, 6, 1), transforms=())
+    assert found.value > found.trace[0] + 0.1
+    _, values = jaxnn.capture(model, found.image)
+    np.testing.assert_allclose(found.value, values[layer][1, 2, 3], rtol=1e-5)
 
 
 # --- the record
@@ -265,6 +341,23 @@ def test_keys_spread_over_devices_give_the_same_dreams():
     np.testing.assert_allclose(many, here, atol=1e-5)
 
 
+def test_the_slope_through_a_dream_is_its_difference():
+    with in_precision("float64"):
+        start = jnp.asarray(np.random.default_rng(0).uniform(0.2, 0.8, (6, 6)))
+        model = dreaming.flattened(network(dtype="float64"))
+
+        def total(scale, start):
+            found = dream(model, dreaming.logit(1) * scale, start=start, steps=4, optimizer=optax.sgd(0.5))
+            return jnp.sum(jnp.cos(jnp.arange(36.0)) * found.image.ravel())
+
+        slopes, h = jax.grad(total, argnums=(0, 1))(1.5, start), 1e-6
+        ahead, behind = total(1.5 + h, start), total(1.5 - h, start)
+        np.testing.assert_allclose(slopes[0], (ahead - behind) / (2 * h), rtol=1e-5)
+        step = jnp.zeros((6, 6)).at[2, 3].set(h)
+        ahead, behind = total(1.5, start + step), total(1.5, start - step)
+        np.testing.assert_allclose(slopes[1][2, 3], (ahead - behind) / (2 * h), rtol=1e-5)
+
+
 # --- dead units
 
 
@@ -324,6 +417,13 @@ def nothing(*args, **options):
     [
         ({"bounds": (1.0, 0.0)}, ValueError, "`bounds` must be (low, high) with low below high; got (1, 0)"),
         ({"bounds": 3.0}, TypeError, "`bounds` must be a pair"),
+        ({"bounds": "ab"}, TypeError, "`bounds` must be a pair"),
+        ({"bounds": (0.0, np.inf)}, ValueError, "`bounds[1]` must be finite"),
+        ({"optimizer": 3}, TypeError, "`optimizer` must be a GradientTransformation"),
+        ({"parameterization": dreaming.pixel}, TypeError, "`parameterization` must be a Parameterization"),
+        ({"objective": lambda output, values: None}, TypeError, "`objective` must be an array of numbers"),
+        ({"penalties": (lambda image: None,)}, TypeError, "`penalties[0]` must be an array of numbers"),
+        ({"transforms": (lambda key, x: None,)}, TypeError, "`transforms[0]` must give an array"),
         ({"shape": (6, 7)}, ValueError, "`shape` must be one that the model takes; (6, 7) gives"),
         ({"shape": 6}, TypeError, "`shape` must be a tuple of integers"),
         ({"key": 0}, TypeError, "`key` must be one random key"),
@@ -352,7 +452,7 @@ def nothing(*args, **options):
         ({"redirect": -1}, ValueError, "`redirect` must be at least 0"),
         ({"transforms": (3,)}, TypeError, "`transforms[0]` must be callable"),
         ({"penalties": dreaming.l1()}, TypeError, "`penalties` must be a tuple of callables"),
-        ({"penalties": (jnp.abs,)}, ValueError, "`penalties` must each give a scalar"),
+        ({"penalties": (jnp.abs,)}, ValueError, "`penalties[0]` must have shape (), of a scalar"),
         ({"transforms": (lambda key, x: x[1:],)}, ValueError, "`transforms` must leave at least the shape"),
         (
             {"model": network(), "shape": (36,), "parameterization": dreaming.fourier()}, ValueError,

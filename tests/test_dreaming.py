@@ -303,6 +303,19 @@ def test_objectives_equal_numpy():
             np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
+def test_a_network_inside_of_the_model_does_not_give_the_logits():
+    output, inner = jnp.array([1.0, 2.0]), jnp.arange(3.0)
+    assert float(dreaming.logit(0)(output, {"output_in": inner})) == 1.0
+    assert float(dreaming.logit(0)(output, {"output_in": inner[1:] + 4})) == 5.0
+
+
+def test_counts_in_an_objective_keep_their_weight():
+    objective = dreaming.logit(0) + 0.5 * (
+        0 * dreaming.logit(0) + (lambda output, values: jnp.sum(output > 0))
+    )
+    assert float(objective(jnp.array([2.0, 3.0, -1.0]), {})) == 3.0
+
+
 def test_a_traced_index_out_of_range_gives_nan():
     found = jax.jit(lambda i: dreaming.neuron("units", i)(None, {"units": jnp.arange(6.0)}))
     assert found(5) == 5
@@ -343,6 +356,7 @@ def test_diversity_equals_numpy():
         (lambda: dreaming.probability(0, activation="tanh"), ValueError, "`activation` must be one of"),
         (lambda: dreaming.logit(0) + 3, TypeError, "`objective` must be"),
         (lambda: dreaming.logit(0) * "a", TypeError, "`factor` must be"),
+        (lambda: dreaming.logit(0) / 0, ValueError, "`divisor` must not be 0"),
         (lambda: dreaming.flattened(3), TypeError, "`model` must be callable"),
     ],
 )

@@ -31,6 +31,16 @@ def test_distance_and_smoothness_equal_numpy():
     np.testing.assert_allclose(_dreams.average(digits).ravel(), inputs.mean(axis=0), rtol=1e-5)
 
 
+def test_a_sure_dream_asks_for_the_logit_and_the_logarithm_of_the_probability():
+    signals = jnp.array([0.5, -1.0, 2.0])
+    shares = np.exp(signals) / np.exp(signals).sum()
+    sigmoid = 1 / (1 + np.exp(1.0))
+    objective = _dreams.surely(jnp.array(1))
+    np.testing.assert_allclose(objective(signals, {}), -1 + 5 * np.log(shares[1]), rtol=1e-5)
+    found = objective(jax.nn.sigmoid(signals), {"output_in": signals})
+    np.testing.assert_allclose(found, -1 + 5 * np.log(sigmoid), rtol=1e-5)
+
+
 def test_each_output_dreams_and_the_regularized_dream_is_smoother():
     digits = load_digits("digits")
     model = dreaming.flattened(jaxnn.init(jax.random.key(0), (64, 20, 10)))
@@ -55,9 +65,11 @@ def test_an_animation_holds_every_frame(tmp_path):
 
 
 @needs_adapters
-def test_dreams_are_answered_and_beat_the_training_images(tmp_path):
+def test_dreams_are_answered_and_beat_the_training_images(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     done = run("experiments.dreams", "--epochs", 5, "--cnn-epochs", 2, "--hidden", 30, "--output", tmp_path)
     assert done.returncode == 0, done.stderr
+    assert "…" not in done.stdout  # the tables fit into a terminal
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert set(metrics["pictures"]) == {
         "pictures.png", "hidden_units.png", "appearing.png", "deep.png", "appearing.gif"
@@ -65,14 +77,13 @@ def test_dreams_are_answered_and_beat_the_training_images(tmp_path):
     for name in metrics["pictures"]:
         with Image.open(tmp_path / name) as picture:
             assert min(picture.size) > 100
-    for name in ("dense", "convolutional"):
+    for name in ("dense", "CNN"):
         plain, smooth = (metrics["rows"][f"{name}, {kind} dream"] for kind in ("plain", "regularized"))
         assert plain["answers"] == list(range(10))
         assert min(plain["probability"]) > 0.99
         assert sum(a == b for a, b in enumerate(smooth["answers"])) >= 9  # trained so shortly
         assert np.mean(smooth["total_variation"]) < np.mean(plain["total_variation"]) / 3
-        values = np.array(metrics["objective"][f"{name}, plain"])
-        assert np.all(values > metrics["objective_of_the_best_training_image"][name])
+        assert np.all(np.array(metrics["logits"][f"{name}, plain"]) > metrics["logits"][f"{name}, best real"])
     with Image.open(tmp_path / "appearing.gif") as picture:
         assert picture.n_frames == 33
 
@@ -81,7 +92,8 @@ def test_dreams_are_answered_and_beat_the_training_images(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"digit": 10}, "`digit` must be from 0 to 9; got 10"),
+        ({"digit": 10}, "`digit` must lie from 0 to 9; got 10"),
+        ({"seed": -1}, "`seed` must lie from 0 to 4294967295; got -1"),
         ({"steps": 4}, "`steps` must be at least 8; got 4"),
         ({"hidden": 0}, "`hidden` must be at least 1; got 0"),
         ({"cnn_epochs": 0}, "`cnn_epochs` must be at least 1; got 0"),

@@ -37,7 +37,7 @@ class Objective:
 
     def __call__(self, output: Any, values: Values) -> jax.Array:
         """The value, for what one input gave."""
-        scalars = [jnp.asarray(term(output, values)) for term in self.terms]
+        scalars = [_checks.check_float_array("objective", term(output, values)) for term in self.terms]
         return sum(  # type: ignore[return-value]
             jnp.asarray(weight, scalar.dtype) * scalar
             for weight, scalar in zip(self.weights, scalars, strict=True)
@@ -64,7 +64,10 @@ class Objective:
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: Any) -> "Objective":
-        return self * (1 / number("divisor", divisor))
+        divisor = number("divisor", divisor)
+        if _checks.known_false(divisor != 0):
+            raise ValueError("`divisor` must not be 0")
+        return self * (1 / divisor)
 
     def __neg__(self) -> "Objective":
         return self * -1.0
@@ -89,7 +92,7 @@ def logit(index: Any) -> Objective:
     """An entry of the output, before its last activation where that has a name.
 
     The signal `"output_in"` of a `jaxnn.Network`, and the output itself of any model without a value of that
-    name: let that one answer in logits.
+    name and of the output's shape: let that one answer in logits.
 
     Args:
         index: of the output; an integer, or a tuple of them, traced or not. A traced one that is out of
@@ -397,7 +400,8 @@ def _indices(index: Any) -> tuple[jax.Array, ...]:
 
 
 def _signals(output: Any, values: Values) -> jax.Array:
-    if _SIGNAL in values:
+    # Of another shape, it belongs to a network inside of the model.
+    if _SIGNAL in values and values[_SIGNAL].shape == getattr(output, "shape", None):
         return values[_SIGNAL]
     if not hasattr(output, "shape"):
         raise ValueError(f"`objective` needs a model whose output is an array; got a {type(output).__name__}")
