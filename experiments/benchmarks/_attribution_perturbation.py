@@ -27,12 +27,12 @@ def ours_occlusion(model: Any, x: Any, target: Any, key: Any, rows: int) -> Any:
     return attribution.occlusion(model, x, target, window=window, stride=stride, batch_size=rows)
 
 
-def captums_occlusion(captum: Any, model: Any, x: Any, target: Any, rows: int | None) -> Any:
+def captums_occlusion(captum: Any, model: Any, x: Any, target: Any, rows: int) -> Any:
     """Likewise; Captum counts how many windows, each of all the batch."""
     window, stride = (
         ((FLAT_WINDOW,), FLAT_STRIDE) if x.ndim == 2 else ((1, WINDOW, WINDOW), (1, STRIDE, STRIDE))
     )
-    at_once = OCCLUSION_SIZE if rows is None else max(1, rows // len(x))
+    at_once = max(1, rows // len(x))
     return captum.Occlusion(model).attribute(
         x, window, strides=stride, target=target, perturbations_per_eval=at_once
     )
@@ -46,7 +46,7 @@ def ours_kernel_shap(model: Any, x: Any, target: Any, key: Any, rows: int) -> An
     )  # fmt: skip
 
 
-def captums_kernel_shap(captum: Any, model: Any, x: Any, target: Any, rows: int | None) -> Any:
+def captums_kernel_shap(captum: Any, model: Any, x: Any, target: Any, rows: int) -> Any:
     """Likewise; Captum fits one example at a time."""
     import torch
 
@@ -55,7 +55,7 @@ def captums_kernel_shap(captum: Any, model: Any, x: Any, target: Any, rows: int 
     return [
         method.attribute(
             x[i : i + 1], target=target[i : i + 1], feature_mask=mask, n_samples=KERNEL_SHAP_SIZE,
-            perturbations_per_eval=min(rows or KERNEL_SHAP_SIZE, KERNEL_SHAP_SIZE),
+            perturbations_per_eval=min(rows, KERNEL_SHAP_SIZE),
         )
         for i in range(len(x))
     ]  # fmt: skip
