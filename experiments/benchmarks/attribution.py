@@ -114,7 +114,7 @@ def finalists(seconds: dict[str, float]) -> list[str]:
 
 
 def settings(method: str, model: str, examples: int) -> dict[str, Build]:
-    """Each library's settings, by what is printed for them: those among which the best was in longer searches."""
+    """Each library's settings, by what is printed for them: those that won in longer searches."""
     size = METHODS[method].size
     builds: dict[str, Build] = {}
     for at_once, rows in dict.fromkeys(
