@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from jaxnn._checks import is_concrete
 from jaxnn._flat import flat, read_in
 from jaxnn._jaxpr import bind
 from jaxnn._primitives import is_affine, is_elementwise, is_real
@@ -52,7 +53,8 @@ class Graph(NamedTuple):
         steps: in the order of computation; only those that lead to a result.
         inputs: a variable a leaf.
         outputs: a variable a leaf of the result, or a literal.
-        known: the values that do not depend on the input and are known while tracing.
+        known: the values that do not depend on the input and are known while tracing: what is made of
+            literals, and of closed-over arrays of one number.
         constants: the others that do not depend on the input, such as weights.
         structure: of the result.
     """
@@ -181,9 +183,11 @@ def summed_to(value: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def _constants(jaxpr: core.Jaxpr, consts: Sequence[Any], depends: set[Any]) -> tuple[Run, Run]:
-    """The values that do not depend on the input: those made of literals alone, and the rest."""
+    """The values that do not depend on the input: those made of numbers alone, and the rest."""
     known: Run = {}
-    rest: Run = dict(zip(jaxpr.constvars, consts, strict=True))
+    rest: Run = {}
+    for v, value in zip(jaxpr.constvars, consts, strict=True):
+        (known if _is_one_number(value) else rest)[v] = value
     for eqn in jaxpr.eqns:
         if any(v in depends for v in eqn.outvars):
             continue
@@ -199,6 +203,18 @@ def _constants(jaxpr: core.Jaxpr, consts: Sequence[Any], depends: set[Any]) -> t
             answers = bind(eqn, [read_in(v, known, rest) for v in eqn.invars])
             rest.update(zip(eqn.outvars, answers, strict=True))
     return known, rest
+
+
+def _is_one_number(value: Any) -> bool:
+    """Whether an array that a function closes over holds one number, as the zeros of a relu may."""
+    if not is_concrete(value) or not jnp.issubdtype(value.dtype, jnp.number) or value.size == 0:
+        return False
+    if isinstance(value, jax.Array) and not value.is_fully_addressable:
+        return False
+    with jax.ensure_compile_time_eval():
+        head = np.ravel(np.asarray(value[(0,) * (value.ndim - 1)])[:8]) if value.ndim else np.ravel(value)
+        # Nearly all weights are told apart by a few of them.
+        return bool((head == head[0]).all()) and bool((np.asarray(value) == head[0]).all())
 
 
 class _Maker(NamedTuple):

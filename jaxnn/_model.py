@@ -73,7 +73,9 @@ def _answer(model: Any, x: Any) -> Any:
     return model(x)
 
 
-def prepare(model: Any, x: Any, target: Any, name: str = "target") -> tuple[Any, Any, Any]:
+def prepare(
+    model: Any, x: Any, target: Any, name: str = "target", *, smooth: bool = True
+) -> tuple[Any, Any, Any]:
     """Check the arguments that every explanation has, and make each one that a jitted function takes.
 
     Args:
@@ -82,18 +84,20 @@ def prepare(model: Any, x: Any, target: Any, name: str = "target") -> tuple[Any,
         target: an output index (a tuple of them for an output of several axes), None for an output of one
             entry, or a function from the output to a scalar.
         name: what the caller knows `target` as.
+        smooth: whether the scalar must have a slope; otherwise it may be a count or a truth value, too.
 
     Returns:
         `(model, x, target)`: pytrees, `target` as an index or a callable.
 
     Raises:
-        TypeError: `model` is not callable, `x` does not hold numbers, or `target` is of another type.
+        TypeError: `model` is not callable, `x` does not hold numbers, or `target` or the number that it names
+            is of another type.
         ValueError: the output has no such entry, or `target` is None and it has more than one.
     """
     model = as_model(model)
     x = inputs("x", x)
     output = jax.eval_shape(_answer, model, x)  # from the cache of traces, after the first time
-    target = _check_target(target, output, name)
+    target = _check_target(target, output, name, smooth=smooth)
     return model, vary_like(x, (model, target)), target
 
 
@@ -106,6 +110,11 @@ def inputs(name: str, x: Any) -> Any:
         raise TypeError(f"`{name}` must hold at least one array; got {x!r}")
     checked = [_checks.check_float_array(name + jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
     return jax.tree.unflatten(structure, checked)
+
+
+def as_arrays(x: Any) -> Any:
+    """An example as a pytree of arrays of their own types; a nested list of numbers is one array."""
+    return jnp.asarray(x) if isinstance(x, list) and _is_number_list(x) else jax.tree.map(jnp.asarray, x)
 
 
 def like(name: str, value: Any, x: Any) -> Any:
@@ -139,15 +148,17 @@ def _is_number_list(x: Any) -> bool:
     return isinstance(x, list | tuple) and all(np.ndim(leaf) == 0 for leaf in jax.tree.leaves(x))
 
 
-def _check_target(target: Any, output: Any, name: str) -> Any:
+def _check_target(target: Any, output: Any, name: str, *, smooth: bool) -> Any:
     if callable(target):
         target = as_model(target)
         scalar = jax.eval_shape(_answer, target, output)
         if getattr(scalar, "shape", None) != ():
             raise ValueError(f"`{name}` must give a scalar of the output; got {scalar}")
+        _check_kind(scalar.dtype, name, smooth=smooth)
         return target
     if not hasattr(output, "shape"):
         raise ValueError(f"`{name}` must be a function, as the output is a {type(output).__name__}, no array")
+    _check_kind(output.dtype, name, smooth=smooth)
     if target is None:
         if output.size != 1:
             raise ValueError(f"`{name}` must name an entry of the output, of shape {output.shape}; got None")
@@ -161,6 +172,13 @@ def _check_target(target: Any, output: Any, name: str) -> Any:
     for index, size in zip(indices, output.shape, strict=True):
         _check_index(index, size, target, name)
     return tuple(jnp.asarray(index) for index in indices)
+
+
+def _check_kind(dtype: Any, name: str, *, smooth: bool) -> None:
+    if smooth and not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"`{name}` must name a floating-point number, which has a slope; got dtype {dtype}")
+    if not any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
+        raise TypeError(f"`{name}` must name a real number; got dtype {dtype}")
 
 
 def _check_index(index: Any, size: int, target: Any, name: str) -> None:

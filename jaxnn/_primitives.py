@@ -44,7 +44,7 @@ def is_affine(eqn: core.JaxprEqn, depends: Container[Any]) -> bool:
         return False
     if name in _SUMS:
         return True
-    if name in ("div", "scatter", "scatter-add"):
+    if name in ("div", "scatter", "scatter-add", "scatter-sub"):
         return not moving[1]
     if name == "select_n":
         return not moving[0]

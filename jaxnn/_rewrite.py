@@ -20,7 +20,7 @@ from jaxnn._jaxpr import Keyed, Path, Plan, called, walk
 from jaxnn._jaxpr import Traced as Traced
 from jaxnn._jaxpr import bind as bind
 from jaxnn._jaxpr import trace as trace
-from jaxnn._model import Held, as_model
+from jaxnn._model import Held, as_arrays, as_model
 
 Value = TypeVar("Value")
 
@@ -82,7 +82,7 @@ def capture(model: Callable[..., Any], x: Any) -> tuple[Any, dict[str, jax.Array
         >>> list(values), values["hidden_0"].shape
         (['hidden_0_in', 'hidden_0', 'output_in', 'output'], (30,))
     """
-    y, named = _capture(as_model(model), jax.tree.map(jnp.asarray, x))
+    y, named = _capture(as_model(model), as_arrays(x))
     return y, named.by_key()
 
 
@@ -113,7 +113,7 @@ class Intervened:
 
     def __call__(self, x: Any) -> Any:
         """Answer as the model would, with the replacements in place."""
-        traced = trace(self.model, x)
+        traced = trace(self.model, as_arrays(x))
         labels = _labels(traced)
         check_names("replacements", self.replacements, labels.values())
         replaced = {path: label for path, label in labels.items() if label in self.replacements}

@@ -100,6 +100,33 @@ def test_memory_does_not_grow_with_steps(method, steps_name):
     assert 0 < many < 1.1 * few
 
 
+MASK = np.arange(8) < 5
+
+
+@pytest.mark.parametrize(
+    "masked",
+    [
+        lambda h: jax.nn.softmax(h, where=MASK)[1],
+        lambda h: jax.nn.softmax(jaxnn.tap(jnp.where(MASK, h, -jnp.inf), "masked"))[1],
+    ],
+)
+def test_minus_infinity_in_a_mask_takes_no_part(masked):
+    model = lambda x: masked(x @ NETWORK.layers[0].kernel)  # noqa: E731
+    short = lambda x: jax.nn.softmax(x @ NETWORK.layers[0].kernel[:, :5])[1]  # noqa: E731
+    for method in (attribution.integrated_gradients, attribution.deep_lift):
+        found = method(model, X, baseline=BASELINE)
+        np.testing.assert_allclose(found, method(short, X, baseline=BASELINE), atol=1e-6)
+    slopes = jax.grad(lambda x: attribution.integrated_gradients(model, x).sum())(X)
+    np.testing.assert_allclose(slopes, jax.grad(model)(X), atol=1e-5)
+
+
+def test_minus_infinity_in_a_layer_takes_no_part():
+    model = lambda x: jax.nn.softmax(jaxnn.tap(jnp.where(MASK, x[:8], -jnp.inf), "masked"))[1]  # noqa: E731
+    found = attribution.layer_integrated_gradients(model, X, layer="masked", baseline=BASELINE)
+    np.testing.assert_array_equal(found[5:], 0)
+    assert abs(attribution.completeness_gap(model, X, None, found, baseline=BASELINE)) < 1e-6
+
+
 def test_the_first_layer_is_computed_at_the_ends_only():
     network = jaxnn.init(jax.random.key(2), (784, 20, 3))
 

@@ -72,6 +72,9 @@ SMOOTH = {
     "sorted": lambda x: jnp.sort(x @ W)[1] + lax.top_k(x, 2)[0][1],
     "leaky": lambda x: jax.nn.leaky_relu(x @ W).sum(),
     "larger": lambda x: jnp.maximum(x @ W, W[0]).sum(),
+    "scattered": lambda x: (
+        x.at[0].multiply(x[1]).at[2].min(x[3]).at[4].max(x[5]).at[1].subtract(x[0]) ** 2
+    ).sum(),
     "straight through": lambda x: (x + lax.stop_gradient(jnp.round(x) - x)).sum(),
 }
 
@@ -100,3 +103,9 @@ REFUSED = {
 def test_a_relu_out_of_reach_is_an_error(name, primitive):
     with pytest.raises(NotImplementedError, match=f"{name}.*{primitive}"):
         METHODS[name](REFUSED[primitive], X)
+
+
+@both
+def test_a_whole_number_has_no_slope(name):
+    with pytest.raises(TypeError, match="`target` must name a floating-point number.* got dtype int32"):
+        METHODS[name](lambda x: jnp.argmax(x @ W), X)

@@ -38,6 +38,16 @@ def test_ablation_is_the_fall_of_the_answer():
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "bool"])
+def test_counts_and_truth_values_fall_below_zero(dtype):
+    count = lambda x: x.sum().astype(dtype)  # noqa: E731
+    found = attribution.feature_ablation(count, jnp.zeros(3), baseline=1.0)
+    np.testing.assert_array_equal(found, [-1, -1, -1])
+    np.testing.assert_array_equal(
+        attribution.occlusion(count, jnp.zeros(3), window=(1,), baseline=1.0), found
+    )
+
+
 def test_ablation_of_a_linear_function_is_input_times_slope():
     linear = lambda x: x.ravel() @ W[:, 0]  # noqa: E731
     with in_precision("float64"):
@@ -52,7 +62,7 @@ def test_groups_reach_across_a_tree_and_broadcast():
     found = attribution.feature_ablation(fn, x, groups=groups)
     np.testing.assert_allclose(found["image"], [[12, 12, 12], [24, 24, 24]])
     assert found["age"] == 24
-    alone = attribution.feature_ablation(fn, x, baseline={"image": jnp.zeros(3), "age": 2})
+    alone = attribution.feature_ablation(fn, x, baseline={"image": jnp.zeros((2, 3)), "age": 2})
     np.testing.assert_allclose(alone["image"], np.full((2, 3), 4))
     assert alone["age"] == 12
 
@@ -148,11 +158,23 @@ DATA = {"x": np.ones((5, 42)), "target": np.ones((5, 3)), "key": jax.random.key(
         (ABLATE, {"groups": GROUPS / 2}, TypeError, "`groups` must hold integers; got dtype float64"),
         (ABLATE, {"groups": GROUPS[:, :3]}, ValueError, r"`groups` must have shape \(6, 7\).*got \(6, 3\)"),
         (ABLATE, {"groups": {"a": 1}}, TypeError, "`groups` must hold integers"),
+        (
+            ABLATE,
+            {"model": jnp.sum, "x": np.ones(0), "target": None},
+            ValueError,
+            "`x` must have at least one entry",
+        ),
         (ABLATE, {"n_groups": 3}, ValueError, "`n_groups` must be 42, an entry each"),
         (ABLATE, {"baseline": np.ones(3)}, ValueError, r"`baseline` must have shape \(6, 7\).*got \(3,\)"),
         (ABLATE, {"baseline": {"a": 1.0}}, ValueError, "`baseline` must have the structure of `x`"),
         (ABLATE, {"baseline": "mean"}, TypeError, "`baseline` must be an array of numbers"),
         (ABLATE, {"batch_size": 0}, ValueError, "`batch_size` must be at least 1; got 0"),
+        (
+            ABLATE,
+            {"target": lambda y: y[0] * 1j},
+            TypeError,
+            "`target` must name a real number; got dtype comp",
+        ),
         (ABLATE, {"target": 3}, ValueError, "`target` must lie from -3 to 2"),
         (ABLATE, {"model": 3}, TypeError, "`model` must be callable"),
         (OCCLUDE, {"window": (7, 7)}, ValueError, r"`window` .*at most its shape \(6, 7\); got \(7, 7\)"),

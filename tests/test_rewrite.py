@@ -413,3 +413,11 @@ def test_random_draws_and_effects_stay_as_they_are():
 
     assert_equal(jaxnn.capture(model, X)[0], model(X))
     assert_equal(jaxnn.intervene(model, {"noisy": times_ten})(X), 10 * model(X))
+
+
+def test_a_list_of_numbers_is_an_array():
+    model = lambda x: jaxnn.tap(x @ np.eye(2, dtype=np.float32), "h") * 2  # noqa: E731
+    y, values = jaxnn.capture(model, [1.0, 2.0])
+    assert y.tolist() == [2, 4]
+    assert values["h"].tolist() == [1, 2]
+    assert jaxnn.intervene(model, {"h": jnp.array([5.0, 6.0])})([1.0, 2.0]).tolist() == [10, 12]

@@ -16,17 +16,21 @@ Model = Callable[..., Any]
 Target = Any
 
 # Primitives that hold other operations, but none that makes a new value of one.
-_OF_TWO = {"reduce", "reduce_window", "scatter", "scatter-add", "scatter_mul", "scatter_min", "scatter_max"}
+_OF_TWO = {
+    "reduce", "reduce_window", "scatter", "scatter-add", "scatter-sub", "scatter-mul", "scatter-min",
+    "scatter-max",
+}  # fmt: skip
 
 
 def guided_backprop(model: Model, x: Any, target: Target = None) -> Any:
     """The gradient, with only what raises the answer let through each relu.
 
     Backwards through `max(z, 0)`, a gradient `g` becomes `g * 1[z > 0] * 1[g > 0]`; everything else
-    has its own derivative. A relu is recognized however it is written (`jax.nn.relu`,
-    `jnp.maximum(z, 0)`, `jnp.where(z > 0, z, 0)`). An elementwise function of one value counts as a
-    whole: no relu is seen in `z + relu(z)`. No other activation is treated, so without a
-    relu this is `saliency`.
+    has its own derivative. A relu is an elementwise function of one value that gives back what is
+    positive, and 0 for the rest, however it is written (`jax.nn.relu`, `jnp.maximum(z, 0)`,
+    `jnp.where(z > 0, z, 0)`). Such a function counts as a whole: no relu is seen in `z + relu(z)`, in
+    `-min(-z, 0)`, a function of `-z`, or in the largest of a stack of `z` and zeros. No other activation is
+    treated, so without a relu this is `saliency`.
 
     Args:
         model: a callable of one example.

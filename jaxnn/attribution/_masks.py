@@ -8,27 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
-from jaxnn._model import inputs
 
 Groups = Any  # of the structure of the example; None: every entry is a group
-
-
-def check_baseline(baseline: Any, x: Any) -> Any:
-    """What absent entries are replaced by, as a tree of arrays of the shapes and types of `x`.
-
-    Raises:
-        TypeError: `baseline` does not hold numbers.
-        ValueError: it has another structure, or a shape that does not broadcast to that of `x`.
-    """
-    baseline = inputs("baseline", baseline)
-    if isinstance(baseline, jax.Array) and baseline.ndim == 0:
-        return jax.tree.map(lambda leaf: jnp.full_like(leaf, baseline), x)
-    leaves = _leaves_like("baseline", baseline, x)
-    spread = [
-        jnp.broadcast_to(_fitting("baseline" + where, leaf, like), like.shape).astype(like.dtype)
-        for where, leaf, like in leaves
-    ]
-    return jax.tree.unflatten(jax.tree.structure(x), spread)
 
 
 def check_groups(groups: Any, n_groups: Any, x: Any) -> tuple[Groups, int]:
@@ -49,6 +30,8 @@ def check_groups(groups: Any, n_groups: Any, x: Any) -> tuple[Groups, int]:
         n_groups = _checks.check_integer("n_groups", n_groups, at_least=1)
     if groups is None:
         size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(x))
+        if size == 0:
+            raise ValueError("`x` must have at least one entry; all its arrays are empty")
         if n_groups not in (None, size):
             raise ValueError(f"`n_groups` must be {size}, an entry each, without `groups`; got {n_groups}")
         return None, size

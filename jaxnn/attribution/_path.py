@@ -93,12 +93,17 @@ def integrate(
 
     mean = weighted_sum(slopes, positions, weights, batch_size, like=end)
     (slope,) = pull(as_dtype_of(mean, end))
-    return jax.tree.map(lambda a, b, g: (a - b) * g, x, baseline, slope)
+    return jax.tree.map(lambda a, b, g: _change(b, a) * g, x, baseline, slope)
 
 
 def between(start: Any, end: Any, position: Any) -> Any:
     """A point of the straight path: its start at position 0, its end at 1."""
-    return jax.tree.map(lambda a, b: a + jnp.asarray(position, a.dtype) * (b - a), start, end)
+    return jax.tree.map(lambda a, b: a + jnp.asarray(position, a.dtype) * _change(a, b), start, end)
+
+
+def _change(a: jax.Array, b: jax.Array) -> jax.Array:
+    """`b - a`; 0 between an infinity and itself, which is what a mask puts into both."""
+    return jnp.where(jnp.isinf(a) & (a == b), 0, b - a)
 
 
 @functools.cache
@@ -245,7 +250,7 @@ def completeness_gap(
         >>> float(attribution.completeness_gap(square, x, None, slopes))
         9.0
     """
-    model, x, target = prepare(model, x, target)
+    model, x, target = prepare(model, x, target, smooth=False)
     if baselines is None:
         baselines = jax.tree.map(lambda leaf: leaf[None], like("baseline", baseline, x))
     else:

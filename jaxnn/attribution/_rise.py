@@ -11,10 +11,9 @@ from jax import lax
 
 from jaxnn import _checks
 from jaxnn._chunks import over_chunks
-from jaxnn._model import prepare, scalar
+from jaxnn._model import like, prepare, scalar
 from jaxnn.attribution._estimate import Estimate, merge, no_samples, standard_error, wide
 from jaxnn.attribution._gradient import Model, Target
-from jaxnn.attribution._masks import check_baseline
 
 
 def rise(
@@ -78,11 +77,11 @@ def rise(
     probability = _checks.check_real("probability", probability)
     if not 0 < probability < 1:
         raise ValueError(f"`probability` must lie between 0 and 1; got {probability}")
-    model, x, target = prepare(model, x, target)
+    model, x, target = prepare(model, x, target, smooth=False)
     if not isinstance(x, jax.Array) or x.ndim == 0:
         raise TypeError("`x` must be one array of at least one axis, for masks to lie over")
     axes, grid = _check_axes(axes, grid, x)
-    baseline = check_baseline(baseline, x)
+    baseline = like("baseline", baseline, x)
     return _rise(
         model, x, target, baseline, key, probability,
         axes=axes, grid=grid, n_samples=n_samples, batch_size=batch_size, with_error=bool(with_error),

@@ -9,10 +9,10 @@ import numpy as np
 
 from jaxnn import _checks
 from jaxnn._chunks import map_indices, over_chunks
-from jaxnn._model import prepare, scalar
+from jaxnn._model import like, prepare, scalar
 from jaxnn.attribution._estimate import Estimate, merge, no_samples, standard_error, wide
 from jaxnn.attribution._gradient import Model, Target
-from jaxnn.attribution._masks import check_baseline, check_groups, mix, spread
+from jaxnn.attribution._masks import check_groups, mix, spread
 
 _MOST_GROUPS = 20  # a million evaluations
 
@@ -60,8 +60,8 @@ def shapley_values(
         [3.0, 3.0, 1.0]
     """
     batch_size = _checks.check_integer("batch_size", batch_size, at_least=1)
-    model, x, target = prepare(model, x, target)
-    baseline, (groups, n) = check_baseline(baseline, x), check_groups(groups, n_groups, x)
+    model, x, target = prepare(model, x, target, smooth=False)
+    baseline, (groups, n) = like("baseline", baseline, x), check_groups(groups, n_groups, x)
     if n > _MOST_GROUPS:
         raise ValueError(
             f"`groups` must be at most {_MOST_GROUPS}, as each set of them is evaluated; got {n}. "
@@ -144,8 +144,8 @@ def shapley_sampling(
     batch_size = _checks.check_integer("batch_size", batch_size, at_least=1)
     n_samples = _checks.check_integer("n_samples", n_samples, at_least=2 if with_error else 1)
     _checks.check_key("key", key)
-    model, x, target = prepare(model, x, target)
-    baseline, (groups, n) = check_baseline(baseline, x), check_groups(groups, n_groups, x)
+    model, x, target = prepare(model, x, target, smooth=False)
+    baseline, (groups, n) = like("baseline", baseline, x), check_groups(groups, n_groups, x)
     return _shapley_sampling(
         model, x, target, baseline, groups, key,
         n=n, n_samples=n_samples, batch_size=batch_size, with_error=bool(with_error),

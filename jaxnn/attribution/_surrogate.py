@@ -11,10 +11,10 @@ from jax import lax
 
 from jaxnn import _checks
 from jaxnn._chunks import over_chunks
-from jaxnn._model import prepare, scalar
+from jaxnn._model import like, prepare, scalar
 from jaxnn.attribution._estimate import Estimate, merge, no_samples, standard_error, wide
 from jaxnn.attribution._gradient import Model, Target
-from jaxnn.attribution._masks import check_baseline, check_groups, mix, spread
+from jaxnn.attribution._masks import check_groups, mix, spread
 
 
 def kernel_shap(
@@ -75,8 +75,8 @@ def kernel_shap(
     """
     batch_size = _checks.check_integer("batch_size", batch_size, at_least=1)
     _checks.check_key("key", key)
-    model, x, target = prepare(model, x, target)
-    baseline, (groups, n) = check_baseline(baseline, x), check_groups(groups, n_groups, x)
+    model, x, target = prepare(model, x, target, smooth=False)
+    baseline, (groups, n) = like("baseline", baseline, x), check_groups(groups, n_groups, x)
     if n_samples is None:
         n_samples = 2 * n + 2048
     n_samples = _checks.check_integer("n_samples", n_samples, at_least=2 * n)
@@ -195,8 +195,8 @@ def lime(
     n_samples = _checks.check_integer("n_samples", n_samples, at_least=2)
     _checks.check_key("key", key)
     kernel_width, ridge = _positive("kernel_width", kernel_width), _positive("ridge", ridge)
-    model, x, target = prepare(model, x, target)
-    baseline, (groups, n) = check_baseline(baseline, x), check_groups(groups, n_groups, x)
+    model, x, target = prepare(model, x, target, smooth=False)
+    baseline, (groups, n) = like("baseline", baseline, x), check_groups(groups, n_groups, x)
     return _lime(
         model, x, target, baseline, groups, key, kernel_width, ridge,
         n=n, n_samples=n_samples, batch_size=batch_size, with_error=bool(with_error),
