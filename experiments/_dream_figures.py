@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 import jaxnn
 from jaxnn import plot
@@ -63,12 +64,13 @@ def figure_of_units(units: jaxnn.Dream) -> Figure:
     framed = np.full((lines * IN_A_ROW, *(size + 2 for size in images.shape[1:])), FRAME, images.dtype)
     framed[: len(images), 1:-1, 1:-1] = images
     rows = [np.hstack(list(row)) for row in framed.reshape(lines, IN_A_ROW, *framed.shape[1:])]
-    figure, axes = plt.subplots(lines, 1, figsize=(14, 0.68 * lines + 0.6), layout="constrained")
+    figure, axes = plt.subplots(
+        lines, 1, figsize=(14, 0.68 * lines + 0.6), layout=ConstrainedLayoutEngine(h_pad=0.01, hspace=0)
+    )
     plot.image_grid(np.stack(rows), axes=np.atleast_1d(axes)[:, None], limits=(0, 1), name="input")
     for line, ax in enumerate(np.atleast_1d(axes)):
         last = min(len(images), (line + 1) * IN_A_ROW) - 1
         ax.set_ylabel(f"{line * IN_A_ROW} to {last}", fontsize=8, rotation=0, ha="right", va="center")
-    figure.get_layout_engine().set(h_pad=0.01, hspace=0)
     figure.suptitle(
         f"What each of the {len(images)} hidden units of the dense network would most like to see"
     )

@@ -151,7 +151,7 @@ def rows_of(network: jaxnn.Network, models: dict[str, Any], dreams: Dreams, digi
         for kind, method in (("transposed weights", "transpose"), ("least squares", "least_squares"))
     }
     means = [digits.inputs[digits.labels == d].mean(axis=0).reshape(digits.image_shape) for d in range(10)]
-    pictures = {}
+    pictures: dict[tuple[str, str], jax.Array] = {}
     for name in models:
         kinds = back if name == "dense" else {}
         kinds = kinds | {f"{kind} dream": dreams[name, kind].image for kind in ("plain", "regularized")}

@@ -10,7 +10,8 @@ import jaxnn
 from jaxnn import dreaming
 from tests.conftest import in_precision
 
-SHAPES = [(11, 8), (8, 11, 3)]
+LONG = pytest.mark.long
+SHAPES = [(11, 8), pytest.param((8, 11, 3), marks=LONG)]
 FILLS = [None, 0.3]
 
 
@@ -158,7 +159,7 @@ def test_slopes_in_the_range_of_a_transform_are_differences(name):
 
 
 @pytest.mark.parametrize("part", TRANSFORMS.values(), ids=TRANSFORMS)
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float32", marks=LONG)])
 def test_a_transform_keeps_the_dtype_and_the_same_key_the_draw(part, dtype):
     image = jnp.asarray(image_of((8, 8)), dtype)
     first, again, other = (part(jax.random.key(seed), image) for seed in (0, 0, 1))
@@ -203,7 +204,7 @@ PARAMETERIZATIONS = {
 
 
 @pytest.mark.parametrize("part", PARAMETERIZATIONS.values(), ids=PARAMETERIZATIONS)
-@pytest.mark.parametrize("shape", [(6, 7), (7, 6, 3), (5, 4, 2)])
+@pytest.mark.parametrize("shape", [(7, 6, 3), *(pytest.param(s, marks=LONG) for s in ((6, 7), (5, 4, 2)))])
 def test_slopes_through_a_parameterization_are_differences(part, shape):
     with in_precision("float64"):
         params = part.init(jax.random.key(0), shape, jnp.float64)
@@ -219,7 +220,7 @@ def test_slopes_through_a_parameterization_are_differences(part, shape):
 
 
 @pytest.mark.parametrize("part", list(PARAMETERIZATIONS.values())[:3], ids=list(PARAMETERIZATIONS)[:3])
-@pytest.mark.parametrize("shape", [(6, 7), (7, 6, 3)])
+@pytest.mark.parametrize("shape", [(6, 7), pytest.param((7, 6, 3), marks=LONG)])
 def test_a_given_image_is_made_again(part, shape):
     with in_precision("float64"):
         raw = jnp.asarray(np.random.default_rng(0).normal(size=shape))
