@@ -252,3 +252,15 @@ def test_bad_input():
         attribution.deep_lift_shap(jnp.sum, x, baselines=jnp.zeros((0, 3)))
     with pytest.raises(ValueError, match="`batch_size`"):
         attribution.deep_lift_shap(jnp.sum, x, baselines=jnp.zeros((2, 3)), batch_size=0)
+
+
+def test_near_the_baseline_the_multiplier_is_the_slope_and_no_quotient_of_rounding():
+    x = np.float32(0.3)
+    for near in (np.nextafter(x, np.float32(1)), np.nextafter(x, np.float32(0))):
+        share = attribution.deep_lift(jnp.tanh, x, baseline=near)
+        np.testing.assert_allclose(share / (x - near), 1 - np.tanh(0.3) ** 2, rtol=1e-3)
+
+
+def test_a_softmax_of_huge_numbers():
+    x, baseline = np.float32([3e38, -3e38]), np.float32([3e38, -2e38])
+    np.testing.assert_array_equal(attribution.deep_lift(jax.nn.softmax, x, 0, baseline=baseline), [0, 0])

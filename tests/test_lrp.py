@@ -247,6 +247,8 @@ def test_bad_input():
         attribution.lrp(dense, x, 1, rule={"first": "z_box"})
     with pytest.raises(ValueError, match=r"`high` must have shape \(6,\)"):
         attribution.lrp(dense, x, 1, rule={"first": "z_box"}, low=0, high=np.ones(3))
+    with pytest.raises(ValueError, match="`low` must nowhere be above `high`; got 1 and 0"):
+        attribution.lrp(dense, x, 1, rule={"first": "z_box"}, low=1, high=0)
     with pytest.raises(ValueError, match="`rule` must name z_box for layers that read the input alone"):
         attribution.lrp(dense, x, 1, rule="z_box")
     with pytest.raises(ValueError, match="`rule` must not give z_box to 'dense' layers"):

@@ -5,18 +5,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+import numpy as np
 
 from jaxnn import _checks
 from jaxnn._graph import backward, graph
 from jaxnn._model import like, prepare, rows_like, scalar
+from jaxnn.attribution._accumulate import as_dtype_of, weighted_sum
 from jaxnn.attribution._deep_lift_rules import rescale_rule, run_both
 
 Model = Callable[..., Any]
 Target = Any
 
 
-def deep_lift(model: Model, x: Any, target: Target = None, *, baseline: Any = None) -> Any:
+def deep_lift(model: Model, x: Any, target: Target = None, *, baseline: Any = 0.0) -> Any:
     """The answer's change from that at a baseline, shared among the inputs by the rescale rule.
 
     `a_i = m_i (x_i - x0_i)`, and these add up: `sum_i a_i = f(x) - f(x0)`. The multipliers `m` obey
@@ -30,8 +31,7 @@ def deep_lift(model: Model, x: Any, target: Target = None, *, baseline: Any = No
         model: a callable of one example.
         x: the example, an array or a pytree of arrays.
         target: an output index, None, or a function; see `saliency`.
-        baseline: what to compare with: of the structure and shapes of `x`, or one number for all;
-            None is 0.
+        baseline: what to compare with: of the structure and shapes of `x`, or one number for all.
 
     Returns:
         Of the structure of `x`, in units of the output.
@@ -55,7 +55,7 @@ def deep_lift(model: Model, x: Any, target: Target = None, *, baseline: Any = No
         [5.0, 3.0]
     """
     model, x, target = prepare(model, x, target)
-    return _deep_lift(model, x, target, like("baseline", 0 if baseline is None else baseline, x))
+    return _deep_lift(model, x, target, like("baseline", baseline, x))
 
 
 @jax.jit
@@ -111,24 +111,18 @@ def deep_lift_shap(
     model, x, target = prepare(model, x, target)
     baselines = rows_like("baselines", baselines, x)
     count = jax.tree.leaves(baselines)[0].shape[0]
-    if batch_size is None:
-        batch_size = count
-    batch_size = min(_checks.check_integer("batch_size", batch_size, at_least=1), count)
+    batch_size = count if batch_size is None else _checks.check_integer("batch_size", batch_size, at_least=1)
+    batch_size = min(batch_size, count)  # so that all sizes from there on are one program
     return _deep_lift_shap(model, x, target, baselines, batch_size=batch_size)
 
 
 @jax.jit(static_argnames=("batch_size",))
 def _deep_lift_shap(model: Any, x: Any, target: Any, baselines: Any, *, batch_size: int) -> Any:
-    def total(chunk: Any) -> Any:
-        each = jax.vmap(_deep_lift, (None, None, None, 0))(model, x, target, chunk)
-        return jax.tree.map(lambda a: jnp.sum(a, axis=0, dtype=jnp.promote_types(a.dtype, "float32")), each)
+    def one(number: jax.Array) -> Any:
+        return _deep_lift(model, x, target, jax.tree.map(lambda rows: rows[number], baselines))
 
     count = jax.tree.leaves(baselines)[0].shape[0]
-    whole = count - count % batch_size
-    chunks = jax.tree.map(lambda a: a[:whole].reshape(-1, batch_size, *a.shape[1:]), baselines)
-    first = total(jax.tree.map(lambda a: a[0], chunks))
-    rest = jax.tree.map(lambda a: a[1:], chunks)
-    summed, _ = lax.scan(lambda held, chunk: (jax.tree.map(jnp.add, held, total(chunk)), None), first, rest)
-    if whole < count:
-        summed = jax.tree.map(jnp.add, summed, total(jax.tree.map(lambda a: a[whole:], baselines)))
-    return jax.tree.map(lambda s, a: (s / count).astype(a.dtype), summed, x)
+    mean = weighted_sum(
+        one, np.arange(count), np.full(count, 1 / count), batch_size, like=(model, x, target, baselines)
+    )
+    return as_dtype_of(mean, x)

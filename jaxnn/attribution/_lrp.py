@@ -106,6 +106,8 @@ def lrp(
     box = None
     if any(name == "z_box" for _, name in rules):
         box = (_check_bound("low", low, x), _check_bound("high", high, x))
+        if not all(map(_in_order, *map(jax.tree.leaves, box))):
+            raise ValueError(f"`low` must nowhere be above `high`; got {low} and {high}")
     return _lrp(model, x, target, Options(epsilon, gamma, alpha, stabilizer), box, rules=rules)
 
 
@@ -153,6 +155,10 @@ def _check_rule(rule: Any) -> tuple[tuple[str, str], ...]:
         _checks.check_option("rule", kind, LAYER_KINDS)
         _checks.check_option(f"rule[{kind!r}]", name, RULES)
     return tuple(sorted(rule.items()))
+
+
+def _in_order(low: jax.Array, high: jax.Array) -> bool:
+    return not _checks.known_false(jnp.all(low <= high))
 
 
 def _check_bound(name: str, bound: Any, x: Any) -> Any:
