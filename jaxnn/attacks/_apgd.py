@@ -11,11 +11,12 @@ from jax import lax
 from jaxnn import _checks
 from jaxnn._sharding import vary_like
 from jaxnn.attacks._climb import best_of, keeper, random_input
-from jaxnn.attacks._common import Attack, Bounds, Model, Task, judge, prepare
+from jaxnn.attacks._common import Attack, Bounds, Model, Task, prepare
 from jaxnn.attacks._criteria import Label, margin_of
 from jaxnn.attacks._geometry import confine, steepest
 from jaxnn.attacks._gradient import check_starts
 from jaxnn.attacks._loss import LOSSES, check_dlr, loss_of
+from jaxnn.attacks._search import constant, finish
 
 _KEPT = 0.75  # alpha of the paper: how much of a step is taken, the rest going on in the last direction
 _RISES = 0.75  # rho: the share of steps that must raise the loss, for the step size to stay
@@ -44,10 +45,10 @@ def apgd(
     checkpoint have raised the loss, or if neither `eta` nor the best loss has changed in that time.
 
     The losses, of the logits `z`: `"cross_entropy"`, `log(sum_k exp z_k) - z_label`; `"margin"`,
-    `max_{k != label} z_k - z_label`; and `"dlr"`, the margin divided by `z_1st - z_3rd` (the largest logit and
-    the third largest), which does not flatten out where a network is very sure. Where `targeted`, they ask for
-    the label instead; `"dlr"` then divides by `z_1st - (z_3rd + z_4th) / 2`, and measures the label against
-    the largest other logit (the paper: against the true label, which is not known here).
+    `max_{k != label} z_k - z_label`; and `"dlr"`, the margin divided by `z_1st - z_3rd` (the largest logit
+    and the third largest), which does not flatten out where a network is very sure. Where `targeted`, they
+    ask for the label instead; `"dlr"` then divides by `z_1st - (z_3rd + z_4th) / 2`, and measures the label
+    against the largest other logit (the paper: against the true label, which is not known here).
 
     Args:
         model: a callable of one example, with logits `(n_out,)` for an answer.
@@ -80,7 +81,7 @@ def apgd(
         >>> import jax, jax.numpy as jnp
         >>> from jaxnn import attacks
         >>> model = lambda x: jnp.stack([x[0], x[1], 0.1])
-        >>> found = attacks.apgd(model, [0.8, 0.2], 0, epsilon=0.31, key=jax.random.key(0), loss="dlr")
+        >>> found = attacks.apgd(model, [0.8, 0.2], 0, epsilon=0.31, key=jax.random.key(0))
         >>> bool(found.success)
         True
     """
@@ -137,7 +138,8 @@ def _apgd(
     restarts: int,
     random_start: bool,
 ) -> Attack:
-    climbed, margin = loss_of(task, loss, targeted), margin_of(task.label, targeted)
+    fixed = constant(task)
+    climbed, margin = loss_of(fixed, loss, targeted), margin_of(fixed.label, targeted)
     at = checkpoints(steps)
     judged = np.isin(np.arange(1, steps + 1), at)
     lengths = np.zeros(steps)
@@ -145,7 +147,7 @@ def _apgd(
 
     def look(y: jax.Array) -> tuple[_Point, jax.Array]:
         def value(y: jax.Array) -> tuple[jax.Array, jax.Array]:
-            z = task.model(y)
+            z = fixed.model(y)
             return climbed(z), margin(z) > 0
 
         (height, success), slope = jax.value_and_grad(value, has_aux=True)(y)
@@ -153,21 +155,21 @@ def _apgd(
         return _Point(y, height, slope), success
 
     def one(restart: Any) -> Attack:
-        start = task.x
+        start = fixed.x
         if random_start:
             assert key is not None  # noqa: S101 - checked by the caller
-            start = random_input(task, jax.random.fold_in(key, restart), norm)
+            start = random_input(fixed, jax.random.fold_in(key, restart), norm)
         first, success = look(start)
         two, none = jnp.full_like(first.loss, 2), jnp.zeros_like(first.loss)
         state = _State(first, start, first, start, first.loss, success, two, none, two, first.loss)
-        keep = keeper(task, norm)
+        keep = keeper(fixed, norm)
         state, _ = lax.scan(
-            lambda state, plan: (_advance(task, state, plan, look, keep, norm), None),
+            lambda state, plan: (_advance(fixed, state, plan, look, keep, norm), None),
             vary_like(state, task),
             (jnp.arange(steps), jnp.asarray(judged), jnp.asarray(lengths, first.loss.dtype)),
         )
-        found = confine(task.x, state.found, norm, task.epsilon, task.bounds)
-        return judge(task.model, task.x, found, margin, norm, steps + 1)
+        found = confine(fixed.x, state.found, norm, fixed.epsilon, fixed.bounds)
+        return finish(task, found, margin_of(task.label, targeted), norm, steps + 1)
 
     return best_of(one, restarts, task)
 
@@ -184,8 +186,7 @@ def _advance(task: Task, state: _State, plan: Any, look: Any, keep: Any, norm: s
     best = _chosen(new.loss > state.best.loss, new, state.best)
     nearer = jnp.where(success == state.found_success, new.loss > state.found_loss, success)
     halved = is_judged & (
-        (rises < _RISES * length)
-        | ((state.judged_step == state.step) & (state.judged_loss == best.loss))
+        (rises < _RISES * length) | ((state.judged_step == state.step) & (state.judged_loss == best.loss))
     )
     step = jnp.where(halved, state.step / 2, state.step)
     return _State(

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn._sharding import vary_like
-from jaxnn.attacks._common import Attack, Task, better, judge
+from jaxnn.attacks._common import Attack, Task, better
 from jaxnn.attacks._criteria import margin_of
 from jaxnn.attacks._geometry import confine, project, steepest, uniform_in_ball
 from jaxnn.attacks._loss import loss_of
+from jaxnn.attacks._search import constant, finish
 
 
 class Pace(NamedTuple):
@@ -51,16 +52,16 @@ def climb(
     random_start: bool,
 ) -> Attack:
     """Take steps of one size along the steepest direction, from `x` or from a random point of the ball."""
+    fixed = constant(task)
 
     def one(restart: Any) -> Attack:
-        start = task.x
+        start = fixed.x
         if random_start:
             assert key is not None  # noqa: S101 - checked by the caller
-            start = random_input(task, jax.random.fold_in(key, restart), norm)
-        found = _steps(task, pace, start, norm, loss_of(task, loss, targeted), steps)
-        margin = margin_of(task.label, targeted)
-        found = confine(task.x, found, norm, task.epsilon, task.bounds)
-        return judge(task.model, task.x, found, margin, norm, steps)
+            start = random_input(fixed, jax.random.fold_in(key, restart), norm)
+        found = _steps(fixed, pace, start, norm, loss_of(fixed, loss, targeted), steps)
+        found = confine(fixed.x, found, norm, fixed.epsilon, fixed.bounds)
+        return finish(task, found, margin_of(task.label, targeted), norm, steps)
 
     return best_of(one, restarts, task)
 
@@ -92,4 +93,3 @@ def _steps(task: Task, pace: Pace, start: jax.Array, norm: str, loss: Any, steps
     if steps == 1:  # a loop costs compilation
         return step(carry, None)[0][0]
     return lax.scan(step, carry, length=steps)[0][0]
-

@@ -12,7 +12,7 @@ from jaxnn import _checks
 from jaxnn._model import as_model, inputs
 from jaxnn._model import prepare as prepare_model
 from jaxnn._sharding import vary_like
-from jaxnn.attacks._criteria import Label, margin_of
+from jaxnn.attacks._criteria import Label
 from jaxnn.attacks._geometry import NORMS, distance
 
 Model = Callable[..., Any]
@@ -113,12 +113,14 @@ def prepare(
     if isinstance(label, tuple):
         label = _one_label(model, x, label)
     elif targeted:
-        raise ValueError("`targeted` must be False where `label` is a function: it says itself what is wanted")
-    flat, shapes = _raveled(x)
+        raise ValueError(
+            "`targeted` must be False where `label` is a function: it says itself what is wanted"
+        )
+    flat, shapes = raveled(x)
     if shapes is not None:
         model = jax.tree_util.Partial(shapes, model)
-    _checks.check_finite("x", flat)
     low, high = _check_bounds(bounds, x, flat)
+    check_within("x", flat, (low, high))
     radius = _check_epsilon(epsilon, flat.dtype)
     flat = vary_like(flat, (model, label, low, high, radius, key))
 
@@ -198,7 +200,7 @@ class _Shapes:
         return model(self.restored(flat))
 
 
-def _raveled(x: Any) -> tuple[jax.Array, _Shapes | None]:
+def raveled(x: Any) -> tuple[jax.Array, _Shapes | None]:
     """One array of a pytree, and the way back; an array stays as it is."""
     if isinstance(x, jax.Array):
         return x, None
@@ -214,11 +216,16 @@ def _check_bounds(bounds: Any, x: Any, flat: jax.Array) -> tuple[jax.Array, jax.
     low, high = (_like(f"bounds[{i}]", bound, x, flat) for i, bound in enumerate(bounds))
     if _checks.known_false(jnp.all(low < high)):
         raise ValueError(f"`bounds` must be (low, high), low below high; got {bounds!r}")
-    if _checks.known_false(jnp.all((flat >= low) & (flat <= high))):
-        raise ValueError(
-            f"`x` must lie within `bounds`; its values go from {jnp.min(flat)} to {jnp.max(flat)}"
-        )
     return low, high
+
+
+def check_within(name: str, flat: jax.Array, bounds: tuple[jax.Array, jax.Array]) -> None:
+    """Raise where a concrete input is not finite, or not within the bounds."""
+    _checks.check_finite(name, flat)
+    if _checks.known_false(jnp.all((flat >= bounds[0]) & (flat <= bounds[1]))):
+        raise ValueError(
+            f"`{name}` must lie within `bounds`; its values go from {jnp.min(flat)} to {jnp.max(flat)}"
+        )
 
 
 def _like(name: str, bound: Any, x: Any, flat: jax.Array) -> jax.Array:
@@ -226,14 +233,14 @@ def _like(name: str, bound: Any, x: Any, flat: jax.Array) -> jax.Array:
     if not isinstance(bound, dict | list | tuple) and jnp.ndim(bound) == 0:
         return _checks.check_float_array(name, bound).astype(flat.dtype)
     given = inputs(name, bound)
-    if jax.tree.structure(given) != jax.tree.structure(x):
+    expected, structure = str(jax.tree.structure(x)), str(jax.tree.structure(given))
+    if structure != expected:
         raise ValueError(
-            f"`{name}` must be a number or have the structure of `x`, {jax.tree.structure(x)}; got "
-            f"{jax.tree.structure(given)}"
+            f"`{name}` must be a number or have the structure of `x`, {expected}; got {structure}"
         )
     for leaf, other in zip(jax.tree.leaves(given), jax.tree.leaves(x), strict=True):
         _checks.check_shape(name, leaf, other.shape, "that of `x`")
-    return _raveled(given)[0].astype(flat.dtype)
+    return raveled(given)[0].astype(flat.dtype)
 
 
 def _check_epsilon(epsilon: Any, dtype: Any) -> jax.Array:

@@ -85,7 +85,7 @@ def confident(label: Any, probability: Any) -> Margin:
 def margin_of(label: Label, targeted: bool = False) -> Margin:
     """The margin of a label, wanted where `targeted`; a function is a margin itself."""
     if callable(label):
-        return label  # type: ignore[no-any-return]
+        return label
     return classified_as(label) if targeted else misclassified(label)
 
 
