@@ -76,10 +76,12 @@ def test_square_gets_on(norm):
     logits = np.array(jax.vmap(model)(x))
     labels = logits.argmax(axis=1)
     dual = {"linf": 1, "l2": 2}[norm]
-    exact = np.array([
-        min((z[i] - z[k]) / np.linalg.norm(kernel[:, i] - kernel[:, k], dual) for k in range(3) if k != i)
-        for z, i in zip(logits, labels, strict=True)
-    ])
+    exact = np.array(
+        [
+            min((z[i] - z[k]) / np.linalg.norm(kernel[:, i] - kernel[:, k], dual) for k in range(3) if k != i)
+            for z, i in zip(logits, labels, strict=True)
+        ]
+    )
     keys = jax.random.split(jax.random.key(0), 64)
 
     def rate(share, queries):
@@ -144,7 +146,14 @@ def test_hop_skip_jump_stays_in_the_bounds_and_its_queries(norm, seed, low, widt
     network, x = _network(seed % 5), np.clip(low + width * _inputs(seed=seed), low, low + width)
     labels = _labels(network, x)
     found = _hops(
-        network, x, labels, jax.random.split(jax.random.key(seed), 8), low, low + width, norm=norm, queries=200
+        network,
+        x,
+        labels,
+        jax.random.split(jax.random.key(seed), 8),
+        low,
+        low + width,
+        norm=norm,
+        queries=200,
     )
     inputs = np.asarray(found.input)
     assert inputs.min() >= low

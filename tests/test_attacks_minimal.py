@@ -104,7 +104,9 @@ def test_within_the_bounds_and_honest(attack, seed, low, width, scale):
         assert row.max() <= low + width
         gain = attacks.misclassified(labels[i])(network(row))
         assert bool(found.success[i]) == bool(gain > 0)
-        assert found.distance[i] == pytest.approx(np.linalg.norm(row - x[i], ORDER[NORM[id(attack)]]), rel=1e-5)
+        assert found.distance[i] == pytest.approx(
+            np.linalg.norm(row - x[i], ORDER[NORM[id(attack)]]), rel=1e-5
+        )
 
 
 @functools.partial(jax.jit, static_argnames=("attack", "targeted"))
@@ -171,9 +173,7 @@ def test_the_dtype_is_kept_and_its_bounds(attack):
 def test_the_confidence_is_reached():
     model, kernel, x, logits = _linear()
     labels = logits.argmax(axis=1)
-    found = _each(
-        attacks.carlini_wagner, model, x, labels, bounds=(-20.0, 20.0), steps=500, confidence=2.0
-    )
+    found = _each(attacks.carlini_wagner, model, x, labels, bounds=(-20.0, 20.0), steps=500, confidence=2.0)
     margins = [float(attacks.misclassified(i)(z)) for i, z in zip(labels, jax.vmap(model)(found.input))]
     assert np.all(found.success)
     np.testing.assert_allclose(margins, 2, atol=0.02)
