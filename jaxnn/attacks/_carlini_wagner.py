@@ -39,9 +39,10 @@ def carlini_wagner(
     """The nearest adversarial input by minimizing its squared distance and what it lacks of success.
 
     Minimizes `||x(w) - x||_2^2 + c * max(confidence - margin(model(x(w))), 0)` over `w` with Adam, where
-    `x(w) = low + (high - low) * (tanh(w) + 1) / 2` lies within the bounds for every `w`. The constant `c` grows
-    tenfold until the attack succeeds, then it is bisected between what was too small and what was enough. The
-    nearest success of all steps is taken, and moved towards `x` by bisection as far as it stays one.
+    `x(w) = low + (high - low) * (tanh(w) + 1) / 2` lies within the bounds for every `w`. The constant `c`
+    grows tenfold until the attack succeeds, then it is bisected between what was too small and what was
+    enough. The nearest success of all steps is taken, and moved towards `x` by bisection as far as it stays
+    one.
 
     Args:
         model: a callable of one example with logits `(n_out,)` for an answer.
@@ -66,8 +67,8 @@ def carlini_wagner(
     Raises:
         TypeError: `model` is not callable, `x` does not hold numbers, or `label` or an option is of another
             type.
-        ValueError: `x` is not finite or out of the bounds, the bounds are not finite, there is no such label or
-            norm, or an option is out of its range.
+        ValueError: `x` is not finite or out of the bounds, the bounds are not finite, there is no such
+            label or norm, or an option is out of its range.
 
     References:
         Carlini and Wagner, "Towards evaluating the robustness of neural networks", 2017, arXiv:1608.04644,
@@ -186,7 +187,9 @@ def _descend(
         change, state = adam.update(slope, state)
         nearer = success & (square < found.square)
         found = _Found(
-            jnp.where(nearer, moved, found.input), jnp.where(nearer, square, found.square), found.any | success
+            jnp.where(nearer, moved, found.input),
+            jnp.where(nearer, square, found.square),
+            found.any | success,
         )
         return w + change, state, found, value, moved
 

@@ -33,8 +33,8 @@ def deepfool(
     """A small change for another answer: step by step to the nearest boundary of the linearized model.
 
     With `g_k` the slope of `f_k = z_k - z_label` at the point reached, each step adds
-    `|f_k| / ||g_k||_* * v_k` for the class `k` of the smallest `|f_k| / ||g_k||_*`: for l2 the dual norm is l2
-    and `v_k = g_k / ||g_k||_2`, for linf it is l1 and `v_k = sign(g_k)`. The next point is
+    `|f_k| / ||g_k||_* * v_k` for the class `k` of the smallest `|f_k| / ||g_k||_*`: for l2 the dual norm
+    is l2 and `v_k = g_k / ||g_k||_2`, for linf it is l1 and `v_k = sign(g_k)`. The next point is
     `clip(x + (1 + overshoot) * sum of steps)`; the first beyond the boundary is the answer. For a target or
     a function the margin itself takes the place of the `f_k`.
 

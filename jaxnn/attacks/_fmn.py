@@ -36,10 +36,11 @@ def fmn(
     With the margin `m`, above 0 where the attack succeeds, and its slope `g` at `x + d`, each step is
     `d <- project(d + a * g / ||g||_2, radius)`, clipped to the bounds. The radius becomes
     `min(radius * (1 - c), least distance found)` after a success, `radius * (1 + c)` after a failure, and
-    before the first success `(||d|| + |m| / ||g||_*) * (1 + c)`, `||g||_*` being the dual norm. Along half a
-    cosine `a` falls from `step_size` to a hundredth of it, and `c` from `gamma` to 0.001. The paper has no
-    `(1 + c)` before the first success: there the estimate ends on the boundary of a piecewise linear model, not
-    beyond it, and may stay there to the last step.
+    before the first success `||d|| + |m| / ||g||_*` where that is larger still, `||g||_*` being the dual
+    norm. Along half a cosine `a` falls from `step_size` to a hundredth of it, and `c` from `gamma` to 0.001.
+    In the paper the radius before the first success is that estimate alone: it ends on the boundary of a
+    piecewise linear model, not beyond it, and where bounds cut the change it may end before it at every
+    step.
 
     Args:
         model: a callable of one example with logits `(n_out,)` for an answer.
@@ -60,8 +61,8 @@ def fmn(
     Raises:
         TypeError: `model` is not callable, `x` does not hold numbers, or `label` or an option is of another
             type.
-        ValueError: `x` is not finite or out of the bounds, there is no such label or norm, or an option is out
-            of its range.
+        ValueError: `x` is not finite or out of the bounds, there is no such label or norm, or an option is
+            out of its range.
 
     References:
         Pintor, Roli, Brendel and Biggio, "Fast minimum-norm adversarial attacks through adaptive norm
@@ -71,7 +72,8 @@ def fmn(
         >>> import jax.numpy as jnp
         >>> from jaxnn import attacks
         >>> model = lambda x: jnp.stack([3 * x[0] + 4 * x[1], 2.5])
-        >>> [round(float(attacks.fmn(model, [0.5, 0.5], 0, norm=norm).distance), 2) for norm in ("l2", "linf")]
+        >>> found = [attacks.fmn(model, [0.5, 0.5], 0, norm=norm) for norm in ("l2", "linf")]
+        >>> [round(float(one.distance), 2) for one in found]
         [0.2, 0.14]
     """
     steps = _checks.check_integer("steps", steps, at_least=1)
@@ -103,13 +105,13 @@ def _fmn(
         best, least = jnp.where(nearer, candidate, best), jnp.where(nearer, size, least)
         found = found | success
         to_go = jnp.abs(value).astype(wide) / jnp.maximum(distance(slope.astype(wide), _DUAL[norm]), 1e-12)
-        outwards = jnp.where(found, radius, size + to_go) * (1 + change)
+        outwards = jnp.maximum(radius * (1 + change), jnp.where(found, 0, size + to_go))
         radius = jnp.where(success, jnp.minimum(radius * (1 - change), least), outwards)
         radius = jnp.minimum(radius, farthest)
         length = (step_size * (_LAST_STEP + (1 - _LAST_STEP) * share)).astype(x.dtype)
         moved = candidate + length * steepest(slope, "l2")
         return confine(x, moved, norm, radius.astype(x.dtype), fixed.bounds), radius, best, least, found
 
-    start = (x, jnp.asarray(jnp.inf, wide), x, farthest, jnp.asarray(False))
+    start = (x, jnp.zeros((), wide), x, farthest, jnp.asarray(False))
     last, _, best, _, found = lax.fori_loop(0, steps, step, vary_like(start, x))
     return finish(task, jnp.where(found, best, last), margin_of(task.label, targeted), norm, steps)

@@ -41,8 +41,9 @@ def hop_skip_jump(
 
     From a point on the boundary, `n = initial_evaluations * sqrt(t)` small steps `u_b` of a random direction
     estimate the normal of the boundary as the mean of `(phi_b - mean(phi)) u_b`, `phi_b` being 1 for an
-    adversarial input and -1 for another. A step of `distance / sqrt(t)` along it (along its sign for linf), halved
-    until it ends at an adversarial input, is followed by a bisection back to the boundary towards `x`.
+    adversarial input and -1 for another. A step of `distance / sqrt(t)` along it (along its sign for linf),
+    halved until it ends at an adversarial input, is followed by a bisection back to the boundary towards `x`.
+    The nearest of all points on the boundary is the answer.
 
     Args:
         model: a callable of one example with logits `(n_out,)` for an answer; only decisions are used.
@@ -52,14 +53,14 @@ def hop_skip_jump(
         key: a JAX random key. Small step `b` of step `t` is drawn from `fold_in(fold_in(key, t), b)`.
         norm: `"l2"` or `"linf"`.
         bounds: `(low, high)`, each a number or of the shape of `x`.
-        targeted: whether `label` is the class that is wanted; noise is seldom taken for one, so give a `start`.
+        targeted: whether `label` is the class that is wanted. Noise is seldom taken for one: give a `start`.
         queries: at most so many, at least 10.
         start: of the structure and shapes of `x`, within the bounds and adversarial; None for uniform noise,
             drawn until it is adversarial, a thousand times at most.
         initial_evaluations: small steps of the first estimate, at least 1.
         max_evaluations: small steps of any estimate, at least 1.
-        gamma: the boundary is found to the share `gamma * n_in ** -1.5` of the way (`n_in ** -2` for linf), and
-            small steps have a length of `gamma / n_in` of the distance; above 0.
+        gamma: the boundary is found to the share `gamma * n_in ** -1.5` of the way (`n_in ** -2` for linf),
+            and small steps have a length of `gamma / n_in` of the distance; above 0.
         batch_size: small steps at a time; memory grows with it, and with no other number.
 
     Returns:
@@ -145,7 +146,8 @@ def _hop_skip_jump(
         count = jnp.minimum(jnp.floor(first * root).astype(int), most)
         count = jnp.minimum(count, limit - state.used - 1)
         size = distance(state.point - x, norm)
-        small = jnp.where(state.step == 0, _FIRST_RADIUS * jnp.max(fixed.high - fixed.low), gamma / x.size * size)
+        at_first = _FIRST_RADIUS * jnp.max(fixed.high - fixed.low)
+        small = jnp.where(state.step == 0, at_first, gamma / x.size * size)
         own_key = jax.random.fold_in(key, state.step)
         normal = _normal(succeeds, own_key, state.point, small, count, norm, bounds, batch_size)
         length = size / root.astype(x.dtype)
@@ -204,7 +206,7 @@ def _normal(
     bounds: Any,
     batch_size: int,
 ) -> jax.Array:
-    """Equations 15 and 16: the mean of random directions, by whether they lead out; of length 1, or its sign."""
+    """Equations 15 and 16: the mean of random directions, by where they lead; of length 1, or its sign."""
     radius = radius.astype(point.dtype)
 
     def small_step(number: jax.Array) -> tuple[jax.Array, jax.Array]:

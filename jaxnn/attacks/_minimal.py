@@ -40,8 +40,8 @@ def minimal_norm(
         x: the example, within the bounds.
         label: its class, an integer in `[0, n_out)`; or a function from the output to a margin, above 0 where
             the attack has succeeded.
-        attack: a function `attack(model, x, label, *, norm, bounds, targeted, key)`, with `epsilon` for one in
-            a ball, or a list of them. It is recognized by identity: make a `functools.partial` once.
+        attack: a function `attack(model, x, label, *, norm, bounds, targeted, key)`, with `epsilon` for one
+            in a ball, or a list of them. It is recognized by identity: make a `functools.partial` once.
         key: a JAX random key. Attack `i` gets `fold_in(key, i)`, and one in a ball `fold_in` of that and the
             number of the step.
         norm: which every one of the attacks must know.
@@ -67,7 +67,7 @@ def minimal_norm(
         >>> round(float(found.distance), 2)
         0.2
     """
-    given = list(attack) if isinstance(attack, list | tuple) else [attack]
+    given: list[Any] = list(attack) if isinstance(attack, list | tuple) else [attack]
     if not given:
         raise ValueError("`attack` must hold at least one attack; got none")
     attacks = tuple(check_attack(one) for one in given)
@@ -116,9 +116,7 @@ def _bisect(task: Task, attack: Any, key: jax.Array, steps: int, call: dict[str,
     def step(i: jax.Array, carry: Any) -> Any:
         low, high, best = carry
         radius = (low + high) / 2
-        found = attack(
-            task.model, x, task.label, epsilon=radius, key=jax.random.fold_in(key, i), **call
-        )
+        found = attack(task.model, x, task.label, epsilon=radius, key=jax.random.fold_in(key, i), **call)
         high = jnp.where(found.success, jnp.minimum(radius, found.distance), high)
         return jnp.where(found.success, low, radius), high, better(best, found)
 

@@ -143,19 +143,20 @@ def _side(share: jax.Array, count: Any, queries: int, shape: tuple[int, int, int
     return jnp.clip(jnp.round(side).astype(int), 1, min(shape[:2]))
 
 
-def _signs(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    return jax.random.rademacher(key, shape, jnp.int8).astype(dtype)
+def _signs(share: jax.Array) -> jax.Array:
+    """Of uniform numbers in [0, 1) half of them -1 and half of them 1."""
+    return jnp.where(share < 0.5, -1, 1).astype(share.dtype)
 
 
 def _stripes(key: jax.Array, shape: tuple[int, int, int], epsilon: jax.Array) -> jax.Array:
-    return epsilon * jnp.broadcast_to(_signs(key, (1, *shape[1:]), epsilon.dtype), shape)
+    drawn = jax.random.uniform(key, (1, *shape[1:]), epsilon.dtype)
+    return epsilon * jnp.broadcast_to(_signs(drawn), shape)
 
 
-def _corner(key: jax.Array, side: jax.Array, shape: tuple[int, int, int]) -> tuple[jax.Array, jax.Array]:
-    """The distances of all rows and columns from the corner of a random square."""
-    of_row, of_column = jax.random.split(key)
-    row = jax.random.randint(of_row, (), 0, shape[0] - side + 1)
-    column = jax.random.randint(of_column, (), 0, shape[1] - side + 1)
+def _corner(shares: jax.Array, side: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    """The distances of all rows and columns from the corner of a square, which two uniform numbers place."""
+    free = jnp.array(shape[:2]) - side
+    row, column = jnp.minimum(jnp.floor(shares * (free + 1)).astype(int), free)
     return jnp.arange(shape[0])[:, None] - row, jnp.arange(shape[1])[None, :] - column
 
 
@@ -165,9 +166,15 @@ def _inside(corner: tuple[jax.Array, jax.Array], side: jax.Array) -> jax.Array:
 
 
 def _in_square(key: jax.Array, delta: jax.Array, side: jax.Array, epsilon: jax.Array) -> jax.Array:
-    of_place, of_sign = jax.random.split(key)
-    inside = _inside(_corner(of_place, side, delta.shape), side)
-    return jnp.where(inside, epsilon * _signs(of_sign, (1, 1, delta.shape[2]), delta.dtype), delta)
+    drawn = _drawn(key, 2, delta)
+    inside = _inside(_corner(drawn[:2], side, delta.shape), side)
+    return jnp.where(inside, epsilon * _signs(drawn[2:]).astype(delta.dtype), delta)
+
+
+def _drawn(key: jax.Array, count: int, delta: jax.Array) -> jax.Array:
+    """So many uniform numbers and one a channel, drawn at once: each draw takes long to compile."""
+    wide = jnp.promote_types(delta.dtype, jnp.float32)
+    return jax.random.uniform(key, (count + delta.shape[2],), wide)
 
 
 def _bump(rows: jax.Array, columns: jax.Array, height: jax.Array, width: jax.Array) -> jax.Array:
@@ -200,22 +207,23 @@ def _tiles(key: jax.Array, shape: tuple[int, int, int], epsilon: jax.Array) -> j
     side = max(min(shape[:2]) // 5, 1)
     rows, columns = np.arange(shape[0])[:, None], np.arange(shape[1])[None, :]
     bumps = _bumps(jnp.asarray(rows % side), jnp.asarray(columns % side), jnp.asarray(side))
-    signs = _signs(key, (-(-shape[0] // side), -(-shape[1] // side), shape[2]), epsilon.dtype)
+    grid = (-(-shape[0] // side), -(-shape[1] // side), shape[2])
+    signs = _signs(jax.random.uniform(key, grid, epsilon.dtype))
     delta = bumps[..., None].astype(epsilon.dtype) * signs[rows // side, columns // side]
     return epsilon * delta / distance(delta, "l2")
 
 
 def _moved(key: jax.Array, delta: jax.Array, side: jax.Array, epsilon: jax.Array) -> jax.Array:
     """Algorithm 3: the length in two squares, and what the ball has left, put into the first of them."""
-    shape, keys = delta.shape, jax.random.split(key, 4)
+    shape, drawn = delta.shape, _drawn(key, 5, delta)
     largest = max(min(shape[:2]) - 1 + min(shape[:2]) % 2, 1)
     side = jnp.minimum(jnp.maximum(side, 3) // 2 * 2 + 1, largest)  # odd
-    corner = _corner(keys[0], side, shape)
-    to, off = _inside(corner, side), _inside(_corner(keys[1], side, shape), side)
+    corner = _corner(drawn[:2], side, shape)
+    to, off = _inside(corner, side), _inside(_corner(drawn[2:4], side, shape), side)
     upright = _bumps(*corner, side)
     lying = _bumps(corner[1], corner[0], side)
-    form = jnp.where(jax.random.bernoulli(keys[2]), upright, lying)[..., None].astype(delta.dtype)
-    form = _unit(form) * _signs(keys[3], (1, 1, shape[2]), delta.dtype) + _unit(jnp.where(to, delta, 0))
+    form = jnp.where(drawn[4] < 0.5, upright, lying)[..., None].astype(delta.dtype)
+    form = _unit(form) * _signs(drawn[5:]).astype(delta.dtype) + _unit(jnp.where(to, delta, 0))
     left = jnp.maximum(jnp.square(epsilon) - jnp.sum(jnp.square(delta)), 0)
     available = jnp.sqrt(jnp.square(_length(jnp.where(to | off, delta, 0))) + left / shape[2])
     return jnp.where(to, _unit(form) * available, jnp.where(off, 0, delta))
