@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jaxnn
@@ -146,3 +147,25 @@ def test_noise_fills_the_ball():
 
     np.testing.assert_allclose(sizes("gaussian"), 0.01, rtol=1e-4)
     assert np.median(sizes("uniform")) == pytest.approx(0.01 * 0.5 ** (1 / 12), rel=0.02)
+
+
+def test_training_against_an_attack_makes_it_fail_more_often():
+    attack = functools.partial(attacks.pgd, epsilon=0.1, steps=3, step=0.5)
+    x, y = jnp.asarray(X), jnp.asarray(LABELS)
+    options = {"epochs": 30, "batch_size": 10, "key": KEY, "loss": jaxnn.losses.cross_entropy,
+               "optimizer": optax.adam(0.01)}  # fmt: skip
+    plain, _ = jaxnn.train(NETWORK, x, y, **options)
+    model = attacks.under_attack(NETWORK, attack, key=KEY)
+    trained, _ = jaxnn.train(model, (x, y), y, **options)
+    assert isinstance(trained.args[0], jaxnn.Network)
+    before, after = (robust(epsilons=0.1, network=network) for network in (plain, trained.args[0]))
+    assert after > before + 0.1
+
+    def loss(network, x):
+        return jaxnn.losses.cross_entropy(network(x), LABELS[1])
+
+    still = functools.partial(attack, random_start=False)
+    fixed = still(NETWORK, X[1], LABELS[1]).input
+    expected = jax.grad(loss)(NETWORK, fixed)
+    found = jax.grad(lambda network: loss(attacks.under_attack(network, still), (X[1], LABELS[1])))(NETWORK)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, expected)
