@@ -265,7 +265,12 @@ def _attacked(
 
 
 def _check_radii(epsilons: Any) -> list[float]:
-    radii = np.asarray(_checks.check_float_array("epsilons", epsilons))
+    if not _checks.is_concrete(epsilons):
+        raise TypeError("`epsilons` must be numbers, not traced")
+    try:
+        radii = np.asarray(epsilons, np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"`epsilons` must be numbers; got {epsilons!r}") from error
     if radii.ndim > 1 or radii.size == 0:
         raise ValueError(f"`epsilons` must have shape (E,), at least one radius; got {radii.shape}")
     if not (np.isfinite(radii) & (radii >= 0)).all():
