@@ -33,8 +33,7 @@ from jaxnn import attacks
 from jaxnn.plot import BLUE, ORANGE
 
 RADII = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
-STEPS = {"steps": 20, "step": 0.1}
-PGD = partial(attacks.pgd, **STEPS)
+PGD = partial(attacks.pgd, steps=20, step=0.1)
 ATTACKS: dict[str, Any] = {
     "noise": attacks.noise,
     "fgsm": attacks.fgsm,
@@ -51,6 +50,7 @@ ADAM = optax.adam(2e-3)
 CHUNK = 64  # images at once
 COMPARED = 100  # images, of which the changes are compared with back queries
 SHOWN = 5  # of these, in the picture
+LIMIT = 0.3  # of the colors of a change: nearly all pixels change by less
 
 
 class Change(NamedTuple):
@@ -142,7 +142,7 @@ def train(digits: Digits, *, hidden: int, epochs: int, epsilon: float, seed: int
     keys = jax.random.split(jax.random.key(seed), 3)
     sizes = (digits.inputs.shape[1], hidden, 10)
     module = CNN()
-    start = {
+    start: dict[str, Any] = {
         "dense": jax.tree_util.Partial(of_image, jaxnn.init(keys[0], sizes, output_activation="identity")),
         "convolutional": jaxnn.from_linen(module, module.init(keys[0], images[0])),
     }
@@ -182,7 +182,7 @@ def smallest(network: Any, images: np.ndarray, labels: np.ndarray) -> Change:
 
 
 def _smallest(network: Any, key: jax.Array, image: jax.Array, label: jax.Array) -> attacks.Attack:
-    both = [attacks.fmn, attacks.deepfool]
+    both: list[Any] = [attacks.fmn, attacks.deepfool]
     return attacks.minimal_norm(network, image, label, both, norm="l2", key=key)
 
 
@@ -275,22 +275,20 @@ def figure_of_changes(
     images: np.ndarray, labels: np.ndarray, changes: dict[str, Change], rows: list[int]
 ) -> Figure:
     """The images on top; below, for each network, what flips it, and the change magnified."""
-    limit = max(np.abs(found.change[rows]).max() for found in changes.values())
     height = 1 + 2 * len(changes)
     figure, axes = plt.subplots(
         height, len(rows), figsize=(1.05 * len(rows) + 1.4, 1.22 * height + 0.8), squeeze=False,
         layout="constrained",
     )  # fmt: skip
-    shades = None
     for column, row in enumerate(rows):
         show(axes[0, column], images[row], f"{labels[row]}")
         for i, found in enumerate(changes.values()):
             show(axes[1 + 2 * i, column], found.found[row], f"{found.answer[row]}, by {found.size[row]:.1f}")
-            shades = show_change(axes[2 + 2 * i, column], found.change[row], limit)
+            shades = show_change(axes[2 + 2 * i, column], found.change[row], LIMIT)
     names = ["digit", *(text for name in changes for text in (name.replace(", ", ",\n"), "its change"))]
     for ax, name in zip(axes[:, 0], names, strict=True):
         ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
-    figure.colorbar(shades, ax=axes[1:], shrink=0.4, label="change of a pixel (full range: 1)")
+    figure.colorbar(shades, ax=axes[1:], shrink=0.4, extend="both", label="change of a pixel (full range: 1)")
     figure.suptitle("The smallest change found that flips each digit: the answer to it, and its size (l2)")
     return figure
 

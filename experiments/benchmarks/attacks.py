@@ -151,7 +151,7 @@ def foolboxs(method: str, path: Path, threads: int, frozen: bool) -> Call:
         inputs = np.moveaxis(inputs, -1, 1).copy()
     network = their_model(arrays)
     network.requires_grad_(not frozen)
-    model = foolbox.PyTorchModel(network, bounds=(0, 1), device="cpu")
+    model = foolbox.models.PyTorchModel(network, bounds=(0, 1), device="cpu")
     attack = METHODS[method].foolboxs(foolbox.attacks)
     given = torch.from_numpy(inputs), torch.from_numpy(labels).long()
     return lambda: attack(model, *given, epsilons=METHODS[method].epsilon) and None
@@ -166,9 +166,8 @@ def data(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
 
 def our_model(arrays: dict[str, np.ndarray]) -> Any:
     """The network in JAX."""
-    arrays = {name: jnp.asarray(array) for name, array in arrays.items()}
     function = dense if "dense_0" in arrays else attribution.convolve
-    return jax.tree_util.Partial(function, arrays)
+    return jax.tree_util.Partial(function, {name: jnp.asarray(array) for name, array in arrays.items()})
 
 
 def dense(weights: dict[str, jax.Array], x: jax.Array) -> jax.Array:
