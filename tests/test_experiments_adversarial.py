@@ -10,7 +10,20 @@ from tests.test_experiments import run
 
 
 def test_adversarial_attacks_four_networks(tmp_path):
-    options = ("--data", "digits", "--hidden", 16, "--epochs", 2, "--examples", 64, "--output", tmp_path)
+    options = (
+        "--data",
+        "digits",
+        "--hidden",
+        16,
+        "--epochs",
+        2,
+        "--hardening",
+        1,
+        "--examples",
+        64,
+        "--output",
+        tmp_path,
+    )
     done = run("experiments.adversarial", *options)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "metrics.json").read_text())
