@@ -3,6 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from jaxnn import attacks as attacks
 from jaxnn import attribution as attribution
 from jaxnn import datasets as datasets
 from jaxnn import dreaming as dreaming
