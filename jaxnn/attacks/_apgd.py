@@ -9,6 +9,7 @@ import numpy as np
 from jax import lax
 
 from jaxnn import _checks
+from jaxnn._loops import in_order
 from jaxnn._sharding import vary_like
 from jaxnn.attacks._climb import best_of, keeper, random_input
 from jaxnn.attacks._common import Attack, Bounds, Model, Task, prepare
@@ -150,7 +151,7 @@ def _apgd(
             z = fixed.model(y)
             return climbed(z), margin(z) > 0
 
-        (height, success), slope = jax.value_and_grad(value, has_aux=True)(y)
+        (height, success), slope = in_order(jax.value_and_grad(value, has_aux=True))(y)
         height = jnp.where(jnp.isnan(height), -jnp.inf, height)  # never the best
         return _Point(y, height, slope), success
 

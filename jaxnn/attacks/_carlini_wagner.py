@@ -9,6 +9,7 @@ import optax
 from jax import lax
 
 from jaxnn import _checks
+from jaxnn._loops import in_order
 from jaxnn._sharding import vary_like
 from jaxnn.attacks._common import Attack, Bounds, Model, Task, prepare
 from jaxnn.attacks._criteria import Label, margin_of
@@ -183,7 +184,7 @@ def _descend(
 
     def step(_: Any, carry: Any) -> Any:
         w, state, found, _, _ = carry
-        (value, (moved, square, success)), slope = jax.value_and_grad(loss, has_aux=True)(w)
+        (value, (moved, square, success)), slope = in_order(jax.value_and_grad(loss, has_aux=True))(w)
         change, state = adam.update(slope, state)
         nearer = success & (square < found.square)
         found = _Found(

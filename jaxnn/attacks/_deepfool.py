@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn import _checks
+from jaxnn._loops import in_order
 from jaxnn._sharding import vary_like
 from jaxnn.attacks._common import Attack, Bounds, Model, Task, prepare
 from jaxnn.attacks._criteria import Label, margin_of
@@ -97,7 +98,7 @@ def _deepfool(
 
     def step(carry: Any) -> Any:
         count, candidate, total, _ = carry
-        total = total + _step(lambda z: aims(fixed.model(z)), candidate, norm)
+        total = total + in_order(lambda y: _step(lambda z: aims(fixed.model(z)), y, norm))(candidate)
         candidate = jnp.clip(x + reach * total, *fixed.bounds)
         return count + 1, candidate, total, margin(fixed.model(candidate)) > 0
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn import _checks
+from jaxnn._loops import in_order
 from jaxnn._model import inputs as model_inputs
 from jaxnn._model import rows_like
 from jaxnn._sharding import vary_like
@@ -168,7 +169,7 @@ def _universal(
         return jnp.where(wanted, loss_of(task, loss, targeted)(z), 0)
 
     def batch(change: jax.Array, numbers: jax.Array) -> tuple[jax.Array, None]:
-        slope = jax.grad(lambda v: jnp.mean(jax.vmap(price, (None, 0))(v, numbers)))(change)
+        slope = in_order(jax.grad(lambda v: jnp.mean(jax.vmap(price, (None, 0))(v, numbers))))(change)
         return project(change + size * steepest(slope, norm), norm, fixed.epsilon), None
 
     def epoch(state: _State, number: jax.Array) -> tuple[_State, None]:
