@@ -14,6 +14,9 @@ from jaxnn import dreaming
 from tests.conftest import in_precision
 
 LONG = pytest.mark.long
+PLAIN = {"parameterization": dreaming.pixel(), "transforms": ()}  # compiles fast
+SGD = optax.sgd(0.5)
+USUAL = {"parameterization": None, "transforms": None}  # what `dream` does where nothing is said
 BIAS = jax.nn.initializers.normal(0.1)
 
 
@@ -24,6 +27,7 @@ def network(seed=0, sizes=(36, 12, 4), **options):
 def dream(model=None, objective=None, *, seed=0, shape=(6, 6), steps=30, **options):
     model = dreaming.flattened(network()) if model is None else model
     objective = dreaming.logit(1) if objective is None else objective
+    options = PLAIN | options
     return jaxnn.dream(model, objective, key=jax.random.key(seed), shape=shape, steps=steps, **options)
 
 
@@ -163,7 +167,13 @@ SMALL = [(1, 1), (1, 1, 3), (1, 5), (5, 1), (2, 3, 4, 5), (7,), ()]
 def test_any_shape_dreams(shape):
     start = jnp.full(shape, 0.3)
     found = dream(
-        lambda x: x, lambda output, values: jnp.sum(output), shape=shape, start=start, steps=9, record_every=2
+        lambda x: x,
+        lambda output, values: jnp.sum(output),
+        shape=shape,
+        start=start,
+        steps=9,
+        record_every=2,
+        **USUAL,
     )
     assert found.image.shape == shape
     assert found.frames.shape == (5, *shape)
@@ -277,12 +287,14 @@ def test_the_image_is_smoother_with_total_variation():
 
 def test_the_same_key_is_the_same_dream_whatever_is_beside_it():
     model = dreaming.flattened(network())
-    alone = [dream(model, dreaming.logit(i), seed=5, steps=100) for i in range(4)]
+    alone = [dream(model, dreaming.logit(i), seed=5, steps=100, **USUAL) for i in range(4)]
     for count in (2, 4):
-        beside = jax.vmap(lambda i: dream(model, dreaming.logit(i), seed=5, steps=100))(jnp.arange(count))
+        beside = jax.vmap(lambda i: dream(model, dreaming.logit(i), seed=5, steps=100, **USUAL))(
+            jnp.arange(count)
+        )
         for i in range(count):
             np.testing.assert_allclose(beside.image[i], alone[i].image, atol=2e-4)
-    assert np.abs(dream(seed=6, steps=100).image - alone[1].image).max() > 1e-3
+    assert np.abs(dream(seed=6, steps=100, **USUAL).image - alone[1].image).max() > 1e-3
 
 
 @LONG
@@ -322,7 +334,9 @@ def test_another_index_network_key_or_strength_compiles_nothing(caplog):
 def test_the_dtype_is_that_of_the_model(dtype):
     with in_precision(dtype):
         model = dreaming.flattened(network(dtype=dtype))
-        found = dream(model, steps=4, record_every=2, penalties=(dreaming.l1(), dreaming.total_variation()))
+        found = dream(
+            model, steps=4, record_every=2, penalties=(dreaming.l1(), dreaming.total_variation()), **USUAL
+        )
         assert {leaf.dtype for leaf in found[:4]} == {jnp.dtype(dtype)}
         assert np.all(np.isfinite(np.asarray(found.image, np.float64)))
 
@@ -353,8 +367,9 @@ def test_the_slope_through_a_dream_is_its_difference():
         start = jnp.asarray(np.random.default_rng(0).uniform(0.2, 0.8, (6, 6)))
         model = dreaming.flattened(network(dtype="float64"))
 
+        @jax.jit
         def total(scale, start):
-            found = dream(model, dreaming.logit(1) * scale, start=start, steps=4, optimizer=optax.sgd(0.5))
+            found = dream(model, dreaming.logit(1) * scale, start=start, steps=4, optimizer=SGD)
             return jnp.sum(jnp.cos(jnp.arange(36.0)) * found.image.ravel())
 
         slopes, h = jax.grad(total, argnums=(0, 1))(1.5, start), 1e-6
