@@ -18,9 +18,9 @@ def _more(y):
     return y[0] - y[2] - 0.05
 
 
-def _found(attack, network, x, **options):
+def _found(method, network, x, **options):
     """The input that was found, and its distance; the others are a truth value and a count."""
-    found = attack(network, x, _more, key=OLD_KEY, **options)
+    found = method(network, x, _more, key=OLD_KEY, **options)
     return [found.input, found.distance]
 
 

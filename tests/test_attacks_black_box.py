@@ -22,6 +22,7 @@ def _affine(kernel, bias, x):
     return x.ravel() @ kernel + bias
 
 
+@functools.cache
 def _network(seed=0):
     bias = jax.nn.initializers.normal(0.3)
     return jaxnn.init(jax.random.key(seed), (16, 12, 4), activation="tanh", bias_init=bias)
@@ -32,7 +33,12 @@ def _inputs(count=8, seed=0):
 
 
 def _labels(network, x):
-    return np.asarray(jax.vmap(network)(x)).argmax(axis=1)
+    return np.asarray(_answers(network, x)).argmax(axis=1)
+
+
+@jax.jit
+def _answers(network, x):
+    return jax.vmap(network)(x)
 
 
 @functools.partial(jax.jit, static_argnames=("norm", "queries"))
@@ -45,8 +51,14 @@ def _squares(network, x, labels, keys, epsilon, low, high, *, norm, queries=60):
     return jax.vmap(one)(x, labels, keys)
 
 
+def _assert_judged(found, network, inputs, labels):
+    answers = np.sort(_answers(network, inputs), axis=1)
+    clear = answers[:, -1] - answers[:, -2] > 1e-5  # the boundary itself is a matter of rounding
+    np.testing.assert_array_equal(found.success[clear], (_labels(network, inputs) != labels)[clear])
+
+
 @norms
-@hypothesis.settings(max_examples=20)
+@hypothesis.settings(max_examples=10)
 @hypothesis.given(
     seed=st.integers(0, 1000), epsilon=st.floats(0, 3), low=st.floats(-2, 0), width=st.floats(1, 3)
 )
@@ -62,10 +74,11 @@ def test_square_stays_in_the_ball_and_the_bounds(norm, seed, epsilon, low, width
     sizes = np.linalg.norm(inputs - x, ORDER[norm], axis=1)
     assert np.all(sizes <= epsilon + 1e-6)
     np.testing.assert_allclose(found.distance, sizes, rtol=1e-5, atol=1e-7)
-    np.testing.assert_array_equal(found.success, _labels(network, inputs) != labels)
+    _assert_judged(found, network, inputs, labels)
     assert np.all(found.queries <= 60)
 
 
+@pytest.mark.long
 @norms
 def test_square_gets_on(norm):
     """Beyond the nearest boundary of a linear classifier more queries succeed more often."""
@@ -138,6 +151,7 @@ def _hops(network, x, labels, keys, low, high, *, norm, queries):
     return jax.vmap(one)(x, labels, keys)
 
 
+@pytest.mark.long
 @norms
 @hypothesis.settings(max_examples=10)
 @hypothesis.given(seed=st.integers(0, 1000), low=st.floats(-2, 0), width=st.floats(1, 3))
@@ -160,10 +174,11 @@ def test_hop_skip_jump_stays_in_the_bounds_and_its_queries(norm, seed, low, widt
     assert inputs.max() <= low + width
     sizes = np.linalg.norm(inputs - x, ORDER[norm], axis=1)
     np.testing.assert_allclose(found.distance, sizes, rtol=1e-5, atol=1e-7)
-    np.testing.assert_array_equal(found.success, _labels(network, inputs) != labels)
+    _assert_judged(found, network, inputs, labels)
     assert np.all(found.queries <= 200)
 
 
+@pytest.mark.long
 @norms
 def test_hop_skip_jump_nears_the_hyperplane(norm):
     rng = np.random.default_rng(0)
@@ -219,6 +234,7 @@ def test_what_is_misclassified_stays_where_it_is(attack):
     assert found.distance == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
 def test_the_dtype_is_kept(dtype):
     with in_precision(dtype):

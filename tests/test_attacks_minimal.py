@@ -22,11 +22,14 @@ def _affine(kernel, bias, x):
     return x @ kernel + bias
 
 
-def _linear(seed=0, count=12):
-    """A linear classifier of 8 inputs, examples, the answers to them, and the margins of all others."""
-    rng = np.random.default_rng(seed)
-    kernel, bias = rng.normal(0, 1, (8, 4)).astype(np.float32), rng.normal(0, 1, 4).astype(np.float32)
-    x = rng.normal(0, 1, (count, 8)).astype(np.float32)
+def _linear(classes=4):
+    """A linear classifier of 8 inputs, examples in [-3, 3] not too near to a boundary, and the answers."""
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(0, 1, (8, classes)).astype(np.float32)
+    bias = rng.normal(0, 1, classes).astype(np.float32)
+    x = rng.uniform(-3, 3, (40, 8)).astype(np.float32)
+    ordered = np.sort(x @ kernel + bias, axis=1)
+    x = x[ordered[:, -1] - ordered[:, -2] > 1][:12]
     return jax.tree_util.Partial(_affine, kernel, bias), kernel, x, x @ kernel + bias
 
 
@@ -41,32 +44,35 @@ def _to_hyperplane(kernel, logits, labels, norm):
     return np.array(found)
 
 
-def _each(attack, model, x, labels, **options):
+def _each(method, model, x, labels, **options):
     keys = jax.random.split(jax.random.key(0), len(x))
-    call = jax.jit(jax.vmap(lambda x, label, key: attack(model, x, label, key=key, **options)))
+    call = jax.jit(jax.vmap(lambda x, label, key: method(model, x, label, key=key, **options)))
     return call(jnp.asarray(x), jnp.asarray(labels), keys)
 
 
+# deepfool looks at all classes. The other two climb the margin of the class that is ahead, and may end at its
+# boundary where another one is nearer: two classes for them.
 EXACT = {
-    "deepfool l2": (attacks.deepfool, {"norm": "l2", "overshoot": 1e-5}),
-    "deepfool linf": (attacks.deepfool, {"norm": "linf", "overshoot": 1e-5}),
-    "carlini_wagner": (attacks.carlini_wagner, {"norm": "l2", "steps": 1000}),
-    "fmn l2": (attacks.fmn, {"norm": "l2", "steps": 500}),
-    "fmn linf": (attacks.fmn, {"norm": "linf", "steps": 500}),
-    "fmn l1": (attacks.fmn, {"norm": "l1", "steps": 500}),
+    "deepfool l2": (attacks.deepfool, 4, {"norm": "l2", "overshoot": 1e-5}),
+    "deepfool linf": (attacks.deepfool, 4, {"norm": "linf", "overshoot": 1e-5}),
+    "carlini_wagner": (attacks.carlini_wagner, 2, {"norm": "l2", "steps": 1000, "learning_rate": 0.005}),
+    "fmn l2": (attacks.fmn, 2, {"norm": "l2", "steps": 500}),
+    "fmn linf": (attacks.fmn, 2, {"norm": "linf", "steps": 500}),
+    "fmn l1": (attacks.fmn, 2, {"norm": "l1", "steps": 500}),
 }
 
 
-@pytest.mark.parametrize(("attack", "options"), EXACT.values(), ids=EXACT.keys())
-def test_the_distance_to_the_nearest_hyperplane_is_exact(attack, options):
-    model, kernel, x, logits = _linear()
+@pytest.mark.parametrize(("attack", "classes", "options"), EXACT.values(), ids=EXACT.keys())
+def test_the_distance_to_the_nearest_hyperplane_is_exact(attack, classes, options):
+    model, kernel, x, logits = _linear(classes)
     labels = logits.argmax(axis=1)
-    found = _each(attack, model, x, labels, bounds=(-20.0, 20.0), **options)
+    found = _each(attack, model, x, labels, bounds=(-9.0, 9.0), **options)
     assert np.all(found.success)
     exact = _to_hyperplane(kernel, logits, labels, options["norm"])
     np.testing.assert_allclose(found.distance, exact, rtol=1e-3)
 
 
+@functools.cache
 def _network(seed=0):
     bias = jax.nn.initializers.normal(0.3)
     return jaxnn.init(jax.random.key(seed), (16, 12, 4), activation="tanh", bias_init=bias)
@@ -88,8 +94,9 @@ methods = pytest.mark.parametrize("attack", METHODS.values(), ids=METHODS.keys()
 NORM = {id(attack): attack.keywords.get("norm", "l2") for attack in METHODS.values()}
 
 
+@pytest.mark.long
 @methods
-@hypothesis.settings(max_examples=15)
+@hypothesis.settings(max_examples=10)
 @hypothesis.given(
     seed=st.integers(0, 1000), low=st.floats(-2, 0), width=st.floats(1, 3), scale=st.floats(0.1, 20)
 )
@@ -99,14 +106,19 @@ def test_within_the_bounds_and_honest(attack, seed, low, width, scale):
     x = np.clip(low + width * _inputs(seed=seed), low, low + width)
     labels = np.arange(8) % 4
     found = _run(attack, network, x, labels, low, low + width)
-    for i, row in enumerate(np.asarray(found.input)):
-        assert row.min() >= low
-        assert row.max() <= low + width
-        gain = attacks.misclassified(labels[i])(network(row))
-        assert bool(found.success[i]) == bool(gain > 0)
-        assert found.distance[i] == pytest.approx(
-            np.linalg.norm(row - x[i], ORDER[NORM[id(attack)]]), rel=1e-5
-        )
+    inputs = np.asarray(found.input)
+    assert inputs.min() >= low
+    assert inputs.max() <= low + width
+    gains = _gains(network, inputs, labels)
+    clear = np.abs(gains) > 1e-5  # the boundary itself is a matter of rounding
+    np.testing.assert_array_equal(found.success[clear], (gains > 0)[clear])
+    sizes = np.linalg.norm(inputs - x, ORDER[NORM[id(attack)]], axis=1)
+    np.testing.assert_allclose(found.distance, sizes, rtol=1e-5, atol=1e-7)
+
+
+@jax.jit
+def _gains(network, inputs, labels):
+    return jax.vmap(lambda x, label: attacks.misclassified(label)(network(x)))(inputs, labels)
 
 
 @functools.partial(jax.jit, static_argnames=("attack", "targeted"))
@@ -117,6 +129,7 @@ def _run(attack, network, x, labels, low, high, targeted=False):
     return jax.vmap(one)(x, labels)
 
 
+@pytest.mark.long
 @methods
 def test_a_target(attack):
     network, x = _network(), _inputs()
@@ -139,6 +152,7 @@ def test_what_is_misclassified_stays_where_it_is(attack):
     np.testing.assert_array_equal(found.input, x)
 
 
+@pytest.mark.long
 @methods
 def test_a_criterion(attack):
     network, x = _network(), _inputs()[0]
@@ -151,6 +165,7 @@ def test_a_criterion(attack):
     assert nearer.distance < found.distance
 
 
+@pytest.mark.long
 @methods
 def test_where_there_is_nothing_to_find(attack):
     found = attack(lambda x: jnp.stack([x.sum() * 0 + 1, x.sum() * 0]), _inputs()[0], 0)
@@ -158,23 +173,26 @@ def test_where_there_is_nothing_to_find(attack):
     assert np.all(np.isfinite(found.input))
 
 
+@pytest.mark.long
 @methods
-def test_the_dtype_is_kept_and_its_bounds(attack):
-    for dtype in ("bfloat16", "float64"):
-        with in_precision(dtype):
-            network = jax.tree.map(lambda a: jnp.asarray(a, dtype), _network())
-            x = jnp.asarray(_inputs()[1], dtype)
-            found = attack(network, x, int(jnp.argmax(network(x))), bounds=(0.0, 2.0))
-            assert found.input.dtype == dtype
-            assert found.distance.dtype == dtype
-            assert jnp.all((found.input >= 0) & (found.input <= 2))
+@pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
+def test_the_dtype_is_kept_and_its_bounds(attack, dtype):
+    with in_precision(dtype):
+        network = jax.tree.map(lambda a: jnp.asarray(a, dtype), _network())
+        x = jnp.asarray(_inputs()[1], dtype)
+        found = attack(network, x, int(jnp.argmax(network(x))), bounds=(0.0, 2.0))
+        assert found.input.dtype == dtype
+        assert found.distance.dtype == dtype
+        assert jnp.all((found.input >= 0) & (found.input <= 2))
 
 
 def test_the_confidence_is_reached():
-    model, kernel, x, logits = _linear()
+    model, _, x, logits = _linear()
     labels = logits.argmax(axis=1)
-    found = _each(attacks.carlini_wagner, model, x, labels, bounds=(-20.0, 20.0), steps=500, confidence=2.0)
-    margins = [float(attacks.misclassified(i)(z)) for i, z in zip(labels, jax.vmap(model)(found.input))]
+    found = _each(attacks.carlini_wagner, model, x, labels, bounds=(-9.0, 9.0), steps=500, confidence=2.0)
+    margins = [
+        float(attacks.misclassified(i)(z)) for i, z in zip(labels, jax.vmap(model)(found.input), strict=True)
+    ]
     assert np.all(found.success)
     np.testing.assert_allclose(margins, 2, atol=0.02)
     assert np.all(np.array(margins) > 2)
@@ -183,8 +201,8 @@ def test_the_confidence_is_reached():
 def test_deepfool_with_all_classes_is_no_farther_than_with_few():
     model, _, x, logits = _linear()
     labels = logits.argmax(axis=1)
-    few = _each(attacks.deepfool, model, x, labels, bounds=(-20.0, 20.0), candidates=2)
-    every = _each(attacks.deepfool, model, x, labels, bounds=(-20.0, 20.0), candidates=None)
+    few = _each(attacks.deepfool, model, x, labels, bounds=(-9.0, 9.0), candidates=2)
+    every = _each(attacks.deepfool, model, x, labels, bounds=(-9.0, 9.0), candidates=None)
     assert np.all(every.distance <= few.distance + 1e-6)
     assert np.any(every.distance < 0.99 * few.distance)
     assert np.all(every.queries == 1 + 4)  # one step of three slopes, and a look at where it ends
@@ -209,7 +227,7 @@ def test_minimal_norm_of_pgd_finds_the_hyperplane(norm):
     model, kernel, x, logits = _linear()
     labels = logits.argmax(axis=1)
     found = _each(
-        attacks.minimal_norm, model, x, labels, attack=BALL, norm=norm, bounds=(-20.0, 20.0), epsilon=4.0,
+        attacks.minimal_norm, model, x, labels, attack=BALL, norm=norm, bounds=(-9.0, 9.0), epsilon=4.0,
         steps=14,
     )  # fmt: skip
     assert np.all(found.success)

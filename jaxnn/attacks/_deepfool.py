@@ -15,7 +15,9 @@ from jaxnn.attacks._criteria import Label, margin_of
 from jaxnn.attacks._geometry import distance
 from jaxnn.attacks._search import constant, finish, number
 
-_STUCK = 1e-4  # of the published program: a step that vanishes would never cross
+# On a boundary the way to it is 0, and would never be left. The published program adds 1e-4 to each step; a
+# share of the change so far does not depend on the units of the input.
+_BEYOND = 1e-4
 
 
 def deepfool(
@@ -95,10 +97,13 @@ def _deepfool(
     output = fixed.model(x)
     reach = (1 + overshoot).astype(x.dtype)
     aims = _aims(fixed, output, margin, targeted, candidates)
+    tiny = jnp.finfo(x.dtype).eps * jnp.max(fixed.high - fixed.low)
 
     def step(carry: Any) -> Any:
         count, candidate, total, _ = carry
-        total = total + in_order(lambda y: _step(lambda z: aims(fixed.model(z)), y, norm))(candidate)
+        least = jnp.maximum(distance(total, norm), tiny)
+        push = in_order(lambda y: _step(lambda z: aims(fixed.model(z)), y, norm, least))
+        total = total + push(candidate)
         candidate = jnp.clip(x + reach * total, *fixed.bounds)
         return count + 1, candidate, total, margin(fixed.model(candidate)) > 0
 
@@ -120,8 +125,8 @@ def _aims(
     return lambda z: z[classes] - z[task.label]
 
 
-def _step(gaps: Callable[[jax.Array], jax.Array], x: jax.Array, norm: str) -> jax.Array:
-    """The shortest change that brings one of the linearized gaps to 0."""
+def _step(gaps: Callable[[jax.Array], jax.Array], x: jax.Array, norm: str, least: jax.Array) -> jax.Array:
+    """The shortest change that brings one of the linearized gaps to 0, and a little more."""
     values, pull = jax.vjp(gaps, x)
     slopes = jax.vmap(lambda row: pull(row)[0])(jnp.eye(values.size, dtype=values.dtype))
     dual = {"l2": "l2", "linf": "l1"}[norm]
@@ -129,5 +134,6 @@ def _step(gaps: Callable[[jax.Array], jax.Array], x: jax.Array, norm: str) -> ja
     tiny = jnp.asarray(1e-8, sizes.dtype)
     lengths = jnp.abs(values).astype(sizes.dtype) / (sizes + tiny)
     nearest = jnp.argmin(lengths)
-    slope, length = slopes[nearest], lengths[nearest] + jnp.asarray(_STUCK, sizes.dtype)
+    slope, length = slopes[nearest], lengths[nearest]
+    length = length + _BEYOND * jnp.maximum(length, least)
     return length * (slope / (sizes[nearest] + tiny) if norm == "l2" else jnp.sign(slope))

@@ -143,7 +143,7 @@ def _hop_skip_jump(
 
     def step(state: _State) -> _State:
         root = jnp.sqrt(state.step + 1.0)
-        count = jnp.minimum(jnp.floor(first * root).astype(int), most)
+        count = jnp.minimum(jnp.floor(first * root).astype(jnp.int32), most)
         count = jnp.minimum(count, limit - state.used - 1)
         size = distance(state.point - x, norm)
         at_first = _FIRST_RADIUS * jnp.max(fixed.high - fixed.low)

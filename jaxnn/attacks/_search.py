@@ -40,13 +40,14 @@ def between(x: jax.Array, other: jax.Array, share: Any, norm: str, bounds: tuple
 
     For linf the change is cut to a size, else made shorter: either is nearest to `other` in its norm.
     """
-    delta = other - x
+    wide = jnp.promote_types(x.dtype, jnp.float32)  # a share of few digits would not end where it should
+    delta = (other - x).astype(wide)
     if norm == "linf":
         size = share * distance(delta, norm)
         delta = jnp.clip(delta, -size, size)
     else:
         delta = share * delta
-    return jnp.clip(x + delta, *bounds)
+    return jnp.clip(x + delta.astype(x.dtype), *bounds)
 
 
 def to_boundary(
