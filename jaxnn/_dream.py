@@ -25,7 +25,7 @@ from jaxnn._loops import scan
 from jaxnn._model import as_model
 from jaxnn._recognize import is_relu
 from jaxnn._sharding import vary_like
-from jaxnn.dreaming._objectives import Objective, as_objective
+from jaxnn.dreaming._objective import Objective, as_objective
 from jaxnn.dreaming._parameterizations import Parameterization, fourier, pixel
 from jaxnn.dreaming._transforms import standard_transforms
 

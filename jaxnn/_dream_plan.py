@@ -11,7 +11,7 @@ from jax import lax
 from jaxnn import _checks
 from jaxnn._model import as_model
 from jaxnn._rewrite import capture
-from jaxnn.dreaming._objectives import Objective
+from jaxnn.dreaming._objective import Objective
 from jaxnn.dreaming._parameterizations import Parameterization
 
 Bounds = tuple[float, float] | None

@@ -1,7 +1,7 @@
 """What `jaxnn.dream` is composed of: objectives, parameterizations, transforms and penalties."""
 
 from jaxnn.dreaming._model import flattened as flattened
-from jaxnn.dreaming._objectives import Objective as Objective
+from jaxnn.dreaming._objective import Objective as Objective
 from jaxnn.dreaming._objectives import channel as channel
 from jaxnn.dreaming._objectives import deepdream as deepdream
 from jaxnn.dreaming._objectives import direction as direction
