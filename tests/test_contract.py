@@ -16,6 +16,7 @@ from flax import nnx
 
 import jaxnn
 from jaxnn import attribution, rules, weights
+from tests import contract_attacks, contract_attacks_minimal
 from tests.conftest import in_precision
 
 SIZES = (100, 20, 3)
@@ -217,6 +218,9 @@ ROWS |= {
 }
 ROWS |= {"dream": Row(_dream, (10, 10))}
 ROWS["linear_region"] = Row(lambda n, x: rules.linear_region(_with_relus(n), x)._asdict(), (100,))
+
+for table in (contract_attacks.ROWS, contract_attacks_minimal.ROWS):
+    ROWS |= {name: Row(*row) for name, row in table.items()}
 
 # The rows of the core are asked every time; of the families' tests a third (all with `pytest --long`).
 CORE = 30

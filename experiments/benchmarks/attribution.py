@@ -194,14 +194,21 @@ def their_model(model: str) -> Any:
             linear.bias.data = torch.from_numpy(np.array(layer.bias))
             modules += [linear, torch.nn.Sigmoid()]
         return torch.nn.Sequential(*modules)
-    modules = []
+    return their_convolutional(weights())
+
+
+def their_convolutional(arrays: dict[str, np.ndarray]) -> Any:
+    """The convolutional network in PyTorch."""
+    import torch
+
+    modules: list[Any] = []
     for i in range(2):
         convolution = torch.nn.Conv2d(CHANNELS[i], CHANNELS[i + 1], 3, padding=1)
-        convolution.weight.data = torch.from_numpy(weights()[f"kernel_{i}"].transpose(3, 2, 0, 1).copy())
-        convolution.bias = torch.nn.Parameter(torch.from_numpy(weights()[f"bias_{i}"]))
+        convolution.weight.data = torch.from_numpy(arrays[f"kernel_{i}"].transpose(3, 2, 0, 1).copy())
+        convolution.bias = torch.nn.Parameter(torch.from_numpy(arrays[f"bias_{i}"]))
         modules += [convolution, torch.nn.ReLU(), torch.nn.MaxPool2d(2)]
     last = torch.nn.Linear(7 * 7 * CHANNELS[-1], 10, bias=False)
-    by_channel = weights()["last"].reshape(7, 7, CHANNELS[-1], 10).transpose(3, 2, 0, 1)
+    by_channel = arrays["last"].reshape(7, 7, CHANNELS[-1], 10).transpose(3, 2, 0, 1)
     last.weight.data = torch.from_numpy(by_channel.reshape(10, -1).copy())
     return torch.nn.Sequential(*modules, torch.nn.Flatten(), last)
 

@@ -19,6 +19,7 @@ from jaxnn.attacks._hop_skip_jump import hop_skip_jump as hop_skip_jump
 from jaxnn.attacks._minimal import minimal_norm as minimal_norm
 from jaxnn.attacks._robust import robust_accuracy as robust_accuracy
 from jaxnn.attacks._robust import strongest as strongest
+from jaxnn.attacks._robust import under_attack as under_attack
 from jaxnn.attacks._square import square as square
 from jaxnn.attacks._universal import Universal as Universal
 from jaxnn.attacks._universal import universal as universal

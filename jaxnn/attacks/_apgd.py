@@ -102,7 +102,7 @@ def checkpoints(steps: int) -> np.ndarray:
     while shares[-1] < 1:
         gap = max(gap - 0.03, 0.06)
         shares.append(shares[-1] + gap)
-    return np.unique([math.ceil(share * steps) for share in shares if share <= 1][1:])
+    return np.unique([math.ceil(share * steps - 1e-9) for share in shares if share <= 1][1:])
 
 
 class _Point(NamedTuple):

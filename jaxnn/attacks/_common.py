@@ -76,6 +76,7 @@ def prepare(
     needs_key: bool = False,
     targeted: bool = False,
     norms: Collection[str] = NORMS,
+    name: str = "x",
 ) -> tuple[Task, Callable[[Attack], Attack]]:
     """Check the arguments that every attack has.
 
@@ -90,6 +91,7 @@ def prepare(
         needs_key: whether None is not enough.
         targeted: whether `label` is the wanted one.
         norms: which of them the attack knows.
+        name: what the caller knows `x` as, or what it is a part of.
 
     Returns:
         The task, and what gives an `Attack`'s input back the structure of `x`.
@@ -120,7 +122,7 @@ def prepare(
     if shapes is not None:
         model = jax.tree_util.Partial(shapes, model)
     low, high = _check_bounds(bounds, x, flat)
-    check_within("x", flat, (low, high))
+    check_within(name, flat, (low, high))
     radius = _check_epsilon(epsilon, flat.dtype)
     flat = vary_like(flat, (model, label, low, high, radius, key))
 

@@ -201,6 +201,57 @@ def robust_accuracy(
     return stacked.reshape(np.shape(epsilons))
 
 
+def under_attack(model: Model, attack: Callable[..., Attack], *, key: jax.Array | None = None) -> Partial:
+    """A model as it answers attacked examples, to train it so that they no longer succeed.
+
+    `answer(x, y) = model(attack(model, x, y))`. What the attack adds counts as a constant, so that the
+    gradient is that of the loss at the attacked example; and since the attack looks at the model that it is
+    given, each step of training is attacked anew:
+
+    `attacked, _ = jaxnn.train(under_attack(net, attack), (inputs, labels), labels, loss=..., ...)`.
+
+    Args:
+        model: a callable pytree of one example.
+        attack: `attack(model, x, label, *, key)` with all else in it, such as
+            `functools.partial(pgd, epsilon=0.1, steps=7)`.
+        key: a JAX random key, for an attack that asks for one. Each call folds in the bits of the model's
+            answer, so that a random start is another one for each example, and after each step of training.
+
+    Returns:
+        A callable pytree of a pair `(x, label)`, whose only arrays to train are the model's, in `args[0]`.
+
+    Raises:
+        TypeError: `model` or `attack` is not callable, or `key` is none.
+
+    References:
+        Madry, Makelov, Schmidt, Tsipras and Vladu, "Towards deep learning models resistant to adversarial
+        attacks", 2017, arXiv:1706.06083.
+
+    Example:
+        >>> import functools, jax, jaxnn
+        >>> from jaxnn import attacks
+        >>> net = jaxnn.init(jax.random.key(0), (2, 3), output_activation="identity")
+        >>> attacked = attacks.under_attack(net, functools.partial(attacks.fgsm, epsilon=0.1))
+        >>> attacked((jax.numpy.array([0.5, 0.5]), 1)).shape, attacked.args[0] is net
+        ((3,), True)
+    """
+    attack = check_attack(_by_value(attack))
+    if key is None:
+        return Partial(_answer, as_model(model), attack)
+    _checks.check_key("key", key)
+    return Partial(_answer, as_model(model), attack, key)
+
+
+def _answer(model: Any, attack: Any, *rest: Any) -> Any:
+    *keys, (x, label) = rest
+    fixed = jax.lax.stop_gradient(model)
+    options = {}
+    if keys:
+        total = jnp.sum(fixed(x)).astype(jnp.float32)
+        options["key"] = jax.random.fold_in(keys[0], jax.lax.bitcast_convert_type(total, jnp.int32))
+    return model(attack(fixed, x, label, **options).input)
+
+
 def _right(model: Any, x: Any, label: jax.Array) -> tuple[jax.Array, jax.Array]:
     margin = misclassified(label)(model(x))
     return margin <= 0, jnp.isnan(margin)
@@ -214,7 +265,12 @@ def _attacked(
 
 
 def _check_radii(epsilons: Any) -> list[float]:
-    radii = np.asarray(_checks.check_float_array("epsilons", epsilons))
+    if not _checks.is_concrete(epsilons):
+        raise TypeError("`epsilons` must be numbers, not traced")
+    try:
+        radii = np.asarray(epsilons, np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"`epsilons` must be numbers; got {epsilons!r}") from error
     if radii.ndim > 1 or radii.size == 0:
         raise ValueError(f"`epsilons` must have shape (E,), at least one radius; got {radii.shape}")
     if not (np.isfinite(radii) & (radii >= 0)).all():
