@@ -18,7 +18,7 @@ from jaxnn.attacks._search import constant, finish, number, to_boundary
 _INSIDE = 0.999999  # an input on a bound would be infinitely far away in the space of the search
 _CHECKS = 10  # so often a search is asked whether it still gets on
 _GROWTH = 10  # of the constant, until it is large enough
-_LAST_STEPS = 10  # of bisection
+_LAST_STEPS = 16  # of bisection
 
 
 def carlini_wagner(
