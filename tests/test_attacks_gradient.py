@@ -256,6 +256,7 @@ def test_a_candidate_that_is_not_finite_does_not_get_through():
     assert float(distance(jnp.array([3e30, 4e30]), "l2")) == pytest.approx(5e30, rel=1e-6)
 
 
+@pytest.mark.long
 def test_restarts_find_more_and_never_less():
     net = network(1)
     x = np.random.default_rng(0).uniform(0, 1, (64, 12)).astype(np.float32)

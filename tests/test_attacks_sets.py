@@ -139,6 +139,7 @@ def test_contrast_and_blur_find_the_smallest_amount():
         attacks.contrast(bright, image, 0, bounds=(-np.inf, np.inf))
 
 
+@pytest.mark.long
 def test_noise_fills_the_ball():
     def sizes(kind):
         keys = jax.random.split(jax.random.key(len(kind)), 500)

@@ -29,7 +29,10 @@ POINT = 0.01
 
 
 @pytest.mark.parametrize("kind", ["dense", "convolutional"])
-@pytest.mark.parametrize(("name", "norm"), ATTACKS)
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    [pytest.param(*pair, marks=[pytest.mark.long] * (pair[0] == "fgsm")) for pair in ATTACKS],
+)
 def test_robust_accuracy_is_no_more_than_a_point_above_theirs(kind, name, norm):
     network, torch_network, x, labels = both(kind)
     torch.manual_seed(0)
