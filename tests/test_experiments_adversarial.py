@@ -4,11 +4,13 @@ import json
 
 import jax
 import numpy as np
+import pytest
 
 from experiments import adversarial
 from tests.test_experiments import run
 
 
+@pytest.mark.long
 def test_adversarial_attacks_four_networks(tmp_path):
     options = (
         "--data",

@@ -142,8 +142,9 @@ def ours(method: str, path: Path, at_once: int) -> Call:
 
 def foolboxs(method: str, path: Path, threads: int, frozen: bool) -> Call:
     """An attack by Foolbox, on all examples at once."""
-    import foolbox
+    import foolbox.attacks
     import torch
+    from foolbox.models.pytorch import PyTorchModel
 
     torch.set_num_threads(threads)
     arrays, inputs, labels = data(path)
@@ -151,7 +152,7 @@ def foolboxs(method: str, path: Path, threads: int, frozen: bool) -> Call:
         inputs = np.moveaxis(inputs, -1, 1).copy()
     network = their_model(arrays)
     network.requires_grad_(not frozen)
-    model = foolbox.models.PyTorchModel(network, bounds=(0, 1), device="cpu")
+    model = PyTorchModel(network, bounds=(0, 1), device="cpu")
     attack = METHODS[method].foolboxs(foolbox.attacks)
     given = torch.from_numpy(inputs), torch.from_numpy(labels).long()
     return lambda: attack(model, *given, epsilons=METHODS[method].epsilon) and None
