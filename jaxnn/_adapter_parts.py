@@ -111,6 +111,8 @@ def _parts(value: Any) -> Any:
         return type(value), tuple((key, _parts(each)) for key, each in value.items())
     if isinstance(value, list | tuple):
         return type(value), tuple(map(_parts, value))
+    if isinstance(value, set | frozenset):
+        return type(value), frozenset(map(_parts, value))
     return type(value), value  # 1, 1.0 and True are equal, but no more than that
 
 
@@ -154,10 +156,12 @@ def split(argument: str, tree: Any) -> tuple[tuple[Any, ...], Static]:
 
 
 def is_array(leaf: Any) -> bool:
+    """Whether a leaf is an array, of JAX or NumPy."""
     return isinstance(leaf, jax.Array | np.ndarray)
 
 
 def check_hashable(argument: str, static: Any) -> None:
+    """Raise unless what is compiled in can be hashed."""
     try:
         hash(static)
     except TypeError as error:
@@ -168,10 +172,12 @@ def check_hashable(argument: str, static: Any) -> None:
 
 
 def check_flag(name: str, value: Any) -> bool:
+    """Return `value`, or raise unless it is True or False."""
     if not isinstance(value, bool):
         raise TypeError(f"`{name}` must be True or False; got {kind_of(value)}")
     return value
 
 
 def kind_of(value: Any) -> str:
+    """What a value is, for an error to say."""
     return f"the class {value.__name__}, not made yet" if isinstance(value, type) else type(value).__name__

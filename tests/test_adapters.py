@@ -203,6 +203,18 @@ def test_linen_switches_of_the_module_itself_are_set():
     assert jaxnn.from_linen(nn.Dropout(0.5, deterministic=False), {})(X).tolist() == X.tolist()
 
 
+def test_linen_attributes_may_be_sets():
+    module = nn.WeightNorm(nn.Dense(3))  # its `variable_filter` is one
+    variables = variables_of(module, X)
+    model = jaxnn.from_linen(module, variables)
+    assert model(X).tolist() == module.apply(variables, X).tolist()
+    again = jaxnn.from_linen(nn.WeightNorm(nn.Dense(3)), variables)
+    assert jax.tree.structure(again) == jax.tree.structure(model)
+    assert jax.tree.structure(model) != jax.tree.structure(
+        jaxnn.from_linen(nn.WeightNorm(nn.Dense(3), variable_filter={"bias"}), variables)
+    )
+
+
 def test_linen_other_collections_are_held():
     class Scaled(nn.Module):
         @nn.compact

@@ -27,7 +27,7 @@ def saliency(model: Model, x: Any, target: Target = None, *, absolute: bool = Fa
         x: the example, an array or a pytree of arrays.
         target: an output index (a tuple of them for an output of several axes), None for an output of one
             entry, or a function from the output to a scalar. A function is recognized by identity: make it
-            once.
+            once. A traced index that is out of range becomes the nearest, as in JAX.
         absolute: whether to give the sizes of the slopes.
 
     Returns:
