@@ -128,7 +128,8 @@ def _aims(
 def _step(gaps: Callable[[jax.Array], jax.Array], x: jax.Array, norm: str, least: jax.Array) -> jax.Array:
     """The shortest change that brings one of the linearized gaps to 0, and a little more."""
     values, pull = jax.vjp(gaps, x)
-    slopes = jax.vmap(lambda row: pull(row)[0])(jnp.eye(values.size, dtype=values.dtype))
+    rows = vary_like(jnp.eye(values.size, dtype=values.dtype), values)
+    slopes = jax.vmap(lambda row: pull(row)[0])(rows)
     dual = {"l2": "l2", "linf": "l1"}[norm]
     sizes = jax.vmap(lambda slope: distance(slope, dual))(slopes)
     tiny = jnp.asarray(1e-8, sizes.dtype)
