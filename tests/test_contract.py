@@ -166,6 +166,11 @@ ROWS |= {
         lambda n, x: attribution.internal_influence(n, x, 1, layer="hidden_0", **STEPS), (100,)
     ),
     "neuron_gradient": Row(lambda n, x: attribution.neuron_gradient(n, x, 1, layer="hidden_0"), (100,)),
+    # Of an output that the map speaks for somewhere: elsewhere the product is 0.
+    "guided_grad_cam": Row(
+        lambda n, x: attribution.guided_grad_cam(jax.tree_util.Partial(_seen, n), x, 2, layer="seen"),
+        (10, 10),
+    ),
     "grad_cam": Row(
         lambda n, x: attribution.grad_cam(jax.tree_util.Partial(_seen, n), x, 1, layer="seen", shape=(7, 7)),
         (100,),
