@@ -1,8 +1,9 @@
 """How long do attacks take beside Foolbox's, on the same networks and the same digits?
 
 Two networks, trained on mnist-5k: 784-200-10, and a small one with two convolutions. Each library runs with
-the best of its settings: examples a call, and for Foolbox the threads of PyTorch and whether the slopes of
-the weights, which an attack does not need, are switched off by hand. Needs the `peers` extra.
+the best of its settings: for jaxnn examples a call, and whether they are spread over two devices, one a core
+(a product of matrices keeps to one core); for Foolbox the threads of PyTorch, and whether the slopes of the
+weights, which an attack does not need, are switched off by hand. Needs the `peers` extra.
 """
 
 import itertools
@@ -27,7 +28,7 @@ from jaxnn import attacks
 
 EPSILON = 0.1
 STEPS = 40
-CHUNKS = (32, 64, 256)  # examples a call
+CHUNKS = (64, 256)  # examples a call
 ModelName = Literal["dense", "convolutional"]
 
 
@@ -122,21 +123,27 @@ def train(model: ModelName, path: Path, examples: int) -> None:
 def settings(method: str, path: Path, examples: int) -> dict[str, Build]:
     """Each library's settings, by what is printed for them."""
     chunks = dict.fromkeys(min(n, examples) for n in CHUNKS)
-    builds: dict[str, Build] = {f"jaxnn, {n} a call": partial(ours, method, path, n) for n in chunks}
+    builds: dict[str, Build] = {}
+    for n, devices in itertools.product(chunks, (1, 2)):
+        name = f"jaxnn, {devices} device{'s' * (devices > 1)}, {n} a call"
+        builds[name] = partial(ours, method, path, n, devices)
     for threads, frozen in itertools.product((1, 2), (False, True)):
         name = f"Foolbox, {threads} thread{'s' * (threads > 1)}" + ", weights frozen" * frozen
         builds[name] = partial(foolboxs, method, path, threads, frozen)
     return builds
 
 
-def ours(method: str, path: Path, at_once: int) -> Call:
-    """An attack by jaxnn: one compiled call an `at_once` examples."""
+def ours(method: str, path: Path, at_once: int, devices: int) -> Call:
+    """An attack by jaxnn: one compiled call an `at_once` examples, spread over the devices."""
+    jax.config.update("jax_num_cpu_devices", devices)  # before the first call of this process
+    mesh = jax.make_mesh((devices,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    spread, everywhere = (jax.NamedSharding(mesh, jax.P(*axes)) for axes in (("data",), ()))
     arrays, inputs, labels = data(path)
-    network = our_model(arrays)
+    network = jax.device_put(our_model(arrays), everywhere)
     keys = jax.random.split(jax.random.key(0), len(inputs))
     compiled = jax.jit(jax.vmap(METHODS[method].ours, (None, 0, 0, 0)))
     chunks = [slice(i, i + at_once) for i in range(0, len(inputs), at_once)]
-    parts = [tuple(jnp.asarray(a)[chunk] for a in (inputs, labels, keys)) for chunk in chunks]
+    parts = [jax.device_put([a[chunk] for a in (inputs, labels, keys)], spread) for chunk in chunks]
     return lambda: [compiled(network, *part) for part in parts]
 
 
