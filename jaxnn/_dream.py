@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 from jax.typing import ArrayLike
 
 from jaxnn import _checks
@@ -244,8 +245,9 @@ def _into(raw: jax.Array, bounds: Bounds) -> jax.Array:
     if bounds is None:
         return raw
     low, high = (jnp.asarray(end, raw.dtype) for end in bounds)
-    # Clipped, as the sum may round to something beyond a bound.
-    return jnp.clip(low + (high - low) * jax.nn.sigmoid(raw), low, high)
+    inside = low + (high - low) * jax.nn.sigmoid(raw)
+    # The sum may round to something beyond a bound. What is added is exact, and has no part in the slope.
+    return inside + lax.stop_gradient(jnp.clip(inside, low, high) - inside)
 
 
 def _out_of(image: jax.Array, bounds: Bounds) -> jax.Array:

@@ -1,3 +1,4 @@
+import functools
 import re
 
 import jax
@@ -125,3 +126,38 @@ def test_the_steps_of_a_path_are_in_order():
     inside = [line for line in text.splitlines() if " convolution(" in line and "/while/" in line]
     assert inside
     assert all("dim_labels=b01f_01io->b01f" in line for line in inside)
+
+
+def _descents(weights, scan, length, x):
+    """Steps down a slope that sums over both axes of the weights."""
+    slope = jax.grad(lambda x: jnp.sum(jnp.tanh(jax.jit(jnp.matmul)(x, weights))))
+    return scan(lambda x, i: (x - 0.1 * i * slope(x), jnp.sum(x)), x, jnp.linspace(0.0, 1.0, length))
+
+
+@needs_cpu
+@pytest.mark.parametrize(("length", "summed"), [(64, {"0"}), (4, {"0", "1"})])
+def test_weights_are_laid_out_once_before_a_long_loop(length, summed):
+    weights, rows = jnp.ones((7, 5)), jnp.ones((3, 7))
+    many = jax.jit(lambda w, x: jax.vmap(lambda x: _descents(w, scan, length, x))(x))
+    lines = many.lower(weights, rows).as_text().splitlines()
+    products = [line for line in lines if "dot_general" in line]
+    assert {re.search(r"contracting_dims = \[\d+\] x \[(\d+)\]", line)[1] for line in products} == summed
+
+
+@pytest.mark.parametrize("length", [1, 64])
+def test_a_loop_with_weights_in_order_gives_what_it_gave(length):
+    draw = np.random.default_rng(0).normal
+    weights, rows = (jnp.asarray(draw(size=size), "float32") for size in ((7, 5), (3, 7)))
+
+    def total(scan, weights, x):
+        last, sums = _descents(weights, scan, length, x)
+        return jnp.sum(last**2) + jnp.sum(sums), last
+
+    stack = jnp.stack([weights, 2 * weights])
+    for transform, args in (
+        (lambda f: jax.vmap(f, (None, 0)), (weights, rows)),
+        (lambda f: jax.vmap(f, (0, None)), (stack, rows[0])),
+        (lambda f: jax.vmap(jax.grad(f, (0, 1), has_aux=True), (None, 0)), (weights, rows)),
+    ):
+        found, right = (transform(functools.partial(total, loop))(*args) for loop in (scan, lax.scan))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), found, right)

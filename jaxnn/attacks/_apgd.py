@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 
 from jaxnn import _checks
-from jaxnn._loops import in_order
+from jaxnn._loops import for_steps
 from jaxnn._sharding import vary_like
 from jaxnn.attacks._climb import best_of, keeper, random_input
 from jaxnn.attacks._common import Attack, Bounds, Model, Task, prepare
@@ -146,12 +146,14 @@ def _apgd(
     lengths = np.zeros(steps)
     lengths[at - 1] = np.diff(at, prepend=0)
 
-    def look(y: jax.Array) -> tuple[_Point, jax.Array]:
-        def value(y: jax.Array) -> tuple[jax.Array, jax.Array]:
-            z = fixed.model(y)
-            return climbed(z), margin(z) > 0
+    def value(y: jax.Array) -> tuple[jax.Array, jax.Array]:
+        z = fixed.model(y)
+        return climbed(z), margin(z) > 0
 
-        (height, success), slope = in_order(jax.value_and_grad(value, has_aux=True))(y)
+    ascend = for_steps(steps, jax.value_and_grad(value, has_aux=True), fixed.x)
+
+    def look(y: jax.Array) -> tuple[_Point, jax.Array]:
+        (height, success), slope = ascend(y)
         height = jnp.where(jnp.isnan(height), -jnp.inf, height)  # never the best
         return _Point(y, height, slope), success
 

@@ -9,7 +9,7 @@ import optax
 from jax import lax
 
 from jaxnn import _checks
-from jaxnn._loops import in_order
+from jaxnn._loops import for_steps
 from jaxnn._sharding import vary_like
 from jaxnn.attacks._common import Attack, Bounds, Model, Task, prepare
 from jaxnn.attacks._criteria import Label, margin_of
@@ -184,7 +184,7 @@ def _descend(
 
     def step(_: Any, carry: Any) -> Any:
         w, state, found, _, _ = carry
-        (value, (moved, square, success)), slope = in_order(jax.value_and_grad(loss, has_aux=True))(w)
+        (value, (moved, square, success)), slope = look(w)
         change, state = adam.update(slope, state)
         nearer = success & (square < found.square)
         found = _Found(
@@ -203,6 +203,7 @@ def _descend(
 
     length = -(-steps // _CHECKS)
     w = jnp.arctanh((x.astype(wide) - center) / half * _INSIDE)
+    look = for_steps(steps, jax.value_and_grad(loss, has_aux=True), w)
     infinite = jnp.full((), jnp.inf, wide)
     inner = (w, adam.init(w), _Found(x, infinite, jnp.asarray(False)), infinite, x)
     start = vary_like((jnp.int32(0), infinite, jnp.asarray(True), inner), x)
