@@ -6,6 +6,7 @@ once; the three quickest of each library then take turns. Needs the `peers` extr
 """
 
 import itertools
+import warnings
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -145,6 +146,7 @@ def captums(method: str, model: str, examples: int, threads: int, at_once: int, 
     import torch
 
     torch.set_num_threads(threads)
+    warnings.simplefilter("ignore")  # what Captum says at each call
     network, (inputs, targets) = their_model(model), data(model, examples)
     if model == "convolutional":
         inputs = np.moveaxis(inputs, -1, 1).copy()
