@@ -58,7 +58,7 @@ def save(path: str | os.PathLike[str], model: Any) -> None:
         leaves[name] = np.asarray(leaf, jnp.result_type(leaf) if scalar else None)
     content = {"leaves": leaves, "activations": _activations(model), "network": isinstance(model, Network)}
     body = serialization.msgpack_serialize(content)
-    _write_whole(Path(path), b"\n".join([_FORMAT, hashlib.sha256(body).hexdigest().encode(), body]))
+    write_whole(Path(path), b"\n".join([_FORMAT, hashlib.sha256(body).hexdigest().encode(), body]))
 
 
 def _activations(model: Any) -> dict[str, str]:
@@ -151,7 +151,7 @@ def _is_numeric(leaf: Any) -> bool:
     return jnp.issubdtype(dtype, jnp.number) or dtype == jnp.bool_
 
 
-def _write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """Write under a temporary name in the same folder, then move into place."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:

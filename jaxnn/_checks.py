@@ -44,6 +44,39 @@ def check_float_array(name: str, value: Any, whole: DTypeLike = float) -> jax.Ar
     raise TypeError(f"`{name}` must hold real numbers; got dtype {array.dtype}")
 
 
+def check_rows(**trees: Any) -> tuple[tuple[Any, ...], int]:
+    """Return pytrees of arrays `(N, ...)`, those of NumPy and JAX where they are, and N; or raise.
+
+    Args:
+        trees: by the names of the arguments.
+    """
+    checked, lengths = [], set()
+    for argument, tree in trees.items():
+        tree = check_array(argument, tree) if isinstance(tree, list) else tree
+        leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
+        if not leaves:
+            raise ValueError(f"`{argument}` must hold at least one array of shape (N, ...); got {tree!r}")
+        arrays = [_check_row(argument + jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
+        lengths |= {len(array) for array in arrays}
+        checked.append(jax.tree.unflatten(structure, arrays))
+    if len(lengths) != 1 or 0 in lengths:
+        names = " and ".join(f"`{name}`" for name in trees)
+        raise ValueError(
+            f"{names} must hold the same number of examples, at least one; got {sorted(lengths)}"
+        )
+    return tuple(checked), lengths.pop()
+
+
+def _check_row(name: str, leaf: Any) -> Any:
+    if not isinstance(leaf, np.ndarray | jax.Array):
+        leaf = check_array(name, leaf)
+    if leaf.ndim == 0:
+        raise ValueError(f"`{name}` must have shape (N, ...), an example a row; got ()")
+    if isinstance(leaf, np.ndarray):
+        check_array(name, leaf[:0])  # no text, no objects
+    return leaf
+
+
 def check_last_axis(name: str, value: jax.Array, size: int, meaning: str) -> None:
     """Raise unless the last axis of `value` has `size` entries."""
     if value.ndim == 0 or value.shape[-1] != size:

@@ -66,7 +66,7 @@ def map_examples(
     if mesh is not None:
         check_mesh(mesh, batch_size)
     fn = as_model(fn, "fn")
-    arrays, count = _check_arrays(arrays)
+    (arrays,), count = _checks.check_rows(arrays=arrays)
     if not _checks.is_concrete((fn, arrays, jnp.zeros(()))):  # under `jax.jit`, what is made is traced too
         if mesh is not None:
             raise ValueError("`mesh` must be None under tracing: place the arrays on the mesh instead")
@@ -87,27 +87,6 @@ def map_examples(
             _store(answers, batch, start)
             advance("")
     return answers
-
-
-def _check_arrays(arrays: tuple[Any, ...]) -> tuple[Any, int]:
-    """The data as arrays, those in NumPy left there, and their length."""
-    if not jax.tree.leaves(arrays):
-        raise ValueError("`arrays` must hold at least one array of shape (N, ...)")
-    arrays = tuple(_checks.check_array("arrays", tree) if isinstance(tree, list) else tree for tree in arrays)
-    leaves = []
-    for path, leaf in jax.tree.leaves_with_path(arrays):
-        name = "arrays" + jax.tree_util.keystr(path)
-        if not isinstance(leaf, np.ndarray | jax.Array):
-            leaf = _checks.check_array(name, leaf)
-        if leaf.ndim == 0:
-            raise ValueError(f"`{name}` must have shape (N, ...), an example a row; got ()")
-        if isinstance(leaf, np.ndarray):
-            _checks.check_array(name, leaf[:0])  # no text, no objects
-        leaves.append(leaf)
-    lengths = sorted({len(leaf) for leaf in leaves})
-    if len(lengths) != 1 or lengths == [0]:
-        raise ValueError(f"`arrays` must hold the same number of examples, at least one; got {lengths}")
-    return jax.tree.unflatten(jax.tree.structure(arrays), leaves), lengths[0]
 
 
 def _computed(

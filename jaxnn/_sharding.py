@@ -4,7 +4,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 Tree = TypeVar("Tree")
 
@@ -26,16 +26,35 @@ def vary_like(tree: Tree, reference: Any) -> Tree:
     return jax.tree.map(lambda leaf: jnp.where(differs, leaf, leaf), tree)
 
 
-def check_mesh(mesh: Any, batch_size: int) -> None:
+def check_mesh(mesh: Any, batch_size: int | None) -> None:
     """Raise unless the devices along the first axis of the mesh share a batch evenly."""
     if not isinstance(mesh, Mesh):
         raise TypeError(f"`mesh` must be a jax.sharding.Mesh; got {type(mesh).__name__}")
     size = mesh.devices.shape[0]
-    if batch_size % size:
+    if batch_size is not None and batch_size % size:
         raise ValueError(
             f"`batch_size` must be a multiple of the {size} devices along the axis "
             f"{mesh.axis_names[0]!r} of `mesh`; got {batch_size}"
         )
+
+
+def placed_by_rule(tree: Any, mesh: Mesh) -> Any:
+    """Where the arrays of a model live on a mesh, a sharding a leaf.
+
+    Each is on all devices along the first axis of the mesh, which share the examples. Along a second axis its
+    own largest axis is divided: of those that can be divided evenly; where there is none, it is on all.
+    """
+
+    def place(leaf: Any) -> NamedSharding:
+        devices, shape = mesh.devices.shape, jnp.shape(leaf)
+        even = [i for i, size in enumerate(shape) if len(devices) > 1 and size and size % devices[1] == 0]
+        if not even:
+            return NamedSharding(mesh, PartitionSpec())
+        largest = max(even, key=lambda i: shape[i])
+        # With no axis named after it, as compiled programs write it: another spelling would compile anew.
+        return NamedSharding(mesh, PartitionSpec(*[None] * largest, mesh.axis_names[1]))
+
+    return jax.tree.map(place, tree)
 
 
 def automatic(mesh: Mesh) -> Mesh:

@@ -1,5 +1,6 @@
 """What `train` asks of its arguments, before any work."""
 
+import os
 from typing import Any
 
 import jax
@@ -38,42 +39,62 @@ def check_model(model: Any, loss: Any) -> None:
             )
 
 
-def check_options(optimizer: Any, key: Any, shuffle: bool) -> None:
-    """Raise unless the optimizer and the key are what their names say."""
+def check_options(optimizer: Any, key: Any, shuffle: bool, batch_size: Any, *, in_memory: bool) -> None:
+    """Raise unless the optimizer, the key and the batch size are what they must be for such data."""
     if not isinstance(optimizer, optax.GradientTransformation):
         raise TypeError(f"`optimizer` must be an Optax optimizer; got {type(optimizer).__name__}")
+    if not in_memory:
+        for name, value in (("batch_size", batch_size), ("key", key)):
+            if value is not None:
+                raise ValueError(
+                    f"`{name}` must be None without `targets`, as batches have a size and an order of their "
+                    f"own; got {value!r}"
+                )
+        return
     if shuffle and key is None:
         raise ValueError("`key` is needed to shuffle; pass one, or `shuffle=False` for the given order")
     if key is not None:
         _checks.check_key("key", key)
+    _checks.check_integer("batch_size", batch_size, at_least=1)
 
 
-def check_examples(inputs_name: str, inputs: Any, targets_name: str, targets: Any) -> Any:
-    """The data as arrays on the device, once their lengths agree and their values are finite."""
-    data = []
-    lengths = set()
-    for name, tree in ((inputs_name, inputs), (targets_name, targets)):
-        tree = _checks.check_array(name, tree) if isinstance(tree, list) else tree
-        arrays = jax.tree.map(lambda leaf, name=name: _checks.check_array(name, leaf), tree)
-        if not jax.tree.leaves(arrays):
-            raise ValueError(f"`{name}` must hold an array of shape (N, ...); got {tree!r}")
-        for leaf in jax.tree.leaves(arrays):
-            if leaf.ndim == 0:
-                raise ValueError(f"`{name}` must have shape (N, ...), an example a row; got ()")
+def check_checkpoints(checkpoint: Any, every: Any) -> int | None:
+    """Return after how many steps to write one, or None; or raise."""
+    if checkpoint is not None and not isinstance(checkpoint, str | os.PathLike):
+        raise TypeError(f"`checkpoint` must be a path to a folder; got {type(checkpoint).__name__}")
+    if every is None:
+        return None
+    if checkpoint is None:
+        raise ValueError("`checkpoint_every` must be None without `checkpoint`, the folder to write to")
+    return _checks.check_integer("checkpoint_every", every, at_least=1)
+
+
+def check_validation(validation: Any) -> Any:
+    """Return a held-out set as arrays on the device, or None."""
+    if validation is None:
+        return None
+    if not isinstance(validation, tuple) or len(validation) != 2:
+        raise TypeError("`validation` must be a pair (inputs, targets)")
+    return check_examples(**{"validation[0]": validation[0], "validation[1]": validation[1]})
+
+
+def check_examples(**trees: Any) -> tuple[Any, ...]:
+    """Examples as arrays on the device, once their lengths agree and their values are finite."""
+    checked, _ = _checks.check_rows(**trees)
+    data = jax.tree.map(jnp.asarray, checked)
+    for name, tree in zip(trees, data, strict=True):
+        for leaf in jax.tree.leaves(tree):
             _checks.check_finite(name, leaf)
-            lengths.add(leaf.shape[0])
-        data.append(arrays)
-    if len(lengths) != 1 or 0 in lengths:
-        raise ValueError(
-            f"`{inputs_name}` and `{targets_name}` must hold the same number of examples, at least one; "
-            f"got {sorted(lengths)}"
-        )
-    return tuple(data)
+    return data
 
 
 def check_loss(model: Any, data: Any, loss: Any) -> None:
     """Raise unless the loss of one example is a real scalar, and integer labels are among the outputs."""
-    inputs, targets = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), data)
+
+    def row(leaf: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape[1:], jax.dtypes.canonicalize_dtype(leaf.dtype))
+
+    inputs, targets = jax.tree.map(row, data)
     output = jax.eval_shape(lambda model, x: model(x), model, inputs)
     value = jax.eval_shape(loss, output, targets)
     dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)

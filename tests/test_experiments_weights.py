@@ -256,7 +256,7 @@ def test_wrong_options_are_named_before_training(tmp_path, monkeypatch, script, 
     def step(*_, **__):
         raise AssertionError("trained")
 
-    monkeypatch.setattr("jaxnn._train._run_epoch_in_place", step)
+    monkeypatch.setattr("jaxnn._train.advance", step)
     with pytest.raises(ValueError, match=re.escape(message)):
         script.main(data="digits", output=tmp_path, **options)
     assert not list(tmp_path.iterdir())

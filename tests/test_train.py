@@ -1,5 +1,7 @@
 """Training: exact gradients, every example once an epoch, and an error where it diverges."""
 
+import re
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,9 @@ import pytest
 from jax.tree_util import Partial
 
 import jaxnn
+from jaxnn import _train_steps
+from jaxnn._model import partition
+from jaxnn._sharding import placed_by_rule
 from tests import numpy_book
 from tests.conftest import in_precision
 
@@ -283,13 +288,11 @@ def test_learning_rates_are_swept_by_vmap():
 
 @pytest.mark.parametrize("optimizer", [optax.sgd(0.1), optax.adam(0.01)], ids=["sgd", "adam"])
 def test_an_epoch_on_a_mesh_compiles_once(optimizer):
-    from jaxnn import _train
-
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     x, t, _ = blobs(32)
-    before = _train._run_epoch_in_place._cache_size()
+    before = _train_steps.advance._cache_size()
     jaxnn.train(identity_network(), x, t, epochs=3, batch_size=8, key=KEY, mesh=mesh, optimizer=optimizer)
-    assert _train._run_epoch_in_place._cache_size() == before + 1
+    assert _train_steps.advance._cache_size() == before + 1
 
 
 def test_data_on_an_explicit_mesh_is_taken():
@@ -347,22 +350,30 @@ def test_a_mesh_gives_the_steps_of_one_device(axes, kind):
     assert len(jax.tree.leaves(many)[0].sharding.device_set) == 8
 
 
+def _compiled_steps(mesh):
+    """The program of four steps, each on 16 examples, as it is compiled for a mesh."""
+    x, t, _ = blobs(64)
+    trainable, rest = partition(identity_network())
+    optimizer = optax.sgd(0.1)
+    state = _train_steps.State(trainable, optimizer.init(trainable), jnp.array(True))
+    state = jax.device_put(state, placed_by_rule(state, mesh))
+    data = jax.device_put((jnp.asarray(x), jnp.asarray(t)), jax.sharding.NamedSharding(mesh, jax.P()))
+    return _train_steps.advance.lower(
+        state, None, rest, data, jnp.arange(64).reshape(4, 16), loss=jaxnn.losses.squared_error,
+        optimizer=optimizer, mesh=mesh,
+    ).compile().as_text()  # fmt: skip
+
+
+def _collectives(text):
+    kinds = r" (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute|collective-broadcast)"
+    return set(re.findall(kinds, text))
+
+
 def test_the_devices_of_a_mesh_share_the_work():
     """In the compiled epoch each device multiplies its part of the batch, and gradients are summed."""
-    from jaxnn import _train
-
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    x, t, _ = blobs(64)
-    trainable, rest = _train.partition(identity_network())
-    optimizer = optax.sgd(0.1)
-    state = _train._State(trainable, optimizer.init(trainable), jnp.array(True))
-    everywhere = jax.sharding.NamedSharding(mesh, jax.P())
-    state, data = jax.device_put((state, (jnp.asarray(x), jnp.asarray(t))), everywhere)
-    text = _train._run_epoch_in_place.lower(
-        state, rest, data, None, loss=jaxnn.losses.squared_error, optimizer=optimizer,
-        batch_size=16, mesh=mesh,
-    ).compile().as_text()  # fmt: skip
-    assert "all-reduce" in text
+    text = _compiled_steps(mesh)
+    assert _collectives(text) == {"all-reduce"}
     assert "f32[2,4]" in text  # 16 examples over 8 devices, not f32[16,4]
     assert "f32[16,4]" not in text
 
@@ -409,7 +420,7 @@ X, T, LABELS = blobs()
         ),
         ({"key": 0}, TypeError, "`key` must be one random key"),
         ({"mesh": "x"}, TypeError, "`mesh` must be a jax.sharding.Mesh; got str"),
-        ({"inputs": None}, ValueError, "`inputs` must hold an array"),
+        ({"inputs": None}, ValueError, "`inputs` must hold at least one array"),
         ({"validation": X}, TypeError, "`validation` must be a pair"),
         ({"validation": (X, T[:3])}, ValueError, r"`validation\[0\]` and `validation\[1\]`"),
         ({"targets": T[:, :2]}, ValueError, r"`target` must have shape \(3,\)"),

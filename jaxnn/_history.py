@@ -1,0 +1,56 @@
+"""What training gives beside the model, and the error where it diverges."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class History(NamedTuple):
+    """What training saw, epoch by epoch.
+
+    Attributes:
+        loss: `(epochs,)`, the mean loss of the examples, each as it was before the step it took part in.
+        accuracy: `(epochs,)` in [0, 1], the share of them answered rightly at that moment: the largest
+            output at the target's largest entry, or at the integer label. None for models whose output
+            is no vector of at least two entries, or whose target is neither of these.
+        validation_loss: `(epochs,)`, the mean loss on the validation set after the epoch; or None.
+        validation_accuracy: `(epochs,)`, likewise; or None.
+    """
+
+    loss: jax.Array
+    accuracy: jax.Array | None = None
+    validation_loss: jax.Array | None = None
+    validation_accuracy: jax.Array | None = None
+
+
+class TrainingDivergedError(ArithmeticError):
+    """The loss or a parameter stopped being finite.
+
+    Attributes:
+        epoch: the epoch in which it happened, from 1.
+        model: the last good model, from the end of the epoch before (the initial one for epoch 1).
+        history: the `History` of the good epochs.
+    """
+
+    def __init__(self, epoch: int, model: Any, history: History):
+        super().__init__(
+            f"training diverged in epoch {epoch}: the loss or a parameter is no longer finite. The model "
+            "from before that epoch is in this error's `model`; try a smaller learning rate"
+        )
+        self.epoch, self.model, self.history = epoch, model, history
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.epoch, self.model, self.history)
+
+
+def together(records: list[History]) -> History:
+    """One history of the records of single epochs."""
+    if not records:
+        return History(jnp.zeros(0))
+    return jax.tree.map(lambda *epochs: jnp.stack(epochs), *records)
+
+
+def apart(history: History) -> list[History]:
+    """The records of single epochs of a history."""
+    return [jax.tree.map(lambda values, i=i: values[i], history) for i in range(len(history.loss))]
