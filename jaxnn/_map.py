@@ -12,7 +12,7 @@ from jaxnn import _checks
 from jaxnn._chunks import map_indices
 from jaxnn._model import as_model
 from jaxnn._progress import progress_bar
-from jaxnn._sharding import automatic, check_mesh, with_automatic_axes
+from jaxnn._sharding import automatic, check_mesh, of_this_process, placed_by_rule, with_automatic_axes
 
 
 def map_examples(
@@ -42,8 +42,10 @@ def map_examples(
             of arrays for an answer.
         *arrays: `(N, ...)`, arrays or pytrees of arrays, an example a row: inputs, targets, random keys.
         batch_size: how many examples are computed at once, at least 1.
-        mesh: devices to spread each batch over, along the first axis of the mesh; the arrays in `fn` are
-            replicated. `batch_size` must be a multiple of that axis's size.
+        mesh: devices to spread each batch over, along the first axis of the mesh, of which `batch_size` must
+            be a multiple. The arrays in `fn` are on all devices; or, on a mesh of two axes, divided along the
+            second: each by its largest axis that divides evenly. On several processes each maps its own part
+            of the data, over its own devices.
         progress: draw a bar (with rich).
 
     Returns:
@@ -51,7 +53,8 @@ def map_examples(
 
     Raises:
         TypeError: `fn` is not callable or holds what is no array; `arrays` does not hold numbers.
-        ValueError: lengths that differ, no examples, a batch size below 1, a mesh that does not divide it.
+        ValueError: lengths that differ, no examples, a batch size below 1, a mesh that does not divide it, or
+            one with devices of other processes.
 
     Example:
         >>> import jax, jaxnn, numpy as np
@@ -65,7 +68,12 @@ def map_examples(
     batch_size = _checks.check_integer("batch_size", batch_size, at_least=1)
     if mesh is not None:
         check_mesh(mesh, batch_size)
-    fn = as_model(fn, "fn")
+        if mesh.is_multi_process:
+            raise ValueError(
+                "`mesh` must be of this process's own devices, jax.local_devices(): each maps its own "
+                "part of the data, by itself"
+            )
+    fn = of_this_process("fn", as_model(fn, "fn"))
     (arrays,), count = _checks.check_rows(arrays=arrays)
     if not _checks.is_concrete((fn, arrays, jnp.zeros(()))):  # under `jax.jit`, what is made is traced too
         if mesh is not None:
@@ -77,7 +85,7 @@ def map_examples(
     if mesh is not None:
         mesh = automatic(mesh)
         placement = NamedSharding(mesh, PartitionSpec(mesh.axis_names[0]))
-        fn = jax.device_put(fn, NamedSharding(mesh, PartitionSpec()))
+        fn = jax.device_put(fn, placed_by_rule(fn, mesh))
     fn, arrays = with_automatic_axes((fn, arrays))
     total, answers = -(-count // batch_size), None
     with progress_bar("examples", total, enabled=progress) as advance:

@@ -1,8 +1,8 @@
 """Checkpoints of training, by Orbax: where a run stood, whole and checked, so that it can go on from there.
 
 A checkpoint is a folder that Orbax moves into place when its arrays are complete. Then comes its seal: a
-record of the run that made it, with the SHA-256 of every file. The same call goes on, another is refused. What
-has no seal is unfinished, what does not fit its seal is damaged; either is passed over.
+record of the run that made it, with the SHA-256 of every file. The same call goes on, another is refused.
+What has no seal is unfinished, what does not fit its seal is damaged; either is passed over.
 """
 
 import contextlib

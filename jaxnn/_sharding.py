@@ -57,6 +57,22 @@ def placed_by_rule(tree: Any, mesh: Mesh) -> Any:
     return jax.tree.map(place, tree)
 
 
+def of_this_process(name: str, tree: Tree) -> Tree:
+    """The same arrays as this process holds them, where those of other processes hold copies."""
+
+    def turn(leaf: Any) -> Any:
+        if isinstance(leaf, jax.core.Tracer) or not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
+            return leaf
+        if not leaf.is_fully_replicated:
+            raise ValueError(
+                f"`{name}` must hold arrays that are whole on this process; one of shape {leaf.shape} is "
+                "divided among processes"
+            )
+        return leaf.addressable_data(0)
+
+    return jax.tree.map(turn, tree)
+
+
 def automatic(mesh: Mesh) -> Mesh:
     """The same devices with the compiler placing the data; explicit axes refuse to be shuffled."""
     return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * mesh.devices.ndim)

@@ -123,3 +123,16 @@ def test_it_refuses_bad_input(fn, arrays, change, error, match):
 def test_it_refuses_a_mesh_under_tracing():
     with pytest.raises(ValueError, match="`mesh` must be None under tracing"):
         jax.jit(lambda x: jaxnn.map_examples(NETWORK, x, batch_size=8, mesh=MESH))(X)
+
+
+def test_on_two_axes_the_arrays_of_the_function_are_divided_along_the_second():
+    mesh = jax.make_mesh((4, 2), ("data", "model"))
+    used = []
+
+    def fn(network, x):
+        jax.debug.inspect_array_sharding(network.layers[0].kernel, callback=used.append)
+        return network(x)
+
+    spread = jaxnn.map_examples(Partial(fn, NETWORK), X, batch_size=16, mesh=mesh)
+    assert_same(spread, jaxnn.map_examples(NETWORK, X, batch_size=16))
+    assert used[0].shard_shape((5, 4)) == (5, 2)

@@ -378,6 +378,20 @@ def test_the_devices_of_a_mesh_share_the_work():
     assert "f32[16,4]" not in text
 
 
+def test_on_two_axes_the_parameters_are_divided_along_the_second():
+    mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    x, t, _ = blobs(64)
+    network, _ = jaxnn.train(
+        identity_network(), x, t, epochs=1, batch_size=16, key=KEY, mesh=mesh, optimizer=_ADAM
+    )
+    # (4, 6) by its 6; (6,) by its 6; (6, 3) by its 6; (3,) not at all.
+    shards = [leaf.addressable_shards[0].data.shape for leaf in jax.tree.leaves(network)]
+    assert shards == [(4, 3), (3,), (3, 3), (3,)]
+    text = _compiled_steps(mesh)
+    assert _collectives(text) == {"all-reduce"}
+    assert "f32[4,4]" in text  # 16 examples over 4 devices
+
+
 def test_the_progress_bar_shows_epochs_and_loss(capsys):
     x, t, _ = blobs()
     jaxnn.train(identity_network(), x, t, epochs=2, batch_size=9, shuffle=False, progress=True)
