@@ -4,6 +4,7 @@ import json
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def save_results(
     figures: Mapping[str, Figure],
     metrics: Mapping[str, Any],
     animations: Mapping[str, tuple[np.ndarray, str]] | None = None,
+    pages: Mapping[str, tuple[str, str]] | None = None,
 ) -> None:
     """Print the tables, and write the pictures and a metrics.json that the page of all results is made from.
 
@@ -45,6 +47,7 @@ def save_results(
         figures: by the names of their files, without ending. Each has a title, its text on the page.
         metrics: the numbers, for programs.
         animations: by the names of their files, `(frames, h, w)` of gray bytes, and a title.
+        pages: by the names of their files, a title and the HTML.
 
     Raises:
         ValueError: a figure has no title, or a number is not finite; then nothing is written.
@@ -55,7 +58,7 @@ def save_results(
     if bad := next(_not_finite(metrics), None):
         hint = "; a smaller `rate` may help" if "rate" in settings else ""
         raise ValueError(f"`metrics` must be finite numbers; {bad[0]} is {bad[1]}{hint}")
-    moving = animations or {}
+    moving, pages = animations or {}, pages or {}
     pictures = {f"{name}.png": title for name, title in titles.items()}
     pictures |= {f"{name}.gif": title for name, (_, title) in moving.items()}
     found = {
@@ -63,6 +66,7 @@ def save_results(
         **metrics,
         "tables": [_cells(table) for table in tables],
         "pictures": pictures,
+        "pages": {f"{name}.html": title for name, (title, _) in pages.items()},
     }
     text = _json(found)
     console = Console()
@@ -74,8 +78,13 @@ def save_results(
         save_figure(figure, output / f"{name}.png")
     for name, (frames, _) in moving.items():
         save_animation(frames, output / f"{name}.gif")
+    for name, (_, html) in pages.items():
+        write_whole(output / f"{name}.html", partial(Path.write_text, data=html, encoding="utf-8"))
     write_whole(output / "metrics.json", lambda path: path.write_text(text))
-    console.print(f"The pictures and metrics.json are in {output}/", markup=False)
+    for name in pages:
+        console.print(f"Open {output}/{name}.html in a browser", markup=False)
+    found_in = "The pictures and metrics.json are" if pictures else "The numbers are"
+    console.print(f"{found_in} in {output}/", markup=False)
 
 
 def save_figure(figure: Figure, path: Path) -> None:
