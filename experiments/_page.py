@@ -88,7 +88,7 @@ def _section(folder: Path, docstring: str) -> str:
     tables = "\n".join(_table(**table) for table in found["tables"])
     pictures = "\n".join(_picture(folder / file, title) for file, title in found["pictures"].items())
     pages = "\n".join(
-        f'<p><a href="{name}/{file}">{html.escape(title)}</a></p>' for file, title in found["pages"].items()
+        f'<p><a href="{name}/{file}">{html.escape(title)}</a></p>' for file, title in found.get("pages", {}).items()
     )
     return f"""<section id="{name}">
 <h2>{html.escape(question)}</h2>
