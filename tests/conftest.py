@@ -1,7 +1,9 @@
 """A strict run: eight simulated devices, key reuse is an error, the same draws every time."""
 
 import gc
+import os
 import pathlib
+import tempfile
 import zlib
 
 import jax
@@ -13,6 +15,10 @@ jax.config.update("jax_debug_key_reuse", True)
 
 import hypothesis  # noqa: E402
 import matplotlib as mpl  # noqa: E402
+
+# Scripts that tests start keep what they compile to this run: never in the home folder of whoever runs it.
+_RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(pathlib.Path(tempfile.gettempdir()) / f"jaxnn-tests-{_RUN}")
 
 mpl.use("Agg")
 hypothesis.settings.register_profile(
