@@ -87,9 +87,8 @@ def _section(folder: Path, docstring: str) -> str:
     settings = ", ".join(f"{key} {_said(value)}" for key, value in found["settings"].items())
     tables = "\n".join(_table(**table) for table in found["tables"])
     pictures = "\n".join(_picture(folder / file, title) for file, title in found["pictures"].items())
-    pages = "\n".join(
-        f'<p><a href="{name}/{file}">{html.escape(title)}</a></p>' for file, title in found.get("pages", {}).items()
-    )
+    links = found.get("pages", {}).items()
+    pages = "\n".join(f'<p><a href="{name}/{file}">{html.escape(title)}</a></p>' for file, title in links)
     return f"""<section id="{name}">
 <h2>{html.escape(question)}</h2>
 {paragraphs}

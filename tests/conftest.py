@@ -3,6 +3,7 @@
 import gc
 import os
 import pathlib
+import shutil
 import tempfile
 import zlib
 
@@ -16,15 +17,20 @@ jax.config.update("jax_debug_key_reuse", True)
 import hypothesis  # noqa: E402
 import matplotlib as mpl  # noqa: E402
 
-# Scripts that tests start keep what they compile to this run: never in the home folder of whoever runs it.
-_RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
-os.environ["JAX_COMPILATION_CACHE_DIR"] = str(pathlib.Path(tempfile.gettempdir()) / f"jaxnn-tests-{_RUN}")
+# Scripts that tests start keep what they compiled in a folder of this run, which its processes share.
+_COMPILED = os.environ.setdefault("JAXNN_TESTS_COMPILED", "") or tempfile.mkdtemp(prefix="jaxnn-tests-")
+os.environ |= {"JAXNN_TESTS_COMPILED": _COMPILED, "JAX_COMPILATION_CACHE_DIR": _COMPILED}
 
 mpl.use("Agg")
 hypothesis.settings.register_profile(
     "repeatable", derandomize=True, deadline=None, max_examples=50, database=None
 )
 hypothesis.settings.load_profile("repeatable")
+
+
+def pytest_sessionfinish(session):
+    if not hasattr(session.config, "workerinput"):  # the first process, which ends last
+        shutil.rmtree(_COMPILED, ignore_errors=True)
 
 
 def pytest_addoption(parser):
