@@ -51,7 +51,7 @@ def captums_kernel_shap(captum: Any, model: Any, x: Any, target: Any, rows: int)
     import torch
 
     method = captum.KernelShap(model)
-    mask = torch.from_numpy(SUPERPIXELS).reshape(1, *x.shape[1:])
+    mask = torch.from_numpy(SUPERPIXELS).reshape(1, *x.shape[1:]).to(x.device)
     return [
         method.attribute(
             x[i : i + 1], target=target[i : i + 1], feature_mask=mask, n_samples=KERNEL_SHAP_SIZE,

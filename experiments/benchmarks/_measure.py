@@ -23,13 +23,21 @@ Build = Callable[[], Call]  # a `functools.partial` of a module's function: it t
 
 _PAUSE = 0.2  # seconds between two turns, for the last one's threads to come to rest
 _LEAST = 0.2  # seconds of a turn, so that waking the processor up does not count
+_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # Linux only
 
 
 class Times(NamedTuple):
-    """Seconds of the first call, which may compile, and of each later round."""
+    """What one alternative took.
+
+    Attributes:
+        first: seconds of the first call, which may compile.
+        rounds: seconds a call in each later round.
+        memory: bytes, by how much the memory grew at its peak from before the first call; NaN if unknown.
+    """
 
     first: float
     rounds: np.ndarray
+    memory: float
 
     @property
     def median(self) -> float:
@@ -62,7 +70,10 @@ def alternate(
         if finalists is not None:
             names = list(finalists(turn(names, _LEAST)))
         turns = [turn(names, _LEAST) for _ in range(rounds)]
-    return {name: Times(first[name], np.array([turn[name] for turn in turns])) for name in names}
+        memory = {name: workers[name].submit(_grown).result() for name in names}
+    return {
+        name: Times(first[name], np.array([turn[name] for turn in turns]), memory[name]) for name in names
+    }
 
 
 def ratio(times: Times, to: Times) -> tuple[float, float, float]:
@@ -77,7 +88,33 @@ def machine() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     processor = models[0] if models else platform.processor()
-    return f"{processor}, {os.cpu_count()} cores; JAX {jax.__version__} on {jax.devices()[0]}"
+    device = jax.devices()[0]
+    accelerator = "" if device.platform == "cpu" else f"; {device.device_kind}"
+    return f"{processor}, {os.cpu_count()} cores{accelerator}; JAX {jax.__version__}"
+
+
+def torch_device() -> str:
+    """The device of PyTorch that JAX computes on, too."""
+    return "cuda" if jax.default_backend() == "gpu" else "cpu"
+
+
+def awaited(call: Call) -> Call:
+    """A call of PyTorch that returns when it is done: on a GPU it would return before."""
+    if torch_device() == "cpu":
+        return call
+    import torch
+
+    def done() -> Any:
+        answer = call()
+        torch.cuda.synchronize()
+        return answer
+
+    return done
+
+
+class _Kept(NamedTuple):
+    call: Call
+    memory: float  # before the first call
 
 
 def _seconds(build: Build, least: float) -> float:
@@ -85,7 +122,7 @@ def _seconds(build: Build, least: float) -> float:
 
     Runs in the process of one alternative, which builds its call once and keeps it.
     """
-    call = _keep(build)
+    call = _keep(build).call
     time.sleep(_PAUSE)
     start, calls, passed = time.perf_counter(), 0, 0.0
     while calls == 0 or passed < least:
@@ -95,12 +132,38 @@ def _seconds(build: Build, least: float) -> float:
 
 
 @functools.cache
-def _only() -> list[Call]:
+def _only() -> list[_Kept]:
     return []
 
 
-def _keep(build: Build) -> Call:
+def _keep(build: Build) -> _Kept:
     kept = _only()
     if not kept:
-        kept.append(build())
+        jax.config.update("jax_enable_compilation_cache", False)  # a first call is to be one
+        call = build()
+        with contextlib.suppress(OSError):
+            _RESET.write_text("5")  # the peak starts from here
+        kept.append(_Kept(call, _memory("VmRSS")))
     return kept[0]
+
+
+def _grown() -> float:
+    """Bytes by which the memory had grown at its peak: of the accelerator, where there is one."""
+    if jax.default_backend() == "cpu":
+        return _memory("VmHWM") - _only()[0].memory
+    statistics = jax.devices()[0].memory_stats() or {}
+    used = float(statistics.get("peak_bytes_in_use", np.nan))
+    import sys
+
+    if "torch" in sys.modules:
+        import torch
+
+        used = max(used, float(torch.cuda.max_memory_allocated()))
+    return used
+
+
+def _memory(name: str) -> float:
+    if not _STATUS.exists():
+        return float("nan")
+    lines = [line for line in _STATUS.read_text().splitlines() if line.startswith(name)]
+    return 1024.0 * float(lines[0].split()[1])

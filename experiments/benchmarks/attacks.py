@@ -2,34 +2,33 @@
 
 Two networks, trained on mnist-5k: 784-200-10, and a small one with two convolutions. Each library runs with
 the best of its settings: for jaxnn examples a call, and whether they are spread over two devices, one a core
-(a product of matrices keeps to one core); for Foolbox the threads of PyTorch, and whether the slopes of the
-weights, which an attack does not need, are switched off by hand. Needs the `peers` extra.
+(a small product of matrices keeps to one core); for Foolbox the threads of PyTorch, and whether the slopes of
+the weights, which an attack does not need, are switched off by hand.
 """
 
 import itertools
 import tempfile
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
-from rich.console import Console
 
 import jaxnn
-from experiments._results import save_metrics
 from experiments.benchmarks import attribution
-from experiments.benchmarks._measure import Build, Call, alternate, machine, ratio
+from experiments.benchmarks._case import Case
+from experiments.benchmarks._floor import Work
+from experiments.benchmarks._measure import Build, Call, awaited, torch_device
 from jaxnn import attacks
 
 EPSILON = 0.1
 STEPS = 40
 CHUNKS = (64, 256)  # examples a call
-ModelName = Literal["dense", "convolutional"]
+EXAMPLES = 256
 
 
 class Method(NamedTuple):
@@ -39,11 +38,13 @@ class Method(NamedTuple):
         ours: `ours(model, x, label, key)` of one example.
         foolboxs: `foolboxs(foolbox.attacks)`, the attack.
         epsilon: of Foolbox's call; None for an attack that has no ball.
+        slopes: of the output, an example, at the least.
     """
 
     ours: Callable[[Any, Any, Any, Any], Any]
     foolboxs: Callable[[Any], Any]
     epsilon: float | None
+    slopes: int
 
 
 METHODS = {
@@ -51,56 +52,38 @@ METHODS = {
         lambda model, x, label, key: attacks.pgd(model, x, label, epsilon=EPSILON, steps=STEPS, key=key),
         lambda foolbox: foolbox.LinfPGD(steps=STEPS),
         EPSILON,
+        STEPS,
     ),
     "deepfool": Method(
         lambda model, x, label, key: attacks.deepfool(model, x, label, norm="l2"),
         lambda foolbox: foolbox.L2DeepFoolAttack(),
         None,
+        9 * 2,  # nine rivals, and two steps for nearly all digits
     ),
 }
 
 
-def main(
-    methods: tuple[str, ...] = tuple(METHODS),
-    models: tuple[ModelName, ...] = ("dense", "convolutional"),
-    examples: int = 256,
-    rounds: int = 7,
-    output: Path = Path("results/benchmarks/attacks.json"),
-) -> None:
-    """Measure, and print tables of ratios.
-
-    Args:
-        methods: which attacks.
-        models: which networks.
-        examples: how many test images are attacked.
-        rounds: how often each setting takes its turn.
-        output: where to write the numbers.
-    """
-    console = Console(width=110)
-    console.print(machine())
-    found: dict[str, Any] = {"machine": machine(), "examples": examples}
-    with tempfile.TemporaryDirectory() as folder:
-        for model in models:
-            path = Path(folder) / f"{model}.npz"
-            train(model, path, examples)
-            for method in methods:
-                times = alternate(settings(method, path, examples), rounds)
-                title = f"{method}, {model} network, {examples} digits"
-                console.print(attribution.table_of(title, times, examples))
-                quickest = attribution.best(times, "jaxnn")
-                theirs = attribution.best(times, "Foolbox")
-                found[f"{method}, {model}"] = {
-                    "foolbox_times_jaxnn_low_median_high": ratio(times[theirs], times[quickest]),
-                    "best": [quickest, theirs],
-                    "settings": {
-                        name: {"first_seconds": seconds.first, "seconds": seconds.rounds.tolist()}
-                        for name, seconds in times.items()
-                    },
-                }
-    save_metrics(found, output)
+def cases(quick: bool) -> list[Case]:
+    """Each attack on each network."""
+    examples = 32 if quick else EXAMPLES
+    return [
+        Case(
+            "Attacks",
+            f"`{name}`, {model}, {examples} digits",
+            settings(name, train(model, examples), examples),
+            Work(examples * method.slopes * 2 * attribution.OPERATIONS[model].all),
+        )
+        for model, (name, method) in itertools.product(attribution.MODELS, METHODS.items())
+    ]
 
 
-def train(model: ModelName, path: Path, examples: int) -> None:
+@cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory()  # gone when this process ends
+
+
+@cache
+def train(model: attribution.ModelName, examples: int) -> Path:
     """Train a network, and write its weights and the test images to a file."""
     data = jaxnn.datasets.load("mnist-5k")
     inputs, test = (jaxnn.datasets.encode_images(part.images) for part in (data.train, data.test))
@@ -117,14 +100,15 @@ def train(model: ModelName, path: Path, examples: int) -> None:
     if model == "dense":
         for i, layer in enumerate(network.layers):
             arrays |= {f"dense_{i}": layer.kernel, f"dense_bias_{i}": layer.bias}
+    path = Path(_folder().name) / f"{model}.npz"
     np.savez(path, inputs=test[:examples], labels=data.test.labels[:examples], **arrays)
+    return path
 
 
 def settings(method: str, path: Path, examples: int) -> dict[str, Build]:
     """Each library's settings, by what is printed for them."""
-    chunks = dict.fromkeys(min(n, examples) for n in CHUNKS)
     builds: dict[str, Build] = {}
-    for n, devices in itertools.product(chunks, (1, 2)):
+    for n, devices in itertools.product(dict.fromkeys(min(n, examples) for n in CHUNKS), (1, 2)):
         name = f"jaxnn, {devices} device{'s' * (devices > 1)}, {n} a call"
         builds[name] = partial(ours, method, path, n, devices)
     for threads, frozen in itertools.product((1, 2), (False, True)):
@@ -136,6 +120,7 @@ def settings(method: str, path: Path, examples: int) -> dict[str, Build]:
 def ours(method: str, path: Path, at_once: int, devices: int) -> Call:
     """An attack by jaxnn: one compiled call an `at_once` examples, spread over the devices."""
     jax.config.update("jax_num_cpu_devices", devices)  # before the first call of this process
+    devices = min(devices, jax.device_count())  # of an accelerator there may be one only
     mesh = jax.make_mesh((devices,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     spread, everywhere = (jax.NamedSharding(mesh, jax.P(*axes)) for axes in (("data",), ()))
     arrays, inputs, labels = data(path)
@@ -154,15 +139,16 @@ def foolboxs(method: str, path: Path, threads: int, frozen: bool) -> Call:
     from foolbox.models.pytorch import PyTorchModel
 
     torch.set_num_threads(threads)
+    device = torch_device()
     arrays, inputs, labels = data(path)
     if inputs.ndim == 4:
         inputs = np.moveaxis(inputs, -1, 1).copy()
-    network = their_model(arrays)
+    network = their_model(arrays).to(device)
     network.requires_grad_(not frozen)
-    model = PyTorchModel(network, bounds=(0, 1), device="cpu")
+    asked = PyTorchModel(network, bounds=(0, 1), device=device)
     attack = METHODS[method].foolboxs(foolbox.attacks)
-    given = torch.from_numpy(inputs), torch.from_numpy(labels).long()
-    return lambda: attack(model, *given, epsilons=METHODS[method].epsilon) and None
+    given = torch.from_numpy(inputs).to(device), torch.from_numpy(labels).long().to(device)
+    return awaited(lambda: attack(asked, *given, epsilons=METHODS[method].epsilon) and None)
 
 
 def data(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
@@ -197,7 +183,3 @@ def their_model(arrays: dict[str, np.ndarray]) -> Any:
         linear.bias.data = torch.from_numpy(arrays[f"dense_bias_{i}"])
         modules += [linear, torch.nn.Sigmoid()]
     return torch.nn.Sequential(*modules[:-1]).eval()
-
-
-if __name__ == "__main__":
-    tyro.cli(main)

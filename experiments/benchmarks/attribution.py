@@ -2,33 +2,55 @@
 
 Two networks: 784-200-10, and a small one with two convolutions. Each library runs with the best of its
 settings: threads and rows at a time for Captum, examples and steps at a time for jaxnn. All settings run
-once; the three quickest of each library then take turns. Needs the `peers` extra.
+once; the two quickest of each library then take turns.
 """
 
 import itertools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache, partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
-from rich.console import Console
-from rich.table import Table
 
 import jaxnn
-from experiments._results import save_metrics
 from experiments.benchmarks import _attribution_perturbation as perturbation
-from experiments.benchmarks._measure import Build, Call, Times, alternate, machine, ratio
+from experiments.benchmarks._case import Case
+from experiments.benchmarks._floor import Work
+from experiments.benchmarks._measure import Build, Call, awaited, torch_device
 from jaxnn import attribution
 
 STEPS = 50
 SAMPLES = 25
 SIGMA = 0.15
 CHANNELS = (1, 16, 32)  # of the convolutional network, on images of 28 x 28
+EXAMPLES = 256
+
+ModelName = Literal["dense", "convolutional"]
+MODELS: tuple[ModelName, ...] = ("dense", "convolutional")
+
+
+class Layers(NamedTuple):
+    """Operations of one answer: of the first layer, which is affine, and of the rest."""
+
+    first: int
+    rest: int
+
+    @property
+    def all(self) -> int:
+        """Of both."""
+        return self.first + self.rest
+
+
+OPERATIONS = {
+    "dense": Layers(2 * 784 * 200, 2 * 200 * 10),
+    "convolutional": Layers(
+        2 * 28 * 28 * 9 * CHANNELS[0] * CHANNELS[1],
+        2 * 14 * 14 * 9 * CHANNELS[1] * CHANNELS[2] + 2 * 7 * 7 * CHANNELS[2] * 10,
+    ),
+}
 
 
 class Method(NamedTuple):
@@ -37,11 +59,15 @@ class Method(NamedTuple):
     Attributes:
         ours: `ours(model, x, target, key, rows)` of one example, `rows` steps or samples of it at a time.
         captums: `captums(captum.attr, model, x, target, rows)` of a batch, `rows` rows of it at a time.
+        work: the operations of one example at the least, from those of one answer. The slope of an answer
+            takes twice as many; what is affine need be computed at two ends of a path only, and takes a sum
+            of slopes back at once.
         size: steps or samples an example; 1 where there are none to divide.
     """
 
     ours: Callable[[Any, Any, Any, Any, int], Any]
     captums: Callable[[Any, Any, Any, Any, int], Any]
+    work: Callable[[Layers], int]
     size: int = 1
 
 
@@ -49,6 +75,7 @@ METHODS = {
     "saliency": Method(
         lambda model, x, t, key, rows: attribution.saliency(model, x, t),
         lambda captum, model, x, t, rows: captum.Saliency(model).attribute(x, target=t, abs=False),
+        lambda answer: 2 * answer.all,
     ),
     "integrated_gradients": Method(
         lambda model, x, t, key, rows: attribution.integrated_gradients(
@@ -57,6 +84,7 @@ METHODS = {
         lambda captum, model, x, t, rows: captum.IntegratedGradients(model).attribute(
             x, target=t, n_steps=STEPS, internal_batch_size=rows
         ),
+        lambda answer: 3 * answer.first + 2 * STEPS * answer.rest,
         STEPS,
     ),
     "smooth_grad": Method(
@@ -67,54 +95,41 @@ METHODS = {
             x, nt_type="smoothgrad", nt_samples=SAMPLES, stdevs=SIGMA, target=t, abs=False,
             nt_samples_batch_size=max(1, rows // len(x)),
         ),
+        lambda answer: (SAMPLES + 1) * answer.first + 2 * SAMPLES * answer.rest,
         SAMPLES,
     ),
     "deep_lift": Method(
         lambda model, x, t, key, rows: attribution.deep_lift(model, x, t),
         lambda captum, model, x, t, rows: captum.DeepLift(model).attribute(x, target=t),
+        lambda answer: 3 * answer.all,
     ),
     "occlusion": Method(
-        perturbation.ours_occlusion, perturbation.captums_occlusion, perturbation.OCCLUSION_SIZE
+        perturbation.ours_occlusion, perturbation.captums_occlusion,
+        lambda answer: perturbation.OCCLUSION_SIZE * answer.all, perturbation.OCCLUSION_SIZE,
     ),
     "kernel_shap": Method(
-        perturbation.ours_kernel_shap, perturbation.captums_kernel_shap, perturbation.KERNEL_SHAP_SIZE
+        perturbation.ours_kernel_shap, perturbation.captums_kernel_shap,
+        lambda answer: perturbation.KERNEL_SHAP_SIZE * answer.all, perturbation.KERNEL_SHAP_SIZE,
     ),
 }  # fmt: skip
 
 
-def main(
-    methods: tuple[str, ...] = tuple(METHODS),
-    models: tuple[str, ...] = ("dense", "convolutional"),
-    examples: int = 256,
-    rounds: int = 7,
-    output: Path = Path("results/benchmarks/attribution.json"),
-) -> None:
-    """Measure, and print tables of ratios.
-
-    Args:
-        methods: which methods.
-        models: which networks, "dense" or "convolutional".
-        examples: how many are explained.
-        rounds: how often each setting takes its turn.
-        output: where to write the numbers.
-    """
-    console = Console(width=110)
-    console.print(machine())
-    found: dict[str, Any] = {"machine": machine(), "examples": examples}
-    for model, method in itertools.product(models, methods):
-        times = alternate(settings(method, model, examples), rounds, finalists)
-        console.print(table_of(f"{method}, {model} network, {examples} examples", times, examples))
-        found[f"{method}, {model}"] = summary(times)
-    save_metrics(found, output)
+def cases(quick: bool) -> list[Case]:
+    """Each method on each network."""
+    examples = 32 if quick else EXAMPLES
+    return [
+        Case(
+            "Attributions",
+            f"`{name}`, {model}, {examples} examples",
+            settings(name, model, examples),
+            Work(examples * method.work(OPERATIONS[model])),
+            finalists=2,
+        )
+        for model, (name, method) in itertools.product(MODELS, METHODS.items())
+    ]
 
 
-def finalists(seconds: dict[str, float]) -> list[str]:
-    """The three quickest settings of each library."""
-    names = sorted(seconds, key=seconds.__getitem__)
-    return [n for library in ("jaxnn", "Captum") for n in [n for n in names if n.startswith(library)][:3]]
-
-
-def settings(method: str, model: str, examples: int) -> dict[str, Build]:
+def settings(method: str, model: ModelName, examples: int) -> dict[str, Build]:
     """Each library's settings, by what is printed for them: those that won in longer searches."""
     size = METHODS[method].size
     builds: dict[str, Build] = {}
@@ -147,14 +162,13 @@ def captums(method: str, model: str, examples: int, threads: int, at_once: int, 
 
     torch.set_num_threads(threads)
     warnings.simplefilter("ignore")  # what Captum says at each call
-    network, (inputs, targets) = their_model(model), data(model, examples)
+    network, (inputs, targets) = their_model(model).to(torch_device()), data(model, examples)
     if model == "convolutional":
         inputs = np.moveaxis(inputs, -1, 1).copy()
-    batches = list(
-        zip(torch.from_numpy(inputs).split(at_once), torch.from_numpy(targets).split(at_once), strict=True)
-    )
+    x, t = (torch.from_numpy(a).to(torch_device()) for a in (inputs, targets))
+    batches = list(zip(x.split(at_once), t.split(at_once), strict=True))
     ask = METHODS[method].captums
-    return lambda: [ask(captum.attr, network, x, t, rows) for x, t in batches]
+    return awaited(lambda: [ask(captum.attr, network, x, t, rows) for x, t in batches])
 
 
 def data(model: str, examples: int) -> tuple[np.ndarray, np.ndarray]:
@@ -226,44 +240,3 @@ def their_convolutional(arrays: dict[str, np.ndarray]) -> Any:
     by_channel = arrays["last"].reshape(7, 7, CHANNELS[-1], 10).transpose(3, 2, 0, 1)
     last.weight.data = torch.from_numpy(by_channel.reshape(10, -1).copy())
     return torch.nn.Sequential(*modules, torch.nn.Flatten(), last)
-
-
-def best(times: dict[str, Times], library: str) -> str:
-    """The setting of a library with the quickest median round."""
-    return min((name for name in times if name.startswith(library)), key=lambda name: times[name].median)
-
-
-def table_of(title: str, times: dict[str, Times], examples: int) -> Table:
-    """A row a setting, the quickest of each library first, and how many times as long as jaxnn's it takes."""
-    table = Table("", "seconds", "us / example", "first call, s", "times jaxnn", "(rounds)", title=title)
-    quickest = best(times, "jaxnn")
-    for name in ordered(times):
-        seconds = times[name]
-        low, middle, high = ratio(seconds, times[quickest])
-        table.add_row(
-            name, f"{seconds.median:.4f}", f"{seconds.median / examples * 1e6:.1f}", f"{seconds.first:.2f}",
-            f"{middle:.2f}", f"{low:.2f} to {high:.2f}",
-        )  # fmt: skip
-    return table
-
-
-def ordered(times: dict[str, Times]) -> Sequence[str]:
-    """The names by library, the quickest first."""
-    return sorted(times, key=lambda name: (not name.startswith("jaxnn"), times[name].median))
-
-
-def summary(times: dict[str, Times]) -> dict[str, Any]:
-    """Seconds and ratios for the file."""
-    quickest, captums_best = best(times, "jaxnn"), best(times, "Captum")
-    return {
-        "captum_times_jaxnn_low_median_high": ratio(times[captums_best], times[quickest]),
-        "best": [quickest, captums_best],
-        "settings": {
-            name: {"first_seconds": seconds.first, "seconds": seconds.rounds.tolist()}
-            for name, seconds in times.items()
-        },
-    }
-
-
-if __name__ == "__main__":
-    tyro.cli(main)

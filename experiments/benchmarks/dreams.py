@@ -5,26 +5,23 @@ steps of Adam on pixels behind a sigmoid. Of a hundred hidden units it is made a
 by as many calls of the same compiled function; both plain and shaken by transforms. Of the ten outputs it is
 made at once here, as it comes and compiled once more around for the image and its value alone; and in
 PyTorch, which runs eagerly, ten images a step, with the fastest of its settings (one or two threads, its Adam
-in a loop, by foreach or fused). The floor is the two large products of a step alone, each in the order that
-suits it. Needs the `peers` extra.
+in a loop, by foreach or fused). "Its products alone" are the two large products of a step and nothing else,
+each in the order that suits it.
 """
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from jax import lax
-from rich.console import Console
-from rich.table import Table
 
 import jaxnn
 from experiments._dreams import PLAIN
-from experiments._results import save_metrics
-from experiments.benchmarks._measure import Build, Call, Times, alternate, machine, ratio
+from experiments.benchmarks._case import Case
+from experiments.benchmarks._floor import Work
+from experiments.benchmarks._measure import Build, Call, awaited, torch_device
 from jaxnn import dreaming
 
 SIZES = (784, 200, 10)
@@ -38,46 +35,26 @@ TORCH = {
 }
 
 
-def main(
-    rounds: int = 7,
-    units: int = 100,
-    steps: int = 512,
-    output: Path = Path("results/benchmarks/dreams.json"),
-) -> None:
-    """Measure, and print tables of ratios.
-
-    Args:
-        rounds: how often each takes its turn.
-        units: hidden units to dream of, at most 200.
-        steps: of each dream.
-        output: where to write the numbers.
-    """
-    console = Console(width=110)
-    console.print(machine())
-    found: dict[str, Any] = {"machine": machine()}
-    columns = ("", "at once, s", "in turn, s", "in turn / at once", "(rounds)", "first calls, s")
-    table = Table(*columns, title=f"Dreams of {units} hidden units, {steps} steps each")
+def cases(quick: bool) -> list[Case]:
+    """Hidden units, plain and shaken, and ten digits."""
+    units, steps = (10, 64) if quick else (100, 512)
+    step = 4 * SIZES[0] * SIZES[1]  # there and back through the first layer, which is nearly all
+    found = []
     for name, shaken in (("plain", False), ("shaken", True)):
         builds: dict[str, Build] = {
-            "at once": partial(at_once, units, steps, shaken),
+            "jaxnn, at once": partial(at_once, units, steps, shaken),
             "in turn": partial(in_turn, units, steps, shaken),
         }
-        times = alternate(builds, rounds)
-        together, apart = times["at once"], times["in turn"]
-        low, middle, high = ratio(apart, together)
-        table.add_row(
-            name, f"{together.median:.2f}", f"{apart.median:.2f}", f"{middle:.2f}",
-            f"{low:.2f} to {high:.2f}", f"{together.first:.1f}, {apart.first:.1f}",
-        )  # fmt: skip
-        found[f"units_{name}"] = summary(times, "at once")
-    console.print(table)
-    builds = {"jaxnn": partial(ours, steps, True), "jaxnn, as it comes": partial(ours, steps, False)}
-    builds |= {"floor": partial(floor, steps)}
+        row = f"{units} hidden units, {name}, {steps} steps"
+        found.append(Case("Dreams, at once and in turn", row, builds, Work(units * steps * step)))
+    builds = {
+        "jaxnn, compiled around": partial(ours, steps, True),
+        "jaxnn as it comes": partial(ours, steps, False),
+        "its products alone": partial(products, steps),
+    }
     builds |= {name: partial(torchs, steps, *setting) for name, setting in TORCH.items()}
-    times = alternate(builds, rounds)
-    console.print(table_of(times, steps))
-    found["digits"] = summary(times, "jaxnn")
-    save_metrics(found, output)
+    found.append(Case("Dreams", f"ten digits, plain, {steps} steps", builds, Work(10 * steps * step)))
+    return found
 
 
 def at_once(units: int, steps: int, shaken: bool) -> Call:
@@ -118,18 +95,18 @@ def ours(steps: int, compiled: bool) -> Call:
     return lambda: asked(network)
 
 
-def floor(steps: int) -> Call:
+def products(steps: int) -> Call:
     """The products of ten images with the first kernel, there and back, and nothing else."""
     x = jax.random.uniform(jax.random.key(0), (10, SIZES[0]))
     kernel = initial().layers[0].kernel
     turned = jnp.array(kernel.T)
 
     @jax.jit
-    def products(kernel: jax.Array, turned: jax.Array, x: jax.Array) -> jax.Array:
+    def dream(kernel: jax.Array, turned: jax.Array, x: jax.Array) -> jax.Array:
         # The tiny factor ties each step to the last, so that the loop cannot be hoisted out.
         return lax.fori_loop(0, steps, lambda _, x: x + 1e-9 * ((x @ kernel) @ turned), x)
 
-    return lambda: products(kernel, turned, x)
+    return lambda: dream(kernel, turned, x)
 
 
 def torchs(steps: int, threads: int, kind: str) -> Call:
@@ -137,10 +114,11 @@ def torchs(steps: int, threads: int, kind: str) -> Call:
     import torch
 
     torch.set_num_threads(threads)
-    first, second = (torch.from_numpy(np.array(layer.kernel)) for layer in initial().layers)
+    device = torch_device()
+    first, second = (torch.from_numpy(np.array(layer.kernel)).to(device) for layer in initial().layers)
 
     def dream() -> Any:
-        raw = (0.01 * torch.randn(10, SIZES[0])).requires_grad_()
+        raw = (0.01 * torch.randn(10, SIZES[0], device=device)).requires_grad_()
         optimizer = torch.optim.Adam([raw], lr=RATE, foreach=kind == "foreach", fused=kind == "fused")
         for _ in range(steps):
             optimizer.zero_grad()
@@ -151,39 +129,9 @@ def torchs(steps: int, threads: int, kind: str) -> Call:
             image = torch.sigmoid(raw)
             return image, (torch.sigmoid(image @ first) @ second).diagonal()
 
-    return dream
+    return awaited(dream)
 
 
 def initial() -> jaxnn.Network:
     """The network that all ask."""
     return jaxnn.init(jax.random.key(0), SIZES, use_bias=False)
-
-
-def table_of(times: dict[str, Times], steps: int) -> Table:
-    """A row for jaxnn, one for the floor, and one for PyTorch at its fastest."""
-    columns = ("", "seconds", "us / step", "first call, s", "times jaxnn", "(rounds)")
-    table = Table(*columns, title=f"Ten digits, {steps} steps")
-    quickest = min(TORCH, key=lambda name: times[name].median)
-    for name in ("jaxnn", "jaxnn, as it comes", "floor", quickest):
-        low, middle, high = ratio(times[name], times["jaxnn"])
-        table.add_row(
-            name, f"{times[name].median:.4f}", f"{times[name].median / steps * 1e6:.0f}",
-            f"{times[name].first:.2f}", f"{middle:.2f}", f"{low:.2f} to {high:.2f}",
-        )  # fmt: skip
-    return table
-
-
-def summary(times: dict[str, Times], to: str) -> dict[str, Any]:
-    """Seconds and ratios for the file."""
-    return {
-        name: {
-            "first_seconds": seconds.first,
-            "seconds": seconds.rounds.tolist(),
-            f"times_{to.replace(' ', '_')}_low_median_high": ratio(seconds, times[to]),
-        }
-        for name, seconds in times.items()
-    }
-
-
-if __name__ == "__main__":
-    tyro.cli(main)

@@ -1,0 +1,78 @@
+"""Run every benchmark against its peers, and write the numbers, the plots and the page.
+
+Each ratio is the median of rounds in which the alternatives took turns, each in a process of its own. The
+first call, which may compile, is timed apart. Needs the `peers` extra.
+"""
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+from rich.console import Console
+
+from experiments._results import make_folder, save_metrics
+from experiments.benchmarks import _page, compiling, growth
+from experiments.benchmarks._case import Row, run, table_of
+from experiments.benchmarks._floor import rates
+from experiments.benchmarks._measure import machine
+
+Name = Literal["training", "networks", "attribution", "dreams", "attacks", "compiling", "growth"]
+ALL: tuple[Name, ...] = ("training", "networks", "attribution", "dreams", "attacks", "compiling", "growth")
+
+
+def main(
+    only: tuple[Name, ...] = ALL,
+    rounds: int = 5,
+    quick: bool = False,
+    page: Path | None = None,
+    output: Path = Path("results/benchmarks"),
+) -> None:
+    """Measure, print tables, and write the numbers; with `--page`, a page of documentation, too.
+
+    Args:
+        only: which benchmarks.
+        rounds: how often each alternative takes its turn.
+        quick: with less of everything, to see whether it runs.
+        page: whose marked parts are written anew, such as docs/benchmarks.md; from this run and from what
+            earlier ones left in the folder.
+        output: the folder for the numbers and the plots.
+    """
+    console = Console(width=120)
+    make_folder(output)
+    for name in only:
+        console.rule(name)
+        found = _measured(console, name, rounds, quick, output)
+        save_metrics({"machine": machine(), "rounds": rounds, **found}, output / f"{name}.json")
+    if page is not None:
+        missing = _page.fill(page, _parts(output))
+        for part in missing:
+            console.print(f"{page} has no mark for {part!r}", markup=False)
+
+
+def _measured(console: Console, name: Name, rounds: int, quick: bool, output: Path) -> dict[str, Any]:
+    if name == "compiling":
+        return {"parts": {"Compiling": compiling.measure(console)}}
+    if name == "growth":
+        return {"parts": {"Growth": growth.measure(console, quick, output / "growth.png")}}
+    rows: list[Row] = []
+    for case in importlib.import_module(f"experiments.benchmarks.{name}").cases(quick):
+        rows.append(run(case, rounds))
+        console.print(table_of(rows[-1]))
+    return {"rates": rates()._asdict(), "rows": rows}
+
+
+def _parts(folder: Path) -> dict[str, str]:
+    """Every part of the page that the numbers in a folder give."""
+    parts: dict[str, str] = {}
+    for path in sorted(folder.glob("*.json")):
+        found = json.loads(path.read_text())
+        parts |= found.get("parts", {})
+        parts |= _page.tables(found.get("rows", []))
+        parts["Machine"] = found["machine"]
+    return parts
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

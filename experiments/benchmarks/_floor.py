@@ -1,0 +1,56 @@
+"""The least time that a computation can take on a machine: its arithmetic, or its traffic with memory."""
+
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+_SIDE = 2048  # of a matrix product that no cache and no launch holds up
+_COPIED = 256 * 2**20  # bytes, more than any cache
+
+
+class Work(NamedTuple):
+    """What must be done, at the least.
+
+    Attributes:
+        operations: additions and multiplications of floating-point numbers.
+        traffic: bytes to read or write that do not fit into a cache.
+    """
+
+    operations: float
+    traffic: float = 0.0
+
+
+class Rates(NamedTuple):
+    """What the machine does in a second: operations of a large matrix product, and bytes of a copy."""
+
+    operations: float
+    traffic: float
+
+
+@cache
+def rates() -> Rates:
+    """Measure them once, in single precision, on all cores of JAX's device."""
+    a = jax.random.normal(jax.random.key(0), (_SIDE, _SIDE))
+    product = _quickest(jax.jit(lambda a: a @ a), a)
+    numbers = jnp.ones(_COPIED // 4)
+    copy = _quickest(jax.jit(lambda numbers: numbers + 1), numbers)
+    return Rates(2 * _SIDE**3 / product, 2 * _COPIED / copy)  # a copy reads and writes
+
+
+def floor(work: Work, rates: Rates) -> float:
+    """The least seconds."""
+    return max(work.operations / rates.operations, work.traffic / rates.traffic)
+
+
+def _quickest(function: Callable[[jax.Array], jax.Array], argument: jax.Array) -> float:
+    jax.block_until_ready(function(argument))
+    seconds = []
+    for _ in range(10):
+        start = time.perf_counter()
+        jax.block_until_ready(function(argument))
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)

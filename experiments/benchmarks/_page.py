@@ -1,0 +1,72 @@
+"""Put what was measured into a page of documentation, between its marks.
+
+`<!-- begin: NAME -->` and `<!-- end: NAME -->` in the page stand around what is written anew. What is written
+by people around them stays.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from experiments._results import write_whole
+from experiments.benchmarks._case import OURS, Row, megabytes
+
+
+def fill(page: Path, parts: Mapping[str, str]) -> list[str]:
+    """Write parts into a page by their names; those for which it has no mark are given back."""
+    text, missing = page.read_text(encoding="utf-8"), []
+    for name, part in parts.items():
+        before, after = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
+        start, end = text.find(before), text.find(after)
+        if not 0 <= start < end:
+            missing.append(name)
+            continue
+        text = f"{text[:start]}{before}\n\n{part}\n\n{text[end:]}"
+    write_whole(page, partial(Path.write_text, data=text, encoding="utf-8"))
+    return missing
+
+
+def tables(rows: Iterable[Row]) -> dict[str, str]:
+    """The rows as Markdown, a table for each heading."""
+    by_table: dict[str, list[Row]] = {}
+    for row in rows:
+        by_table.setdefault(row["table"], []).append(row)
+    return {name: _table(found) for name, found in by_table.items()}
+
+
+def _table(rows: list[Row]) -> str:
+    others = list(dict.fromkeys(name for row in rows for name in row["libraries"] if name != OURS))
+    head = ["", "jaxnn", *(f"{name} / jaxnn" for name in others), "floor", "first calls", "memory, MB"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in rows:
+        cells = [row["row"], _time(row["libraries"][OURS]["seconds"])]
+        cells += [_ratio(row["libraries"].get(name)) for name in others]
+        cells.append(f"{_time(row['floor'])} ({_short(row['libraries'][OURS]['seconds'] / row['floor'])} x)")
+        named = [(name, row["libraries"][name]) for name in (OURS, *others) if name in row["libraries"]]
+        cells.append(", ".join(_time(told["first"]) for _, told in named))
+        cells.append(", ".join(megabytes(told["memory"]) or "?" for _, told in named))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _ratio(told: Mapping[str, Any] | None) -> str:
+    if told is None:
+        return ""
+    low, middle, high = told["times_ours"]
+    return f"**{_short(middle)}** ({_short(low)} to {_short(high)})"
+
+
+def _time(seconds: float) -> str:
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= size or unit == "us":
+            return f"{_short(seconds / size)} {unit}"
+    raise AssertionError
+
+
+def _short(number: float) -> str:
+    """Two digits that matter, or all before the point."""
+    if number <= 0 or not math.isfinite(number):
+        return f"{number}"
+    return f"{number:.{max(0, 1 - math.floor(math.log10(number)))}f}"

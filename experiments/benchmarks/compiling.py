@@ -1,0 +1,124 @@
+"""How long does a person wait for a first call? Compilation is most of it.
+
+Every method, with its defaults, on 784-200-10 and one image: the first call in a new process, and a later
+one. And the main job from the shell, with and without what earlier runs compiled.
+"""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import jaxnn
+from jaxnn import attacks, attribution, dreaming, rules, weights
+
+SIDE = 28
+BLOCKS = np.arange(SIDE)[:, None] // 7 * 4 + np.arange(SIDE) // 7  # 16 superpixels
+Ask = Callable[[jaxnn.Network, jax.Array], Any]
+
+
+def measure(console: Console) -> str:
+    """Measure, print a table, and give it as Markdown."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
+        found = {name: pool.submit(waits, name).result() for name in methods()}
+    job = [main_job(kept) for kept in (False, True)]
+    worst_first = sorted(found.items(), key=lambda item: -item[1][0])
+    table = Table("method", "first call, s", "later call, ms", title="Compiling, 784-200-10, one image")
+    for name, (first, later) in worst_first:
+        table.add_row(name, f"{first:.2f}", f"{1000 * later:.2f}")
+    console.print(table)
+    lines = ["| method | first call | a later one |", "|---|---|---|"]
+    lines += [f"| `{n}` | {first:.2f} s | {1000 * later:.2f} ms |" for n, (first, later) in worst_first[:12]]
+    quick = sum(first < 1 for first, _ in found.values())
+    lines.append(f"\nThe slowest twelve of {len(found)}; {quick} take less than a second.")
+    lines.append(
+        f"The main job, `python -m experiments.back_query`, takes {job[0]:.1f} s from the shell with nothing "
+        f"compiled yet, and {job[1]:.1f} s with what an earlier run has left."
+    )
+    return "\n".join(lines)
+
+
+def waits(name: str) -> tuple[float, float]:
+    """Seconds of the first call, and of a later one; in a process of its own."""
+    jax.config.update("jax_enable_compilation_cache", False)
+    network = jaxnn.init(jax.random.key(0), (784, 200, 10), activation="relu", output_activation="identity")
+    x = jnp.asarray(np.random.default_rng(0).uniform(0.05, 0.95, 784), "float32")
+    jax.block_until_ready((network, x, jax.random.split(jax.random.key(1))))
+    ask, seconds = methods()[name], []
+    for _ in range(3):
+        start = time.perf_counter()
+        jax.block_until_ready(jax.tree.leaves(ask(network, x)))
+        seconds.append(time.perf_counter() - start)
+    return seconds[0], min(seconds[1:])
+
+
+def main_job(kept: bool) -> float:
+    """Seconds of the README's command in a new process; `kept`: with what a first run has compiled."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": f"{folder}/compiled"}
+        command = [sys.executable, "-m", "experiments.back_query", "--output", f"{folder}/results"]
+        for _ in range(1 + kept):
+            start = time.perf_counter()
+            subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+        return time.perf_counter() - start
+
+
+def methods() -> dict[str, Ask]:
+    """Every method that compiles something, with its defaults as far as it has them."""
+    key, image = jax.random.key(1), np.zeros((4, 784), np.float32)
+    keyed: dict[str, Any] = {"key": key}
+    layered, ball = {"layer": "hidden_0"}, {"epsilon": 0.1, "key": key}
+
+    def of(family: Any, names: str, *args: Any, **options: Any) -> dict[str, Ask]:
+        def ask(name: str) -> Ask:
+            return lambda network, x: getattr(family, name)(network, x, *args, **options)
+
+        return {name: ask(name) for name in names.split()}
+
+    return {
+        **of(attribution, "saliency input_x_gradient integrated_gradients guided_backprop deconvnet", 1),
+        **of(attribution, "deep_lift lrp feature_ablation", 1),
+        **of(attribution, "smooth_grad var_grad shapley_sampling kernel_shap lime rise", 1, **keyed),
+        **of(attribution, "expected_gradients", 1, baselines=image, **keyed),
+        **of(attribution, "deep_lift_shap", 1, baselines=image),
+        **of(attribution, "occlusion", 1, window=(28,), stride=4),
+        **of(attribution, "shapley_values", 1, groups=BLOCKS.ravel()),
+        **of(attribution, "layer_gradient_x_activation layer_integrated_gradients", 1, **layered),
+        **of(attribution, "layer_conductance internal_influence neuron_gradient", 1, **layered),
+        **of(attribution, "layer_activation", **layered),
+        **of(attacks, "fgsm bim pgd momentum_pgd apgd noise square", 1, **ball),
+        **of(attacks, "deepfool carlini_wagner fmn hop_skip_jump blur contrast", 1, **keyed),
+        **of(rules, "linear_region"),
+        "dream": lambda network, x: jaxnn.dream(
+            dreaming.flattened(network), dreaming.logit(1), shape=(SIDE, SIDE), **keyed
+        ),
+        "query": jaxnn.query,
+        "capture": jaxnn.capture,
+        "backquery, transpose": lambda network, x: jaxnn.backquery(_sigmoids(network), np.full(10, 0.5)),
+        "backquery, least_squares": lambda network, x: jaxnn.backquery(
+            _sigmoids(network), np.full(10, 0.5), method="least_squares"
+        ),
+        "init": lambda network, x: jaxnn.init(key, (784, 200, 10)),
+        "train": lambda network, x: jaxnn.train(
+            _sigmoids(network), image, np.full((4, 10), 0.5), epochs=1, batch_size=1, **keyed
+        ),
+        "map_examples": lambda network, x: jaxnn.map_examples(network, image, batch_size=4),
+        "weights.contributions": weights.contributions,
+        "weights.path_products": lambda network, x: weights.path_products(network),
+    }
+
+
+def _sigmoids(network: jaxnn.Network) -> jaxnn.Network:
+    return jaxnn.Network(tuple(jaxnn.Dense(layer.kernel, layer.bias, "sigmoid") for layer in network.layers))

@@ -1,0 +1,96 @@
+"""The benchmarks measure what they say, and write it where they are told."""
+
+import time
+from functools import partial
+
+import numpy as np
+import pytest
+
+from experiments.benchmarks import _page, compiling, growth
+from experiments.benchmarks._case import Case, run
+from experiments.benchmarks._floor import Rates, Work, floor
+
+SLEEP = partial(partial, time.sleep)  # a build: it gives a call
+
+
+@pytest.fixture(scope="module")
+def row():
+    builds = {"jaxnn, short": partial(SLEEP, 0.01), "jaxnn, long": partial(SLEEP, 0.04)}
+    builds |= {"Peer, a": partial(SLEEP, 0.03), "Peer, b": partial(SLEEP, 0.06)}
+    return run(Case("Sleeping", "a moment", builds, Work(1e6)), rounds=2)
+
+
+def test_the_best_settings_are_compared(row):
+    ours, peer = row["libraries"]["jaxnn"], row["libraries"]["Peer"]
+    assert (ours["setting"], peer["setting"]) == ("jaxnn, short", "Peer, a")
+    low, middle, high = peer["times_ours"]
+    assert low <= middle <= high
+    assert middle == pytest.approx(3, rel=0.2)
+    assert ours["times_ours"] == (1, 1, 1)
+    assert len(row["settings"]["Peer, b"]["rounds"]) == 2
+    assert row["floor"] > 0
+
+
+def test_finalists_are_the_quickest_of_each_library():
+    builds = {
+        f"{library}, {ms}": partial(SLEEP, ms / 1000) for library in ("jaxnn", "Peer") for ms in (1, 30)
+    }
+    found = run(Case("Sleeping", "a moment", builds, Work(1.0), finalists=1), rounds=1)
+    assert set(found["settings"]) == {"jaxnn, 1", "Peer, 1"}
+
+
+def test_the_floor_is_the_longer_of_arithmetic_and_traffic():
+    rates = Rates(operations=100.0, traffic=10.0)
+    assert floor(Work(200.0), rates) == 2
+    assert floor(Work(200.0, 50.0), rates) == 5
+
+
+def test_tables_are_written_between_their_marks(tmp_path, row):
+    page = tmp_path / "page.md"
+    page.write_text("Before\n<!-- begin: Sleeping -->\nold\n<!-- end: Sleeping -->\nafter\n")
+    missing = _page.fill(page, _page.tables([row]) | {"Other": "x"})
+    assert missing == ["Other"]
+    text = page.read_text()
+    assert text.startswith("Before\n")
+    assert text.endswith("\nafter\n")
+    assert "old" not in text
+    head, rule, line = [line for line in text.splitlines() if line.startswith("|")]
+    assert head.split("|")[2:4] == [" jaxnn ", " Peer / jaxnn "]
+    assert line.count("|") == head.count("|") == rule.count("|")
+    assert " 10 ms " in line
+    _page.fill(page, _page.tables([row]))
+    assert page.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"), [(0.0123, "0.012"), (1.24, "1.2"), (12.4, "12"), (1234.5, "1234"), (0, "0")]
+)
+def test_numbers_have_two_digits(number, shown):
+    assert _page._short(number) == shown
+
+
+def test_exponents_are_slopes_of_the_larger_half():
+    counts = [1, 2, 4, 8, 16, 32]
+    assert growth.exponent(counts, [9, 9, 9, 2 * 8**1.5, 2 * 16**1.5, 2 * 32**1.5]) == pytest.approx(1.5)
+
+
+def test_every_method_of_a_network_is_timed():
+    from jaxnn import attacks, attribution
+
+    untimed = {
+        "grad_cam",
+        "guided_grad_cam",
+        "permutation_importance",
+        "completeness_gap",
+    }  # no dense one, or sets
+    untimed |= {"universal", "robust_accuracy", "minimal_norm", "strongest", "under_attack"}  # made of others
+    untimed |= {"misclassified", "classified_as", "confident"}
+    for family in (attribution, attacks):
+        public = {name for name, value in vars(family).items() if callable(value) and name[0].islower()}
+        assert public - untimed <= set(compiling.methods())
+
+
+def test_a_call_is_timed_first_and_later():
+    first, later = compiling.waits("saliency")
+    assert first > later > 0
+    assert np.isfinite(first)
