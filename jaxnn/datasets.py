@@ -22,6 +22,10 @@ from jaxnn._planes import TWO_INPUT_NAMES as TWO_INPUT_NAMES
 from jaxnn._planes import Points as Points
 from jaxnn._planes import two_inputs as two_inputs
 
+__all__ = (
+    "TWO_INPUT_NAMES", "Dataset", "Points", "Split", "encode_images", "encode_labels", "load", "two_inputs"
+)  # fmt: skip
+
 _MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",

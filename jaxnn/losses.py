@@ -6,6 +6,8 @@ from jax.typing import ArrayLike
 
 from jaxnn import _checks
 
+__all__ = ("cross_entropy", "squared_error")
+
 
 def squared_error(output: ArrayLike, target: ArrayLike) -> jax.Array:
     """Half the squared distance between an output and its target.

@@ -35,6 +35,12 @@ from jaxnn._plot_rules import regions as regions
 from jaxnn._plot_rules import rule_list as rule_list
 from jaxnn._plot_rules import rule_on_data as rule_on_data
 
+__all__ = (
+    "BLUE", "ORANGE", "activation_image", "attribution", "decision_map", "decision_tree", "feature_bars",
+    "features_of_output", "image_grid", "output_bars", "regions", "rule_list", "rule_on_data",
+    "training_curve", "weight_grid",
+)  # fmt: skip
+
 _GRAY = "#B0B0B0"
 
 

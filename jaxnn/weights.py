@@ -13,6 +13,11 @@ from jax.typing import ArrayLike
 from jaxnn import _checks
 from jaxnn._network import Dense, Network, check_network
 
+__all__ = (
+    "TopFeatures", "contributions", "kernel_images", "lesion", "output_images", "path_products", "random_share",
+    "roughness", "top_features",
+)  # fmt: skip
+
 _PARTS = 4096  # the square of it is a number that float32 holds
 Layer = int | str  # 0 to n - 1, negative from the end, or a name: "hidden_0", ..., "output"
 Shape = Sequence[int]

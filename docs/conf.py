@@ -1,0 +1,113 @@
+"""The site, by Sphinx: `python -m sphinx -W -b html docs site`.
+
+The tutorial is run while the site is built, its pictures are drawn, and the page to draw on is made of networks
+trained for it. A public name without an entry in the reference fails the build.
+"""
+
+import importlib
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sphinx.errors import SphinxError
+
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+sys.path.insert(0, str(ROOT))
+
+import jaxnn  # noqa: E402
+
+project = "jaxnn"
+copyright = "the jaxnn authors, Apache-2.0"  # noqa: A001
+release = jaxnn.__version__
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_built", "_cache"]
+default_role = "code"
+
+html_theme = "furo"
+html_title = "jaxnn"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_extra_path = ["_built"]
+html_theme_options = {"source_repository": "", "navigation_with_keys": True}
+html_copy_source = False
+html_show_sphinx = False
+
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+nb_execution_mode = "cache"
+nb_execution_cache_path = str(DOCS / "_cache")
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600
+nb_execution_show_tb = True
+nb_merge_streams = True
+
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+napoleon_use_ivar = True
+napoleon_use_rtype = False
+
+
+PAGE = DOCS / "_built" / "draw" / "index.html"
+FAMILIES = ("attribution", "attacks", "datasets", "dreaming", "losses", "plot", "rules", "weights")
+
+
+def write_the_page_to_draw_on(app: Any) -> None:
+    """Train three small networks, once, and write the page that asks them."""
+    if PAGE.exists():
+        return
+    from experiments import draw
+    from experiments._digits import accuracy, load_digits
+    from experiments._results import write_whole
+
+    digits = load_digits("mnist-5k")
+    networks = draw.train(digits, epochs=10, seed=0)
+    told = {
+        name: f"Right on {accuracy(network, digits.test_inputs, digits.test_labels):.0%} of a thousand test images."
+        for name, network in networks.items()
+    }
+    write_whole(PAGE, lambda path: path.write_text(draw.page(networks, told), encoding="utf-8"))
+
+
+def tables_as_rst(app: Any, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
+    """Turn the tables in docstrings, which are Markdown's, into those of reStructuredText."""
+    done: list[str] = []
+    table: list[list[str]] = []
+    for line in [*lines, ""]:
+        if line.startswith("|"):
+            table.append([cell.strip() for cell in line.strip("|").split("|")])
+            continue
+        if table:
+            done += [".. list-table::", "   :header-rows: 1", ""]
+            for cells in (row for row in table if not set("".join(row)) <= set("-: ")):
+                done += [f"   {'*' if i == 0 else ' '} - {cell}" for i, cell in enumerate(cells)]
+            done.append("")
+            table = []
+        done.append(line)
+    lines[:] = done[:-1]
+
+
+def public_names() -> Iterator[str]:
+    """Every public name of the package: those of its own, and those of each family."""
+    for module in (jaxnn, *(importlib.import_module(f"jaxnn.{family}") for family in FAMILIES)):
+        for name in getattr(module, "__all__", None) or dir(module):
+            value = getattr(module, name)
+            of_ours = str(getattr(value, "__module__", "")).startswith("jaxnn")
+            if not name.startswith("_") and not isinstance(value, types.ModuleType) and of_ours:
+                yield f"{module.__name__}.{name}"
+
+
+def check_reference(app: Any, env: Any) -> None:
+    """Fail unless the reference has an entry for every public name."""
+    missing = sorted(set(public_names()) - set(env.get_domain("py").objects))
+    if missing:
+        raise SphinxError(f"docs/reference has no entry for {', '.join(missing)}")
+
+
+def setup(app: Any) -> None:
+    """Connect what is above."""
+    app.connect("builder-inited", write_the_page_to_draw_on)
+    app.connect("autodoc-process-docstring", tables_as_rst, priority=400)
+    app.connect("env-check-consistency", check_reference)
