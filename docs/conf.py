@@ -1,7 +1,7 @@
 """The site, by Sphinx: `python -m sphinx -W -b html docs site`.
 
-The tutorial is run while the site is built, its pictures are drawn, and the page to draw on is made of networks
-trained for it. A public name without an entry in the reference fails the build.
+The tutorial is run while the site is built, its pictures are drawn, and the page to draw on is made of
+networks trained for it. A public name without an entry in the reference fails the build.
 """
 
 import importlib
@@ -51,7 +51,16 @@ napoleon_use_rtype = False
 
 
 PAGE = DOCS / "_built" / "draw" / "index.html"
-FAMILIES = ("attribution", "attacks", "datasets", "dreaming", "losses", "plot", "rules", "weights")
+FAMILIES = (
+    "attribution",
+    "attacks",
+    "datasets",
+    "dreaming",
+    "losses",
+    "plot",
+    "rules",
+    "weights",
+)
 
 
 def write_the_page_to_draw_on(app: Any) -> None:
@@ -64,14 +73,23 @@ def write_the_page_to_draw_on(app: Any) -> None:
 
     digits = load_digits("mnist-5k")
     networks = draw.train(digits, epochs=10, seed=0)
-    told = {
-        name: f"Right on {accuracy(network, digits.test_inputs, digits.test_labels):.0%} of a thousand test images."
+    right = {
+        name: accuracy(network, digits.test_inputs, digits.test_labels)
         for name, network in networks.items()
     }
-    write_whole(PAGE, lambda path: path.write_text(draw.page(networks, told), encoding="utf-8"))
+    told = {
+        name: f"Right on {share:.1%} of a thousand test images."
+        for name, share in right.items()
+    }
+    write_whole(
+        PAGE,
+        lambda path: path.write_text(draw.page(networks, told), encoding="utf-8"),
+    )
 
 
-def tables_as_rst(app: Any, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
+def tables_as_rst(
+    app: Any, what: str, name: str, value: Any, options: Any, lines: list[str]
+) -> None:
     """Turn the tables in docstrings, which are Markdown's, into those of reStructuredText."""
     done: list[str] = []
     table: list[list[str]] = []
@@ -81,8 +99,13 @@ def tables_as_rst(app: Any, what: str, name: str, value: Any, options: Any, line
             continue
         if table:
             done += [".. list-table::", "   :header-rows: 1", ""]
-            for cells in (row for row in table if not set("".join(row)) <= set("-: ")):
-                done += [f"   {'*' if i == 0 else ' '} - {cell}" for i, cell in enumerate(cells)]
+            for cells in (
+                row for row in table if not set("".join(row)) <= set("-: ")
+            ):
+                done += [
+                    f"   {'*' if i == 0 else ' '} - {cell}"
+                    for i, cell in enumerate(cells)
+                ]
             done.append("")
             table = []
         done.append(line)
@@ -91,11 +114,18 @@ def tables_as_rst(app: Any, what: str, name: str, value: Any, options: Any, line
 
 def public_names() -> Iterator[str]:
     """Every public name of the package: those of its own, and those of each family."""
-    for module in (jaxnn, *(importlib.import_module(f"jaxnn.{family}") for family in FAMILIES)):
+    for module in (
+        jaxnn,
+        *(importlib.import_module(f"jaxnn.{family}") for family in FAMILIES),
+    ):
         for name in getattr(module, "__all__", None) or dir(module):
             value = getattr(module, name)
             of_ours = str(getattr(value, "__module__", "")).startswith("jaxnn")
-            if not name.startswith("_") and not isinstance(value, types.ModuleType) and of_ours:
+            if (
+                not name.startswith("_")
+                and not isinstance(value, types.ModuleType)
+                and of_ours
+            ):
                 yield f"{module.__name__}.{name}"
 
 

@@ -14,8 +14,8 @@ from jaxnn import _checks
 from jaxnn._network import Dense, Network, check_network
 
 __all__ = (
-    "TopFeatures", "contributions", "kernel_images", "lesion", "output_images", "path_products", "random_share",
-    "roughness", "top_features",
+    "TopFeatures", "contributions", "kernel_images", "lesion", "output_images", "path_products",
+    "random_share", "roughness", "top_features",
 )  # fmt: skip
 
 _PARTS = 4096  # the square of it is a number that float32 holds
