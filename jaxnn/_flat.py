@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from jaxnn._checks import is_concrete
-from jaxnn._jaxpr import Traced, bind, trace
+from jaxnn._jaxpr import Traced, bind, scan_sizes, trace
 from jaxnn._primitives import CALLS, CUSTOM
 
 
@@ -39,7 +39,7 @@ def flat(function: Callable[..., Any], args: Sequence[Any], keep_custom: bool) -
         return evaluate(held.jaxpr if closed else held, held.consts if closed else (), values)
 
     def unrolled(params: Any, values: Sequence[Any]) -> list[Any]:
-        n_consts, n_carry, length = params["num_consts"], params["num_carry"], params["length"]
+        (n_consts, n_carry), length = scan_sizes(params), params["length"]
         consts, carry, rows = (
             values[:n_consts],
             values[n_consts : n_consts + n_carry],

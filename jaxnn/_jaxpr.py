@@ -152,8 +152,16 @@ def _again(params: Mapping[str, Any], body: Callable[..., Evaluated], values: Se
     return outputs, captured.by_key()
 
 
+def scan_sizes(params: Mapping[str, Any]) -> tuple[int, int]:
+    """How many constants a scan has, and how many values it carries: they come first, in this order."""
+    if "num_consts" in params:  # JAX before 0.11
+        return params["num_consts"], params["num_carry"]
+    consts, carry, _ = params["ft_in"].unpack()
+    return len(list(consts)), len(list(carry))
+
+
 def _scan(params: Mapping[str, Any], body: Callable[..., Evaluated], values: Sequence[Any]) -> Evaluated:
-    n_consts, n_carry = params["num_consts"], params["num_carry"]
+    n_consts, n_carry = scan_sizes(params)
     consts, carry = values[:n_consts], values[n_consts : n_consts + n_carry]
     rows = values[n_consts + n_carry :]
 

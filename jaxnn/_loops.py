@@ -17,7 +17,7 @@ import jax
 from jax import lax
 from jax.extend import core
 
-from jaxnn._jaxpr import Path, Plan, trace
+from jaxnn._jaxpr import Path, Plan, scan_sizes, trace
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
 
@@ -93,7 +93,7 @@ def _products(
         elif kind in _ENTERED:
             inner, given = _held(eqn), list(eqn.invars)
             if kind == "scan":
-                given = given[: eqn.params["num_consts"]]  # the rest changes from step to step
+                given = given[: scan_sizes(eqn.params)[0]]  # the rest changes from step to step
             inside = {
                 v: known[outer]
                 for v, outer in zip(inner.invars, given, strict=False)
