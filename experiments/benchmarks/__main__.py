@@ -7,23 +7,24 @@ first call, which may compile, is timed apart. Needs the `peers` extra.
 import importlib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import tyro
 from rich.console import Console
 
 from experiments._results import make_folder, save_metrics
-from experiments.benchmarks import _page, compiling, growth
+from experiments.benchmarks import _page, compiling, growth, precision
 from experiments.benchmarks._case import Row, run, table_of
 from experiments.benchmarks._floor import rates
 from experiments.benchmarks._measure import machine
 
-Name = Literal["training", "networks", "attribution", "dreams", "attacks", "compiling", "growth"]
-ALL: tuple[Name, ...] = ("training", "networks", "attribution", "dreams", "attacks", "compiling", "growth")
+Name = Literal[
+    "training", "networks", "attribution", "dreams", "attacks", "large", "precision", "compiling", "growth"
+]  # fmt: skip
 
 
 def main(
-    only: tuple[Name, ...] = ALL,
+    only: tuple[Name, ...] = get_args(Name),
     rounds: int = 5,
     quick: bool = False,
     page: Path | None = None,
@@ -54,6 +55,8 @@ def main(
 def _measured(console: Console, name: Name, rounds: int, quick: bool, output: Path) -> dict[str, Any]:
     if name == "compiling":
         return {"parts": {"Compiling": compiling.measure(console)}}
+    if name == "precision":
+        return {"parts": {"Half precision": precision.measure(console, quick)}}
     if name == "growth":
         return {"parts": {"Growth": growth.measure(console, quick, output / "growth.png")}}
     rows: list[Row] = []
