@@ -167,9 +167,9 @@ def check_optimizer(
     params = jax.eval_shape(lambda key: parameterization.init(key, shape, dtype), _a_key())
     try:
         jax.eval_shape(lambda p: optimizer.update(p, optimizer.init(p), p), params)
-    except TypeError as error:
+    except Exception as error:
         raise TypeError(
-            f"`optimizer` must move parameters by their gradient alone; it asks: {error}"
+            f"`optimizer` must move parameters by their gradient alone; it says: {error}"
         ) from error
 
 

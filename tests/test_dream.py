@@ -469,6 +469,7 @@ def nothing(*args, **options):
             "in the dtype of the dream, float16",
         ),
         ({"optimizer": optax.lbfgs()}, TypeError, "`optimizer` must move parameters by their gradient alone"),
+        ({"optimizer": optax.lookahead(SGD, 5, 0.5)}, TypeError, "`optimizer` must move parameters"),
         ({"optimizer": 3}, TypeError, "`optimizer` must be a GradientTransformation"),
         ({"parameterization": dreaming.pixel}, TypeError, "`parameterization` must be a Parameterization"),
         ({"objective": lambda output, values: None}, TypeError, "`objective` must be an array of numbers"),
