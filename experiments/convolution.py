@@ -95,9 +95,10 @@ def figure_of_channels(image: np.ndarray, channels: dict[str, np.ndarray]) -> Fi
     rows = sum(-(-len(images) // 8) for images in channels.values())
     figure = plt.figure(figsize=(10.5, 1.5 * rows + 2.1), layout="constrained")
     parts: Any = figure.subfigures(len(channels) + 1, 1, height_ratios=[1, *map(_rows, channels.values())])
-    plot.image_grid(
-        image[None], axes=parts[0].subplots(1, 1), titles=["the image"], name="pixel", limits=(0, 1)
-    )
+    first, *rest = parts[0].subplots(1, 8).tolist()  # as large as a channel, and above the first one
+    plot.image_grid(image[None], axes=[first], titles=["the image"], name="pixel", limits=(0, 1))
+    for ax in rest:
+        ax.set_axis_off()
     for part, (name, images) in zip(parts[1:], channels.items(), strict=True):
         axes = part.subplots(_rows(images), 8, squeeze=False)
         titles = [f"{name} · {i}" for i in range(len(images))]

@@ -119,6 +119,8 @@ def check_integer(name: str, value: Any, *, at_least: int) -> int:
 def check_real(name: str, value: Any) -> float:
     """Return `value` as a finite float, or raise; a traced one is refused, as it shapes the program."""
     try:
+        if isinstance(value, str | bytes):
+            raise TypeError("text")
         real = float(value)
     except (TypeError, ValueError) as error:
         raise TypeError(f"`{name}` must be a number, not traced; got {_show(value)}") from error

@@ -16,8 +16,10 @@ from jaxnn._dream_plan import (
     Plan,
     check_bounds,
     check_kinds,
+    check_optimizer,
     check_parts,
     check_plan,
+    check_precision,
     check_start,
     dtype_of,
 )
@@ -99,7 +101,8 @@ def dream(
             image in the end is cut to its middle. None for `dreaming.standard_transforms` of an image, and
             none of another shape.
         penalties: callables `image -> scalar`, taken from the objective.
-        optimizer: of Optax. It is recognized by identity: make it once.
+        optimizer: of Optax, one that asks for gradients and parameters alone. It is recognized by identity:
+            make it once.
         steps: of ascent, at least 1.
         record_every: how many steps between two frames, at least 1; None to keep none.
         redirect: for so many of the first steps a relu through which no slope gets at all lets pass what
@@ -109,10 +112,11 @@ def dream(
         A `Dream`.
 
     Raises:
-        ValueError: `bounds` the wrong way round; a shape that the model, the start or the parameterization
-            does not fit; an objective of a name or an index that the model does not have, or that is no
-            scalar; transforms that leave too small an image.
-        TypeError: `model`, `objective` or another part is not callable, or a number is none.
+        ValueError: `bounds` the wrong way round, or one number in the precision of the dream; a shape that
+            the model, the start or the parameterization does not fit; an objective of a name or an index
+            that the model does not have, or that is no scalar; transforms that leave too small an image.
+        TypeError: `model`, `objective` or another part is not callable, a number is none, or `optimizer` asks
+            for more than gradients.
 
     Warns:
         RuntimeWarning: the objective has no slope at the start; under tracing, look at `Dream.alive`.
@@ -149,9 +153,11 @@ def dream(
         model, objective, check_parts("transforms", transforms), check_parts("penalties", penalties),
         check_bounds(bounds), jnp.asarray(redirect),
     )  # fmt: skip
-    start = check_start(start, shape, plan.bounds, parameterization)
-    dtype = jnp.dtype(dtype_of(model, start))
-    check_plan(plan, parameterization, shape, dtype)
+    start = check_start(start, shape, plan.bounds, parameterization, dtype_of(model))
+    dtype = jnp.dtype(dtype_of(model) if start is None else start.dtype)
+    check_precision(plan.bounds, dtype)
+    check_optimizer(optimizer, parameterization, shape, _wide(dtype))
+    check_plan(plan, shape, dtype)
     found = _dream(
         plan, key, start, shape=shape, dtype=dtype, parameterization=parameterization,
         optimizer=optimizer, steps=steps, record_every=record_every, redirects=redirect > 0,
@@ -193,7 +199,7 @@ def _dream(
     init_key, step_key = jax.random.split(key)
 
     def image_of(params: Any) -> jax.Array:
-        return _into(parameterization.image(params, shape), plan.bounds)
+        return _into(parameterization.image(params, shape).astype(dtype), plan.bounds)
 
     def step(state: _State, number: jax.Array) -> tuple[_State, tuple[jax.Array, jax.Array]]:
         image, pull = jax.vjp(image_of, state.params)
@@ -204,9 +210,9 @@ def _dream(
         return _State(optax.apply_updates(state.params, updates), new, frames), (value, alive)
 
     if start is None or parameterization.invert is None:
-        params = parameterization.init(init_key, shape, dtype)
+        params = parameterization.init(init_key, shape, _wide(dtype))
     else:
-        params = parameterization.invert(_out_of(start, plan.bounds))
+        params = parameterization.invert(_out_of(start.astype(_wide(dtype)), plan.bounds))
     frames = None if record_every is None else jnp.zeros((1 + steps // record_every, *shape), dtype)
     state = _State(params, optimizer.init(params), frames)
     state = vary_like(state, (plan, params, jax.random.bits(jax.random.fold_in(key, 2))))
@@ -214,6 +220,11 @@ def _dream(
     image = image_of(state.params)
     frames = _with_frame(state.frames, steps, image, record_every)
     return Dream(image, plan.judge(image), trace, frames, alive[0])
+
+
+def _wide(dtype: Any) -> Any:
+    """What parameters are held in: in half precision small steps, and their squares, come to nothing."""
+    return jnp.promote_types(dtype, jnp.float32)
 
 
 def _with_frame(

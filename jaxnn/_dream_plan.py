@@ -1,10 +1,12 @@
 """What a dream follows, and whether its parts fit each other: known before the first step."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
@@ -40,8 +42,9 @@ class Plan(NamedTuple):
         part_keys = jax.random.split(key, len(self.transforms))
         for number, part in enumerate(self.transforms):
             image = part(part_keys[number], image)
-            if not isinstance(image, jax.Array):
-                raise TypeError(f"`transforms[{number}]` must give an array; got {type(image).__name__}")
+            if not isinstance(image, jax.Array) or not jnp.issubdtype(image.dtype, jnp.floating):
+                given = image.dtype if isinstance(image, jax.Array) else type(image).__name__
+                raise TypeError(f"`transforms[{number}]` must give an array of real numbers; got {given}")
         if image.ndim != len(shape) or any(a < b for a, b in zip(image.shape, shape, strict=True)):
             raise ValueError(f"`transforms` must leave at least the shape {shape}; got {image.shape}")
         corner = [(a - b) // 2 for a, b in zip(image.shape, shape, strict=True)]
@@ -97,13 +100,27 @@ def check_bounds(bounds: Any) -> Bounds:
     return low, high
 
 
+def check_precision(bounds: Bounds, dtype: Any) -> None:
+    """Raise where the bounds become one number, or their distance infinite, in the precision of a dream."""
+    if bounds is None:
+        return
+    with np.errstate(over="ignore"):
+        low, high = (np.asarray(end, dtype) for end in bounds)
+        distance = high - low
+    if not (distance > 0 and np.isfinite(distance)):
+        raise ValueError(
+            f"`bounds` must be some way apart, and finite, in the dtype of the dream, {dtype}; "
+            f"got ({bounds[0]!r}, {bounds[1]!r})"
+        )
+
+
 def check_start(
-    start: Any, shape: tuple[int, ...], bounds: Bounds, parameterization: Parameterization
+    start: Any, shape: tuple[int, ...], bounds: Bounds, parameterization: Parameterization, dtype: Any
 ) -> jax.Array | None:
-    """Return an image to start from as an array, or raise; None stays None."""
+    """Return an image to start from as an array, integers in a dtype, or raise; None stays None."""
     if start is None:
         return None
-    image = _checks.check_float_array("start", start)
+    image = _checks.check_float_array("start", start, whole=dtype)
     _checks.check_shape("start", image, shape, "that of the dream")
     _checks.check_finite("start", image)
     if parameterization.invert is None:
@@ -116,26 +133,22 @@ def check_start(
     return image
 
 
-def dtype_of(model: Any, start: jax.Array | None) -> Any:
-    """The dtype to dream in: of the start, else of the model's numbers, else JAX's own."""
-    if start is not None:
-        return start.dtype
+def dtype_of(model: Any) -> Any:
+    """The dtype to dream in where no start has one: of the model's numbers, else JAX's own."""
     dtypes = [jnp.result_type(leaf) for leaf in jax.tree.leaves(model)]
     floats = [dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)]
     return jnp.result_type(*floats) if floats else jnp.result_type(float)
 
 
-def check_plan(plan: Plan, parameterization: Parameterization, shape: tuple[int, ...], dtype: Any) -> None:
+def check_plan(plan: Plan, shape: tuple[int, ...], dtype: Any) -> None:
     """Raise unless all parts fit each other; nothing is computed."""
     example = jax.ShapeDtypeStruct(shape, dtype)
     try:
         jax.eval_shape(_answer, plan.model, example)  # from the cache of traces, after the first time
     except Exception as error:
         raise ValueError(f"`shape` must be one that the model takes; {shape} gives: {error}") from error
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    jax.eval_shape(lambda key: parameterization.init(key, shape, dtype), key)
-    jax.eval_shape(plan.shake, key, example)
-    jax.eval_shape(plan.price, example)
+    jax.eval_shape(_shaken, plan, _a_key(), example)
+    jax.eval_shape(_price, plan, example)
     output, values = jax.eval_shape(capture, plan.model, example)
     # The objective is not an argument, so that its index can be looked at.
     value = jax.eval_shape(lambda *seen: plan.objective(seen[0], _Values(seen[1])), output, values)
@@ -143,6 +156,38 @@ def check_plan(plan: Plan, parameterization: Parameterization, shape: tuple[int,
         raise ValueError(f"`objective` must give a scalar; got {value}")
 
 
+@functools.lru_cache
+def check_optimizer(
+    optimizer: optax.GradientTransformation,
+    parameterization: Parameterization,
+    shape: tuple[int, ...],
+    dtype: Any,
+) -> None:
+    """Raise unless parameters of that shape can be made, and moved by their gradient alone."""
+    params = jax.eval_shape(lambda key: parameterization.init(key, shape, dtype), _a_key())
+    try:
+        jax.eval_shape(lambda p: optimizer.update(p, optimizer.init(p), p), params)
+    except Exception as error:
+        raise TypeError(
+            f"`optimizer` must move parameters by their gradient alone; it says: {error}"
+        ) from error
+
+
+def _a_key() -> Any:
+    return jax.eval_shape(lambda: jax.random.key(0))
+
+
+# Compiled functions, as these are traced once for all plans of one structure.
 @jax.jit
 def _answer(model: Any, x: Any) -> Any:
     return model(x)
+
+
+@jax.jit
+def _shaken(plan: Plan, key: jax.Array, image: jax.Array) -> jax.Array:
+    return plan.shake(key, image)
+
+
+@jax.jit
+def _price(plan: Plan, image: jax.Array) -> jax.Array:
+    return plan.price(image)

@@ -112,6 +112,14 @@ def inputs(name: str, x: Any) -> Any:
     return jax.tree.unflatten(structure, checked)
 
 
+def check_entries(x: Any) -> int:
+    """Return how many entries the arrays of an example have in all, or raise where they have none."""
+    size = sum(leaf.size for leaf in jax.tree.leaves(x))
+    if size == 0:
+        raise ValueError("`x` must have at least one entry; all its arrays are empty")
+    return size
+
+
 def as_arrays(x: Any) -> Any:
     """An example as a pytree of arrays of their own types; a nested list of numbers is one array."""
     return jnp.asarray(x) if isinstance(x, list) and _is_number_list(x) else jax.tree.map(jnp.asarray, x)

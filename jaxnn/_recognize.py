@@ -1,11 +1,13 @@
 """What the steps of a function amount to, however they are written."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn._checks import is_concrete
 from jaxnn._graph import Graph, Step
 from jaxnn._primitives import CUSTOM, is_real
 
@@ -19,6 +21,7 @@ _AVERAGING = {
     "reduce_sum", "div", "mul", "reshape", "broadcast_in_dim", "squeeze", "expand_dims", "transpose",
     "convert_element_type", "name", "select_n",
 }  # fmt: skip
+_LAYS_OUT = {"reshape", "squeeze", "expand_dims", "transpose", "name"}
 
 
 def relu_factor(step: Step) -> float | None:
@@ -72,19 +75,32 @@ def is_clamped_variance(line: Graph, step: Step) -> bool:
     of, share = _averaged(made_by, first)
     if not _is_square(made_by.get(of)) or not _is_square(made_by.get(second)):
         return False
-    mean_of, mean_share = _averaged(made_by, made_by[second].inputs[0])
-    return mean_of is made_by[of].inputs[0] and _is_one(share) and _is_one(mean_share)
+    squared = _laid_out(made_by, made_by[of].inputs[0])
+    mean_of, mean_share = _averaged(made_by, made_by[second].inputs[0], until=squared)
+    return mean_of in squared and _is_one(share) and _is_one(mean_share)
+
+
+def _laid_out(made_by: dict[Any, Step], v: Any) -> list[Any]:
+    """A variable, and those before it that hold the same values laid out otherwise."""
+    found = [v]
+    while v in made_by and made_by[v].name in _LAYS_OUT and len(made_by[v].inputs) == 1:
+        (v,) = made_by[v].inputs
+        found.append(v)
+    return found
 
 
 def _is_one(share: float | None) -> bool:
     return share is not None and abs(share - 1) < 1e-2
 
 
-def _averaged(made_by: dict[Any, Step], v: Any) -> tuple[Any, float | None]:
-    """The variable that another is an average of, or is itself, and what it would be of ones if known."""
+def _averaged(made_by: dict[Any, Step], v: Any, until: Sequence[Any] = ()) -> tuple[Any, float | None]:
+    """The variable that another is an average of, or is itself, and what it would be of ones if known.
+
+    The first such variable of `until`, or else the one that is farthest back.
+    """
     steps = []
-    while v in made_by and made_by[v].name in _AVERAGING and made_by[v].kind == "linear":
-        if len(made_by[v].inputs) != 1 or not made_by[v].closed:
+    while v not in until and v in made_by and made_by[v].name in _AVERAGING and made_by[v].kind == "linear":
+        if len(made_by[v].inputs) != 1:
             break
         steps.append(made_by[v])
         (v,) = made_by[v].inputs
@@ -94,6 +110,9 @@ def _averaged(made_by: dict[Any, Step], v: Any) -> tuple[Any, float | None]:
         value = jnp.ones(v.aval.shape, v.aval.dtype)
         for step in reversed(steps):
             (value,) = step.call(value)
+            # Weights that are traced are not known, and with some below zero it is no average.
+            if not is_concrete(value) or not bool(jnp.all(value >= 0)):
+                return v, None
         return v, float(jnp.min(value))
 
 

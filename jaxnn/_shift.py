@@ -21,6 +21,9 @@ from jaxnn._primitives import is_real
 _SAME = {"stop_gradient", "name", "copy", "copy_p", "reduce_precision", "pvary"}
 _OF_TWO = {"add", "sub", "mul", "div", "max"}  # a scalar operand is repeated
 _RESHAPES = {"reshape", "squeeze", "expand_dims"}
+_LAYS_OUT = _RESHAPES | {"broadcast_in_dim", "transpose"}
+
+Axes = tuple[int | None, ...]  # for each axis of a value, which of another one's runs along it
 
 
 class _Trace(NamedTuple):
@@ -34,7 +37,7 @@ class _Trace(NamedTuple):
 
     kind: str
     times: float
-    axes: tuple[int | None, ...]
+    axes: Axes
 
 
 class Shifts(NamedTuple):
@@ -77,7 +80,7 @@ def shifts(line: Graph) -> Shifts:
 
 def _followed(line: Graph, v: Any) -> dict[Any, _Trace] | None:
     """How the values downstream of one depend on it; None if that is unknown, or a result does."""
-    traces = {v: _Trace("add", 1.0, _own_axes(v))}
+    traces = {v: _Trace("add", 1.0, own_axes(v))}
     try:
         for step in line.steps:
             if v not in step.outputs:
@@ -87,7 +90,8 @@ def _followed(line: Graph, v: Any) -> dict[Any, _Trace] | None:
     return None if any(out in traces for out in line.outputs if not isinstance(out, core.Literal)) else traces
 
 
-def _own_axes(v: Any) -> tuple[int | None, ...]:
+def own_axes(v: Any) -> Axes:
+    """Its own axes; along one of a single entry nothing runs."""
     return tuple(i if size > 1 else None for i, size in enumerate(v.aval.shape))
 
 
@@ -128,7 +132,7 @@ def _of_one(line: Graph, eqn: core.JaxprEqn, found: list[_Trace | None]) -> _Tra
         return trace._replace(times=-trace.times if name == "div" and place == 1 else trace.times)
     if name in ("add", "sub") and trace.kind == "add":
         return trace._replace(times=-trace.times if name == "sub" and place == 1 else trace.times)
-    other = _number(line, eqn.invars[1 - place]) if len(eqn.invars) == 2 else None
+    other = number_of(line, eqn.invars[1 - place]) if len(eqn.invars) == 2 else None
     if name == "mul" and other is not None:
         return trace._replace(times=trace.times * other)
     if name == "div" and other is not None and place == 0:
@@ -138,7 +142,7 @@ def _of_one(line: Graph, eqn: core.JaxprEqn, found: list[_Trace | None]) -> _Tra
     if name == "select_n" and place > 0 and trace.kind == "mul":
         # Zero times anything is zero: what is left out has the form of what is left in.
         rest = [v for i, v in enumerate(eqn.invars) if i not in (0, place)]
-        if all(_number(line, v) == 0 for v in rest):
+        if all(number_of(line, v) == 0 for v in rest):
             return trace
     if name == "dot_general":
         return _of_product(eqn, trace, place)
@@ -163,25 +167,36 @@ def _of_function(eqn: core.JaxprEqn, trace: _Trace) -> _Trace | None:
 def _moved(eqn: core.JaxprEqn, trace: _Trace) -> _Trace | None:
     """The trace after an operation that moves values, repeats them or sums what has the same factor."""
     name, axes = eqn.primitive.name, trace.axes
-    if name == "broadcast_in_dim":
-        placed: list[int | None] = [None] * len(eqn.params["shape"])
-        for i, to in enumerate(eqn.params["broadcast_dimensions"]):
-            placed[to] = axes[i]
-        return trace._replace(axes=tuple(placed))
-    if name == "transpose":
-        return trace._replace(axes=tuple(axes[i] for i in eqn.params["permutation"]))
-    if name in _RESHAPES:
-        read, made = _variables(eqn)
-        before, after = read.aval.shape, made.aval.shape
-        if [n for n in before if n > 1] != [n for n in after if n > 1]:
+    if name in _LAYS_OUT:
+        laid = axes_after(eqn, axes)
+        if laid is None:
             raise _UnknownError
-        longer = iter([axis for axis, n in zip(axes, before, strict=True) if n > 1])
-        return trace._replace(axes=tuple(next(longer) if n > 1 else None for n in after))
+        return trace._replace(axes=laid)
     if name == "reduce_max" or (name == "reduce_sum" and trace.kind == "mul"):
         if any(axes[i] is not None for i in eqn.params["axes"]):
             raise _UnknownError
         return trace._replace(axes=tuple(a for i, a in enumerate(axes) if i not in eqn.params["axes"]))
     return None
+
+
+def axes_after(eqn: core.JaxprEqn, axes: Axes) -> Axes | None:
+    """What runs along the axes of a value after it was laid out anew; None where that cannot be said."""
+    name = eqn.primitive.name
+    if name == "broadcast_in_dim":
+        placed: list[int | None] = [None] * len(eqn.params["shape"])
+        for i, to in enumerate(eqn.params["broadcast_dimensions"]):
+            placed[to] = axes[i]
+        return tuple(placed)
+    if name == "transpose":
+        return tuple(axes[i] for i in eqn.params["permutation"])
+    if name not in _RESHAPES:
+        return axes
+    read, made = _variables(eqn)
+    before, after = read.aval.shape, made.aval.shape
+    if [n for n in before if n > 1] != [n for n in after if n > 1]:
+        return None
+    longer = iter([axis for axis, n in zip(axes, before, strict=True) if n > 1])
+    return tuple(next(longer) if n > 1 else None for n in after)
 
 
 def _variables(eqn: core.JaxprEqn) -> tuple[Any, Any]:
@@ -224,7 +239,7 @@ def _of_two(eqn: core.JaxprEqn, found: list[_Trace | None]) -> _Trace | None:
     return a._replace(times=a.times + signs[name][1] * b.times)
 
 
-def _number(line: Graph, v: Any) -> float | None:
+def number_of(line: Graph, v: Any) -> float | None:
     """The one number that a known constant holds, or None."""
     if not isinstance(v, core.Literal) and v not in line.known:
         return None

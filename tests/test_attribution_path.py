@@ -217,6 +217,21 @@ def test_each_device_has_a_network_of_its_own_and_all_the_same_example(method):
     np.testing.assert_allclose(jax.jit(mapped)(stacked, X), expected, atol=1e-6)
 
 
+def test_an_empty_array_beside_others_takes_no_part():
+    tree = {"none": np.zeros((0, 3), np.float32), "some": X}
+    for method in (attribution.smooth_grad, attribution.var_grad):
+        found = method(lambda x: jnp.sum(jnp.tanh(x["some"])) + jnp.sum(x["none"]), tree, key=KEY)
+        assert found["none"].shape == (0, 3)
+        assert np.all(np.isfinite(found["some"]))
+
+
+@pytest.mark.parametrize("method", [attribution.smooth_grad, attribution.var_grad])
+@pytest.mark.parametrize("bounds", [None, (0.0, 1.0)])
+def test_an_example_without_entries_raises(method, bounds):
+    with pytest.raises(ValueError, match="`x` must have at least one entry; all its arrays are empty"):
+        method(jnp.sum, np.zeros((0, 3)), key=KEY, bounds=bounds)
+
+
 WRONG = {
     "steps": (attribution.integrated_gradients, {"steps": 0}, ValueError, "`steps` must be at least 1"),
     "float steps": (attribution.integrated_gradients, {"steps": 2.5}, TypeError, "`steps` must be an int"),

@@ -1,6 +1,7 @@
 """DeepLIFT: it adds up, whatever the function, and does not depend on how the function is written."""
 
 import functools
+import itertools
 
 import flax.linen as nn
 import jax
@@ -60,6 +61,9 @@ VECTORS = {name: typed(lambda x, W, V, U, f=f: f(x @ W) @ V) for name, f in ACTI
     "softmax": typed(lambda x, W, V, U: jax.nn.softmax(relu(x @ W) @ V)),
     "log_softmax": typed(lambda x, W, V, U: jax.nn.log_softmax(relu(x @ W) @ V)),
     "masked softmax": typed(lambda x, W, V, U: jax.nn.softmax(x @ W, where=jnp.arange(10) % 3 > 0)[:5]),
+    "shares of another row": typed(
+        lambda x, W, V, U: (lambda r: (r / r.sum(1)).ravel())(jnp.exp((x @ W)[:9].reshape(3, 3)))
+    ),
     "skip": typed(lambda x, W, V, U: (relu(x @ W) + relu(relu(x @ W) @ U)) @ V),
     "concatenated": typed(lambda x, W, V, U: jnp.concatenate([relu(x @ W), x]).reshape(2, 11).T.ravel()[4:9]),
     "batch norm": typed(lambda x, W, V, U: relu(batch_norm(x)) @ W),
@@ -150,8 +154,50 @@ def test_any_way_to_write_a_softmax():
         raised = jnp.exp(z - lax.stop_gradient(z.mean()))
         return raised / raised.sum()
 
-    ways = [jax.nn.softmax, plain, times, shifted]
+    def to_a_power(z):
+        raised = jnp.exp(z - z.max())
+        return raised.sum() ** -1 * raised
+
+    def in_rows(z):
+        return jax.nn.softmax(z.reshape(5, 1), axis=(0, 1)).ravel()
+
+    ways = [jax.nn.softmax, plain, times, shifted, to_a_power, in_rows]
     same([typed(lambda x, W, V, U, s=s: s(3 * jnp.tanh(x @ W) @ V)) for s in ways])
+
+
+def test_a_share_is_that_of_the_value_and_of_all_others():
+    x, baseline = np.random.default_rng(9).normal(0, 2, size=(2, 6))
+    raised, raised0 = np.exp(x), np.exp(baseline)
+    rest, rest0 = raised.sum() - raised[2], raised0.sum() - raised0[2]
+    own = [a / (a + r) for a, r in itertools.product((raised[2], raised0[2]), (rest, rest0))]
+    expected = (raised - raised0) / (rest - rest0) * (own[0] - own[1] + own[2] - own[3]) / 2
+    expected[2] = (own[0] - own[2] + own[1] - own[3]) / 2
+    with in_precision("float64"):
+        found = attribution.deep_lift(jax.nn.softmax, x, 2, baseline=baseline)
+        np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+MASKED = np.array([False, True, True, True, False, True])
+
+
+@pytest.mark.parametrize("size", [1.0, 10.0, 40.0, 70.0])
+@pytest.mark.parametrize(
+    "softmax",
+    [
+        jax.nn.softmax,
+        functools.partial(jax.nn.softmax, where=MASKED),
+        lambda z: jax.nn.softmax(jnp.where(MASKED, z, jnp.finfo(z.dtype).min)),
+        lambda z: jax.nn.softmax(z.reshape(2, 3), axis=0).ravel(),
+    ],
+)
+def test_a_softmax_that_is_sure_of_itself_adds_up(softmax, size):
+    one, rest = np.eye(6)[1], np.linspace(0, 0.1, 6)
+    for x, baseline in ((size * one, 0 * one), (rest + size, rest), (size * one, size * np.eye(6)[3])):
+        x, baseline = np.float32(x), np.float32(baseline)
+        attributions = attribution.deep_lift(softmax, x, 1, baseline=baseline)
+        change = softmax(jnp.asarray(x))[1] - softmax(jnp.asarray(baseline))[1]
+        assert abs(attributions.sum() - change) < 1e-6
+        assert np.abs(attributions).max() <= 1
 
 
 def test_any_way_to_write_a_gelu_a_layer_norm_and_a_pool():

@@ -341,6 +341,24 @@ def test_the_dtype_is_that_of_the_model(dtype):
         assert np.all(np.isfinite(np.asarray(found.image, np.float64)))
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_climbs_as_high_as_single(dtype):
+    # Its parameters are held in single precision: their small steps, and the squares of slopes, are not lost.
+    rounded = jax.tree.map(lambda leaf: leaf.astype(dtype), network())
+    half = dream(dreaming.flattened(rounded), steps=512, **USUAL)
+    single = dream(steps=512, **USUAL)
+    _, values = jaxnn.capture(dreaming.flattened(network()), half.image.astype(jnp.float32))
+    assert half.image.dtype == dtype
+    np.testing.assert_allclose(values["output_in"][1], single.value, atol=2e-3)
+
+
+def test_a_start_of_whole_numbers_is_of_the_type_of_the_model():
+    with in_precision("float64"):
+        model = dreaming.flattened(network(dtype="float32"))
+        found = dream(model, start=np.full((6, 6), 3, np.uint8), bounds=(0, 255), steps=2)
+        assert found.image.dtype == jnp.float32
+
+
 @LONG
 def test_old_keys_are_keys():
     old = jaxnn.dream(
@@ -442,6 +460,16 @@ def nothing(*args, **options):
         ({"bounds": 3.0}, TypeError, "`bounds` must be a pair"),
         ({"bounds": "ab"}, TypeError, "`bounds` must be a pair"),
         ({"bounds": (0.0, np.inf)}, ValueError, "`bounds[1]` must be finite"),
+        ({"bounds": ("0", "1")}, TypeError, "`bounds[0]` must be a number"),
+        ({"bounds": (1.0, 1.0 + 1e-9)}, ValueError, "`bounds` must be some way apart, and finite, in the"),
+        ({"bounds": (-3e38, 3e38)}, ValueError, "of the dream, float32; got (-3e+38, 3e+38)"),
+        ({"bounds": (0, 1e39)}, ValueError, "`bounds` must be some way apart"),
+        (
+            {"bounds": (0.0, 7e4), "model": dreaming.flattened(network(dtype="float16"))}, ValueError,
+            "in the dtype of the dream, float16",
+        ),
+        ({"optimizer": optax.lbfgs()}, TypeError, "`optimizer` must move parameters by their gradient alone"),
+        ({"optimizer": optax.lookahead(SGD, 5, 0.5)}, TypeError, "`optimizer` must move parameters"),
         ({"optimizer": 3}, TypeError, "`optimizer` must be a GradientTransformation"),
         ({"parameterization": dreaming.pixel}, TypeError, "`parameterization` must be a Parameterization"),
         ({"objective": lambda output, values: None}, TypeError, "`objective` must be an array of numbers"),
@@ -476,6 +504,10 @@ def nothing(*args, **options):
         ({"transforms": (3,)}, TypeError, "`transforms[0]` must be callable"),
         ({"penalties": dreaming.l1()}, TypeError, "`penalties` must be a tuple of callables"),
         ({"penalties": (jnp.abs,)}, ValueError, "`penalties[0]` must have shape (), of a scalar"),
+        (
+            {"transforms": (lambda key, x: x.astype(int),)}, TypeError,
+            "`transforms[0]` must give an array of real numbers; got int32",
+        ),
         ({"transforms": (lambda key, x: x[1:],)}, ValueError, "`transforms` must leave at least the shape"),
         (
             {"model": network(), "shape": (36,), "parameterization": dreaming.fourier()}, ValueError,

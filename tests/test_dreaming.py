@@ -323,6 +323,15 @@ def test_a_traced_index_out_of_range_gives_nan():
     assert np.isnan(found(6))
 
 
+def test_an_index_does_not_wrap_around():
+    with in_precision("float64"), pytest.raises(ValueError, match="`index` must be that of an entry"):
+        dreaming.logit(2**32 + 1)
+
+
+def test_of_counts_an_entry_is_a_number():
+    assert float(dreaming.logit(1)(jnp.array([3, 4]), {})) == 4.0
+
+
 def test_diversity_equals_numpy():
     maps = np.random.default_rng(0).normal(size=(3, 2, 2, 4)).astype(np.float32)
     objective = dreaming.diversity("map", "dreams")
@@ -353,6 +362,12 @@ def test_diversity_equals_numpy():
         (lambda: dreaming.neuron(3, 3), TypeError, "`layer` must be a string; got int 3"),
         (lambda: dreaming.neuron("a", 1.0), TypeError, "`index` must be an integer"),
         (lambda: dreaming.neuron("a", np.arange(3)), TypeError, "jax.vmap"),
+        (lambda: dreaming.logit("a"), TypeError, "`index` must be an array of numbers; got str 'a'"),
+        (lambda: dreaming.logit(None), TypeError, "`index` must be an array of numbers; got NoneType"),
+        (lambda: dreaming.logit(2**40), ValueError, "`index` must hold numbers that fit"),
+        (lambda: dreaming.direction("a", [1.0, np.inf]), ValueError, "`vector` must be finite"),
+        (lambda: dreaming.matching("a", [np.nan]), ValueError, "`activations` must be finite"),
+        (lambda: dreaming.distance([np.nan]), ValueError, "`mean` must be finite"),
         (lambda: dreaming.diversity("a", None), TypeError, "`axis` must be a string"),
         (lambda: dreaming.probability(0, activation="tanh"), ValueError, "`activation` must be one of"),
         (lambda: dreaming.logit(0) + 3, TypeError, "`objective` must be"),

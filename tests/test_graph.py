@@ -131,12 +131,21 @@ def test_a_relu_is_known_however_it_is_written(name, keep_custom):
     assert sum(map(is_relu, line.steps)) == (name in RELUS)
 
 
+MASK, SIGNS = np.arange(6) < 4, np.array([1.0, -1, 1, 1, 1, 1], np.float32)
 CLAMPED = {
     "fast": lambda x: jnp.maximum(0.0, jnp.mean(x**2) - jnp.mean(x) ** 2),
     "two passes": lambda x: jnp.maximum(jnp.mean((x - jnp.mean(x)) ** 2), 0.0),
     "variance": lambda x: jnp.maximum(jnp.var(x), 0.0),
-}
+    "in groups": lambda x: (
+        lambda g: jnp.maximum(0.0, jnp.mean(g**2, axis=1) - jnp.mean(g, axis=1) ** 2).sum()
+    )(x.reshape(2, 3)),
+    "of an average": lambda x: (
+        lambda h: jnp.maximum(0.0, jnp.mean(h**2) - jnp.mean(h) ** 2)
+    )(x.reshape(3, 2).mean(1) / 4),
+    "masked": lambda x: jnp.maximum(0.0, jnp.mean(x**2, where=MASK) - jnp.mean(x, where=MASK) ** 2),
+}  # fmt: skip
 NOT_CLAMPED = {
+    "weighted": lambda x: jnp.maximum(0.0, jnp.sum(SIGNS * x**2)),
     "other mean": lambda x: jnp.maximum(0.0, jnp.mean(x**2) - jnp.mean(2 * x) ** 2),
     "sum": lambda x: jnp.maximum(0.0, x.sum()),
     "squared": lambda x: jnp.maximum(0.0, x**2),

@@ -58,8 +58,9 @@ def test_relus_in_loops_and_in_remat(name):
 
 @both
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_normalization_keeps_its_gradient(name, fast):
-    norm = nn.LayerNorm(use_fast_variance=fast)
+@pytest.mark.parametrize("kind", [nn.LayerNorm, lambda **options: nn.GroupNorm(2, **options)])
+def test_a_normalization_keeps_its_gradient(name, kind, fast):
+    norm = kind(use_fast_variance=fast)
     variables = norm.init(jax.random.key(0), X)
     model = jax.tree_util.Partial(lambda v, x: norm.apply(v, x)[0], variables)
     np.testing.assert_allclose(METHODS[name](model, X), jax.grad(model)(X), rtol=1e-5, atol=1e-6)

@@ -233,6 +233,12 @@ def test_what_has_no_rule_is_an_error_that_names_it(primitive):
         attribution.lrp(REFUSED[primitive], jnp.arange(5.0) + 0.5)
 
 
+def test_what_is_divided_by_the_sum_of_another_row_is_no_softmax():
+    crossed = lambda x: (lambda raised: raised / raised.sum(1))(jnp.exp(x)).ravel()  # noqa: E731
+    with pytest.raises(NotImplementedError, match="lrp.*div"):
+        attribution.lrp(crossed, jnp.ones((3, 3)), 1)
+
+
 def test_bad_input():
     x = jnp.asarray(X, jnp.float32)
     with pytest.raises(ValueError, match="`rule` must be one of 'epsilon'.*got 'zplus'"):

@@ -164,6 +164,12 @@ DATA = {"x": np.ones((5, 42)), "target": np.ones((5, 3)), "key": jax.random.key(
             ValueError,
             "`x` must have at least one entry",
         ),
+        (
+            ABLATE,
+            {"model": jnp.sum, "x": np.ones(0), "target": None, "groups": np.ones(0, int)},
+            ValueError,
+            "`x` must have at least one entry",
+        ),
         (ABLATE, {"n_groups": 3}, ValueError, "`n_groups` must be 42, an entry each"),
         (ABLATE, {"baseline": np.ones(3)}, ValueError, r"`baseline` must have shape \(6, 7\).*got \(3,\)"),
         (ABLATE, {"baseline": {"a": 1.0}}, ValueError, "`baseline` must have the structure of `x`"),

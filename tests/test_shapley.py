@@ -124,17 +124,29 @@ def test_kernel_shap_with_all_sets_is_exact():
 
 
 def test_kernel_shap_does_not_depend_on_chunks_and_is_finite_with_the_least_samples():
-    for n_samples in (2 * N, 40):
-        found = [
-            attribution.kernel_shap(
-                MODEL, X, key=key(1), n_samples=n_samples, batch_size=size, with_error=True
-            )
-            for size in (1, 7, 64)
+    for options in ({"n_samples": 2 * N}, {"n_samples": 44, "with_error": True}):
+        first, *others = [
+            attribution.kernel_shap(MODEL, X, key=key(1), batch_size=size, **options) for size in (1, 7, 64)
         ]
-        for other in found[1:]:
-            np.testing.assert_allclose(other.value, found[0].value, atol=1e-5)
-            np.testing.assert_allclose(other.standard_error, found[0].standard_error, rtol=1e-3, atol=1e-5)
-        assert np.all(np.isfinite(found[0].value))
+        for other in others:
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), other, first)
+        assert np.all(np.isfinite(jax.tree.leaves(first)))
+
+
+@pytest.mark.parametrize("method", [attribution.kernel_shap, attribution.lime])
+@pytest.mark.parametrize("count", [7, 12, 30])
+def test_an_error_from_the_fewest_samples_is_of_the_right_size(method, count):
+    draws = np.random.default_rng(count)
+    model = Partial(function, draws.normal(0, 0.6, size=(count, 8)).astype(np.float32))
+    x, options = jnp.linspace(-1, 1.3, count), {} if method is attribution.kernel_shap else {"ridge": 0.01}
+    least = 2 * count + 32 if method is attribution.kernel_shap else count + 16
+    draw = lambda key: method(model, x, key=key, n_samples=least, with_error=True, **options)  # noqa: E731
+    value, error = jax.jit(jax.vmap(draw))(jax.random.split(key(), 400))
+    share = np.sqrt((error**2).mean(0)) / value.std(0)
+    assert 0.85 < share.mean() < 1.2
+    assert np.all((share > 0.6) & (share < 1.4))
+    with pytest.raises(ValueError, match=f"`n_samples` must be at least {least}; got {least - 2}"):
+        method(model, x, key=key(), n_samples=least - 2, with_error=True, **options)
 
 
 def test_many_features_are_exact_for_a_linear_function():

@@ -23,9 +23,10 @@ def deep_lift(model: Model, x: Any, target: Target = None, *, baseline: Any = 0.
     `a_i = m_i (x_i - x0_i)`, and these add up: `sum_i a_i = f(x) - f(x0)`. The multipliers `m` obey
     the chain rule as gradients do, but span the whole change from `x0` to `x`: through an
     elementwise function `(y - y0) / (r - r0)`; through a product the mean of the other factor; in general,
-    through a function of two values, their Shapley values; through the largest of a window, the two entries
-    that are it in the two runs. The function is what counts: relu, GELU, softmax and normalization may
-    be written in any way, used again, nested and skipped.
+    through a function of two values, their Shapley values; through a value's share in a sum, as a softmax
+    gives it, those of the value itself and of all others together; through the largest of a window, the two
+    entries that are it in the two runs. The function is what counts: relu, GELU, softmax and normalization
+    may be written in any way, used again, nested and skipped.
 
     Args:
         model: a callable of one example.

@@ -16,7 +16,9 @@ from jaxnn._graph import Graph, Run, Step, gradient, refuse, summed_to
 from jaxnn._jaxpr import bind
 from jaxnn._primitives import is_real
 from jaxnn._recognize import relu_factor
+from jaxnn._shares import Shares, shares
 from jaxnn._shift import shifts
+from jaxnn.attribution._estimate import wide
 
 _OF_TWO = {"mul", "div", "max", "min", "pow", "atan2"}
 _PRODUCTS = {"dot_general", "conv_general_dilated"}
@@ -46,7 +48,7 @@ def run_both(line: Graph, x: Sequence[Any], x0: Sequence[Any]) -> tuple[Run, Run
 
 def rescale_rule(line: Graph) -> Callable[..., Sequence[Any]]:
     """The rule of each step of a function: `rule(step, multipliers, run, run0)`."""
-    same = shifts(line).fixed
+    same, made_by = shifts(line).fixed, line.made_by()
 
     def rule(step: Step, multipliers: Sequence[Any], run: Run, run0: Run) -> Sequence[Any]:
         if all(v in same for v in step.outputs):
@@ -61,6 +63,10 @@ def rescale_rule(line: Graph) -> Callable[..., Sequence[Any]]:
             raise refuse("deep_lift", step, "the answer may depend on the value whose gradient is stopped")
         if step.name in _EXTREME:
             return _extreme(step, multipliers[0], run, run0)
+        found = shares(line, made_by, step)
+        if found is not None:
+            multiplier = _share(found, multipliers[0], run, run0)
+            return [multiplier if v is found.of else None for v in step.inputs]
         operands = step.equations[0].invars
         if len(operands) == 2 and all(not isinstance(v, core.Literal) and v in run for v in operands):
             if step.name in _PRODUCTS:
@@ -128,17 +134,71 @@ def _of_two(step: Step, multiplier: jax.Array, run: Run, run0: Run) -> Sequence[
         first, second = (inverse + inverse0) / 2, -(a + a0) / 2 * inverse * inverse0
         return _gathered(step, [multiplier * first, multiplier * second])
 
-    def share(function: Callable[[Any, Any], Any], r: Any, r0: Any, others: tuple[Any, Any]) -> Any:
+    of_both = _of_each(lambda r, other: bind(eqn, [r, other])[0], (a, b), (a0, b0))
+    return _gathered(step, [multiplier * m for m in of_both])
+
+
+def _of_each(
+    function: Callable[[Any, Any], Any], values: tuple[Any, Any], values0: tuple[Any, Any]
+) -> list[jax.Array]:
+    """The multiplier of each of the two values of a function: its Shapley value over its change."""
+
+    def one(function: Callable[[Any, Any], Any], r: Any, r0: Any, others: tuple[Any, Any]) -> Any:
         total = 0.0
         for other in others:
             (y, pull), y0 = jax.vjp(lambda r, other=other: function(r, other), r), function(r0, other)
             (slope,) = pull(jnp.ones_like(y))
             total += _quotient(y - y0, jnp.abs(y) + jnp.abs(y0), r, r0, slope) / 2
-        return multiplier * total
+        return total
 
-    first = share(lambda r, other: bind(eqn, [r, other])[0], a, a0, (b, b0))
-    second = share(lambda r, other: bind(eqn, [other, r])[0], b, b0, (a, a0))
-    return _gathered(step, [first, second])
+    (a, b), (a0, b0) = values, values0
+    return [one(function, a, a0, (b, b0)), one(lambda r, other: function(other, r), b, b0, (a, a0))]
+
+
+def _share(found: Shares, multiplier: jax.Array, run: Run, run0: Run) -> jax.Array:
+    """Of a share in a sum, `a / (a + r)`: its own value and the sum `r` of all others are the two players.
+
+    As a quotient, of `a` and the whole sum, it would come out as the difference of two numbers as large as
+    one sum over the other: of softmaxes that are sure of themselves nothing would be left but rounding.
+    """
+    a, a0 = run[found.of], run0[found.of]
+    mask = None if found.mask is None else found.mask.call
+    (kept, pull) = (lambda v: v, None) if mask is None else (lambda v: mask(v)[0], jax.vjp(mask, a)[1])
+    terms, terms0 = kept(a), kept(a0)
+
+    def share(value: Any, rest: Any) -> Any:
+        whole = kept(value) + rest
+        # Where there is neither, each may count for half of the whole; all that counts is that it is finite.
+        return jnp.where(whole == 0, 0.5, _ratio(value, jnp.where(whole == 0, 1, whole)))
+
+    rest, rest0 = _others(terms, found.axes), _others(terms0, found.axes)
+    of_own, of_rest = _of_each(share, (a, rest), (a0, rest0))
+    to_others = _others(multiplier * of_rest, found.axes)
+    return multiplier * of_own + (to_others if pull is None else pull([to_others])[0])
+
+
+@jax.custom_jvp
+def _ratio(part: jax.Array, whole: jax.Array) -> jax.Array:
+    """`part / whole`, with a slope that does not square the whole: an exponential's would overflow."""
+    return part / whole
+
+
+@_ratio.defjvp
+def _ratio_slope(values: tuple[Any, Any], changes: tuple[Any, Any]) -> tuple[jax.Array, jax.Array]:
+    (part, whole), (of_part, of_whole) = values, changes
+    ratio = _ratio(part, whole)
+    return ratio, _ratio(of_part - ratio * of_whole, whole)
+
+
+def _others(values: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    """For each value the sum of all others along some axes, added up: never a sum less one of its terms."""
+    last = tuple(range(-len(axes), 0))
+    moved = jnp.moveaxis(wide(values), axes, last)
+    line = moved.reshape(*moved.shape[: values.ndim - len(axes)], -1)
+    zero, axis = jnp.zeros_like(line[..., :1]), line.ndim - 1
+    before = jnp.concatenate([zero, lax.cumsum(line[..., :-1], axis)], axis)
+    after = jnp.concatenate([lax.cumsum(line[..., 1:], axis, reverse=True), zero], axis)
+    return jnp.moveaxis((before + after).reshape(moved.shape), last, axes).astype(values.dtype)
 
 
 def _extreme(step: Step, multiplier: jax.Array, run: Run, run0: Run) -> Sequence[Any]:

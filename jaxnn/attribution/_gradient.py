@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxnn import _checks
 from jaxnn._affine import split
-from jaxnn._model import prepare, scalar
+from jaxnn._model import check_entries, prepare, scalar
 from jaxnn.attribution._accumulate import as_dtype_of, mean_of, moments, variance_of, weighted_sum
 
 Model = Callable[..., Any]
@@ -127,7 +127,7 @@ def smooth_grad(
     Raises:
         TypeError: `key` is no key, an option is of another type, or as `saliency` raises.
         ValueError: `n_samples` or `batch_size` is below 1 (2 samples for a standard error), `noise` is
-            negative, `bounds` are not in order, or as `saliency` raises.
+            negative, `bounds` are not in order, `x` has no entry, or as `saliency` raises.
 
     References:
         Smilkov, Thorat, Kim, Viegas and Wattenberg, "SmoothGrad", 2017, arXiv:1706.03825. Squared: Hooker,
@@ -220,7 +220,9 @@ def _prepare_noisy(
         _checks.check_shape("bounds", bounds, (2,), "the lowest and the highest input")
         if _checks.known_false(bounds[0] < bounds[1]):
             raise ValueError(f"`bounds` must be (low, high), low below high; got {bounds.tolist()}")
-    return (*prepare(model, x, target), key, noise, bounds), sizes
+    model, x, target = prepare(model, x, target)
+    check_entries(x)
+    return (model, x, target, key, noise, bounds), sizes
 
 
 def _noisy(x: Any, key: jax.Array, noise: Any, bounds: Any, sample: Any) -> Any:
@@ -229,6 +231,9 @@ def _noisy(x: Any, key: jax.Array, noise: Any, bounds: Any, sample: Any) -> Any:
     leaves, structure = jax.tree.flatten(x)
     copies = []
     for i, leaf in enumerate(leaves):
+        if leaf.size == 0:  # no entry to change, and none that a range could be taken from
+            copies.append(leaf)
+            continue
         low, high = (jnp.min(leaf), jnp.max(leaf)) if bounds is None else bounds
         sigma = (noise * (high - low)).astype(leaf.dtype)
         copies.append(leaf + sigma * jax.random.normal(jax.random.fold_in(key, i), leaf.shape, leaf.dtype))

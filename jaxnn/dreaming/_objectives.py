@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 
 from jaxnn import _checks
 from jaxnn.dreaming._objective import Objective, Values
-from jaxnn.dreaming._part import Part
+from jaxnn.dreaming._part import Part, finite
 
 _SIGNAL = "output_in"  # what a `jaxnn.Network` calls the signal before its last activation
 
@@ -214,7 +214,8 @@ def direction(layer: str, vector: ArrayLike) -> Objective:
 
     Raises:
         TypeError: `layer` is not a string, or `vector` not of numbers.
-        ValueError: (when called) there is no such layer, or it has another number of channels.
+        ValueError: `vector` is not finite; (when called) there is no such layer, or it has another number of
+            channels.
 
     Example:
         >>> import jax.numpy as jnp
@@ -222,7 +223,7 @@ def direction(layer: str, vector: ArrayLike) -> Objective:
         >>> float(dreaming.direction("hidden_0", [1, -1])(None, {"hidden_0": jnp.array([1.0, 5.0])}))
         -4.0
     """
-    return _objective(_direction, (_name(layer),), _checks.check_float_array("vector", vector))
+    return _objective(_direction, (_name(layer),), finite("vector", vector))
 
 
 def _direction(output: Any, values: Values, layer: str, vector: jax.Array) -> jax.Array:
@@ -245,7 +246,8 @@ def matching(layer: str, activations: ArrayLike) -> Objective:
 
     Raises:
         TypeError: `layer` is not a string, or `activations` not of numbers.
-        ValueError: (when called) there is no such layer, or it has another shape.
+        ValueError: `activations` are not finite; (when called) there is no such layer, or it has another
+            shape.
 
     References:
         Mahendran and Vedaldi, "Understanding deep image representations by inverting them", 2015.
@@ -256,7 +258,7 @@ def matching(layer: str, activations: ArrayLike) -> Objective:
         >>> float(dreaming.matching("hidden_0", [3.0, 4.0])(None, {"hidden_0": jnp.array([3.0, 9.0])}))
         -1.0
     """
-    return _objective(_matching, (_name(layer),), _checks.check_float_array("activations", activations))
+    return _objective(_matching, (_name(layer),), finite("activations", activations))
 
 
 def _matching(output: Any, values: Values, layer: str, activations: jax.Array) -> jax.Array:
@@ -326,13 +328,16 @@ def _name(layer: Any, argument: str = "layer") -> str:
 
 
 def _indices(index: Any) -> tuple[jax.Array, ...]:
-    indices = tuple(map(jnp.asarray, index if isinstance(index, tuple) else (index,)))
+    given = index if isinstance(index, tuple) else (index,)
+    indices = tuple(_checks.check_array("index", each) for each in given)
     for each in indices:
         if not jnp.issubdtype(each.dtype, jnp.integer) or each.ndim != 0:
             raise TypeError(
                 f"`index` must be an integer or a tuple of integers; got {index!r}. "
                 "For many, jax.vmap over it"
             )
+        if _checks.is_concrete(each) and abs(int(each)) > jnp.iinfo(jnp.int32).max:
+            raise ValueError(f"`index` must be that of an entry; got {index!r}")
     return tuple(each.astype(jnp.int32) for each in indices)  # 3 and jnp.array(3) compile the same
 
 
@@ -357,4 +362,5 @@ def _entry(value: jax.Array, index: tuple[jax.Array, ...], name: str) -> jax.Arr
                 f"`index` must lie from {-size} to {size - 1}, for {name!r} of shape {value.shape}; "
                 f"got {each}"
             )
+    value = _checks.check_float_array("objective", value)  # of counts, too, as NaN is none
     return value.at[index].get(mode="fill", fill_value=jnp.nan)

@@ -29,12 +29,18 @@ class Part:
         return self.function(*args, *self.options, *self.values)
 
 
+def finite(name: str, value: Any) -> Any:
+    """Real numbers, which may be traced, as an array."""
+    array = _checks.check_float_array(name, value)
+    _checks.check_finite(name, array)
+    return array
+
+
 def number(name: str, value: Any, *, at_least: float | None = None) -> Any:
     """A real number, which may be traced, as an array."""
-    array = _checks.check_float_array(name, value)
+    array = finite(name, value)
     if array.ndim != 0:
         raise ValueError(f"`{name}` must be one number; got shape {array.shape}")
-    _checks.check_finite(name, array)
     if at_least is not None and _checks.known_false(array >= at_least):
         raise ValueError(f"`{name}` must be at least {at_least:g}; got {float(array):g}")
     return array

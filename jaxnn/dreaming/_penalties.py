@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxnn import _checks
-from jaxnn.dreaming._part import Part, number
+from jaxnn.dreaming._part import Part, finite, number
 
 
 def l1(weight: ArrayLike = 1.0, *, center: ArrayLike = 0.0) -> Part:
@@ -76,7 +76,7 @@ def distance(mean: ArrayLike, weight: ArrayLike = 1.0) -> Part:
         A penalty.
 
     Raises:
-        ValueError: `weight` is below 0; (when called) the image has another shape.
+        ValueError: `weight` is below 0, or `mean` not finite; (when called) the image has another shape.
         TypeError: one does not hold numbers.
 
     Example:
@@ -85,8 +85,7 @@ def distance(mean: ArrayLike, weight: ArrayLike = 1.0) -> Part:
         >>> float(dreaming.distance([1.0, 1.0])(jnp.array([1.0, 3.0])))
         2.0
     """
-    mean = _checks.check_float_array("mean", mean)
-    return Part(_distance_to_image, (), (number("weight", weight, at_least=0), mean))
+    return Part(_distance_to_image, (), (number("weight", weight, at_least=0), finite("mean", mean)))
 
 
 def _distance_to_image(image: jax.Array, weight: jax.Array, mean: jax.Array) -> jax.Array:
