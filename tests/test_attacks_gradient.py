@@ -198,7 +198,7 @@ NAMES = ("fgsm", "bim", "pgd", "momentum_pgd", "apgd", "noise", "blur", "contras
     seed=st.integers(0, 10**6),
     epsilon=st.one_of(st.just(0.0), st.floats(1e-6, 1e2)),
     low=st.sampled_from([0.0, -1.0, 0.3]),
-    reach=st.sampled_from([1.0, 0.01, 2.0]),
+    reach=st.sampled_from([1.0, 0.01, 2.0, 255.0]),
     gain=st.sampled_from([0.0, 1.0, 100.0]),
     edge=st.booleans(),
 )
@@ -218,7 +218,7 @@ def test_never_out_of_the_ball_or_the_bounds(name, norm, seed, epsilon, low, rea
     for one, other, said in zip(x, y, np.asarray(found.distance), strict=True):
         apart = size(other.astype(np.float64) - one.astype(np.float64), norm)
         assert apart <= float(epsilon) + 1e-6
-        assert abs(apart - said) <= 1e-5
+        assert abs(apart - said) <= max(1e-5, 3e-7 * apart)
     right = np.argmax(jax.vmap(net)(y), axis=1) == rng_labels(seed, edge)
     np.testing.assert_array_equal(np.asarray(found.success), ~right)
 
@@ -227,6 +227,19 @@ def rng_labels(seed, edge):
     rng = np.random.default_rng(seed)
     rng.integers(0, 2, (8, 12)) if edge else rng.uniform(0, 1, (8, 12))
     return rng.integers(0, 4, 8)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("epsilon", [1e-7, 8.0, 300.0])
+def test_the_ball_is_not_left_by_a_rounding_in_any_units(norm, epsilon):
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1000, 1000, (200, 40)).astype(np.float32)
+    x[:, :20] /= 1e4
+    far = x + rng.normal(0, 3 * epsilon, x.shape).astype(np.float32)
+    found = jax.jit(jax.vmap(lambda x, y: confine(x, y, norm, epsilon, (-1000.0, 1000.0))))(x, far)
+    sizes = np.linalg.norm(np.asarray(found, np.float64) - x.astype(np.float64), ORDER[norm], axis=1)
+    assert sizes.max() <= np.float32(epsilon)
+    assert epsilon < 1 or sizes.max() > 0.9999 * epsilon
 
 
 @pytest.mark.parametrize("norm", NORMS)
