@@ -173,6 +173,31 @@ def test_where_there_is_nothing_to_find(attack):
     assert np.all(np.isfinite(found.input))
 
 
+@methods
+def test_what_answers_nan_is_neither_success_nor_a_way_out(attack):
+    def broken(x):  # from a little below the input on
+        return jnp.where(x[0] < 0.49, jnp.nan, jnp.stack([x[0], 0.2]))
+
+    for model in (lambda x: x[:2] * jnp.nan, broken):
+        found = attack(model, jnp.full(3, 0.5), 0)
+        assert not found.success
+        assert jnp.all((found.input >= 0) & (found.input <= 1))
+        assert jnp.isnan(found.distance) == jnp.isnan(model(found.input)).any()
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("name", ["deepfool", "fmn", "hop_skip_jump"])
+def test_bounds_may_be_infinite(name, norm):
+    model, kernel, x, logits = _linear(2)
+    labels = logits.argmax(axis=1)
+    options = {"start": -9 * x[0], "queries": 2000} if name == "hop_skip_jump" else {}
+    attack = functools.partial(getattr(attacks, name), key=jax.random.key(1), norm=norm, **options)
+    found = attack(model, x[0], labels[0], bounds=(-np.inf, np.inf))
+    assert bool(found.success)
+    exact = _to_hyperplane(kernel, logits[:1], labels[:1], norm)[0]
+    assert exact * 0.999 < found.distance < exact * 1.2
+
+
 @pytest.mark.long
 @methods
 @pytest.mark.parametrize("dtype", ["bfloat16", "float64"])

@@ -185,7 +185,7 @@ def _descend(
     def step(_: Any, carry: Any) -> Any:
         w, state, found, _, _ = carry
         (value, (moved, square, success)), slope = look(w)
-        change, state = adam.update(slope, state)
+        change, state = adam.update(jnp.where(jnp.isfinite(slope), slope, 0), state)
         nearer = success & (square < found.square)
         found = _Found(
             jnp.where(nearer, moved, found.input),
