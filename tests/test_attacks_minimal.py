@@ -271,6 +271,26 @@ def test_minimal_norm_of_several_is_the_least_of_each():
     np.testing.assert_allclose(found.distance, np.minimum(*each), rtol=1e-6)
 
 
+def test_minimal_norm_stays_in_the_ball():
+    model, _, x, logits = _linear(2)
+    label = logits[0].argmax()
+    options = {"key": KEY, "norm": "l2", "bounds": (-9.0, 9.0)}
+    for attack in (attacks.fmn, BALL, lambda *args, **options: BALL(*args, **options)):
+        free = attacks.minimal_norm(model, x[0], label, attack, **options)
+        assert bool(free.success)
+        near, far = (
+            attacks.minimal_norm(model, x[0], label, attack, epsilon=share * free.distance, **options)
+            for share in (0.9, 1.1)
+        )
+        assert not near.success
+        assert near.distance <= 0.9 * free.distance
+        assert bool(far.success)
+    endless = options | {"bounds": (-np.inf, np.inf)}
+    assert bool(attacks.minimal_norm(model, x[0], label, attacks.fmn, **endless).success)
+    with pytest.raises(ValueError, match="`epsilon` must be given"):
+        attacks.minimal_norm(model, x[0], label, BALL, **endless)
+
+
 def test_minimal_norm_of_what_is_misclassified_is_0():
     network, x = _network(), _inputs()[0]
     wrong = (int(jnp.argmax(network(x))) + 1) % 4

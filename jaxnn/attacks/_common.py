@@ -162,6 +162,14 @@ def better(one: Attack, other: Attack) -> Attack:
     return chosen._replace(queries=one.queries + other.queries)
 
 
+def in_ball(found: Attack, x: Any, epsilon: Any) -> Attack:
+    """A result that lies in the ball; `x` without success where it lies outside."""
+    inside = found.success & (found.distance <= epsilon)
+    kept = jax.tree.map(lambda a, b: jnp.where(inside, a, b), found.input, x)
+    distance = jnp.where(inside | jnp.isnan(found.distance), found.distance, 0)
+    return Attack(kept, inside, distance.astype(found.distance.dtype), found.queries)
+
+
 def _is_negative(label: Any) -> bool:
     return _checks.is_concrete(label) and np.ndim(label) == 0 and np.issubdtype(
         np.asarray(label).dtype, np.integer
