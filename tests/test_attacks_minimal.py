@@ -211,6 +211,14 @@ def test_the_dtype_is_kept_and_its_bounds(attack, dtype):
         assert jnp.all((found.input >= 0) & (found.input <= 2))
 
 
+def test_carlini_wagner_takes_no_more_steps_than_asked_for():
+    network, x = _network(), _inputs()[0]
+    label = int(jnp.argmax(network(x)))
+    options = {"steps": 25, "search_steps": 2, "abort_early": False}
+    found = attacks.carlini_wagner(network, x, label, **options)
+    assert found.queries == 1 + 2 * 25 + 16 + 1  # a look; the steps; the bisection; the last look
+
+
 def test_the_confidence_is_reached():
     model, _, x, logits = _linear()
     labels = logits.argmax(axis=1)

@@ -196,7 +196,7 @@ def _descend(
 
     def part(carry: Any) -> Any:
         number, before, _, inner = carry
-        inner = lax.fori_loop(0, length, step, inner)
+        inner = lax.fori_loop(0, jnp.minimum(length, steps - number * length), step, inner)
         value = inner[3]
         falling = (value <= 0.9999 * before) | (not abort)
         return number + 1, value, falling, inner
@@ -210,4 +210,4 @@ def _descend(
     count, *_, (_, _, found, _, last) = lax.while_loop(
         lambda carry: (carry[0] < -(-steps // length)) & carry[2], part, start
     )
-    return found, last, count * length
+    return found, last, jnp.minimum(count * length, steps)

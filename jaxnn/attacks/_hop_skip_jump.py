@@ -99,7 +99,9 @@ def hop_skip_jump(
     if start is not None:
         start = _check_start(start, x, task)
     elif _checks.known_false(jnp.all(jnp.isfinite(task.high - task.low))):
-        raise ValueError("`start` must be given where `bounds` are not finite: there is no noise of all inputs")
+        raise ValueError(
+            "`start` must be given where `bounds` are not finite: there is no noise of all inputs"
+        )
     return restored(_hop_skip_jump(task, start, key, norm=norm, targeted=targeted, gamma=gamma, **sizes))
 
 

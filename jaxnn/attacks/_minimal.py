@@ -55,8 +55,8 @@ def minimal_norm(
 
     Raises:
         TypeError: `attack` holds what is not callable, or as the attack raises.
-        ValueError: `attack` holds nothing; `epsilon` is None although the bounds are not finite, and an attack
-            in a ball is asked for; or as the attack raises.
+        ValueError: `attack` holds nothing; `epsilon` is None for an attack in a ball, although the bounds are
+            not finite; or as the attack raises.
 
     Example:
         >>> import functools, jax, jax.numpy as jnp
