@@ -271,6 +271,11 @@ KEY = jax.random.key(0)
         (lambda m, x: attacks.hop_skip_jump(m, x, 0, key=KEY, norm="l1"), ValueError, "`norm`"),
         (lambda m, x: attacks.hop_skip_jump(m, x, 0, key=KEY, start=x + 3), ValueError, "`start`"),
         (lambda m, x: attacks.hop_skip_jump(m, x, 0, key=KEY, start=x[:3]), ValueError, "`start`"),
+        (
+            lambda m, x: attacks.hop_skip_jump(m, x, 0, key=KEY, bounds=(0, np.inf)),
+            ValueError,
+            "`start` must be given",
+        ),
         (lambda m, x: attacks.hop_skip_jump(m, x, 0, key=KEY, gamma=0), ValueError, "`gamma`"),
         (lambda m, x: attacks.hop_skip_jump(m, x, 0, key=KEY, queries=5), ValueError, "`queries`"),
         (lambda m, x: attacks.hop_skip_jump(m, x * np.nan, 0, key=KEY), ValueError, "`x`"),

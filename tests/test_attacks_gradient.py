@@ -198,7 +198,7 @@ NAMES = ("fgsm", "bim", "pgd", "momentum_pgd", "apgd", "noise", "blur", "contras
     seed=st.integers(0, 10**6),
     epsilon=st.one_of(st.just(0.0), st.floats(1e-6, 1e2)),
     low=st.sampled_from([0.0, -1.0, 0.3]),
-    reach=st.sampled_from([1.0, 0.01, 2.0]),
+    reach=st.sampled_from([1.0, 0.01, 2.0, 255.0]),
     gain=st.sampled_from([0.0, 1.0, 100.0]),
     edge=st.booleans(),
 )
@@ -218,7 +218,7 @@ def test_never_out_of_the_ball_or_the_bounds(name, norm, seed, epsilon, low, rea
     for one, other, said in zip(x, y, np.asarray(found.distance), strict=True):
         apart = size(other.astype(np.float64) - one.astype(np.float64), norm)
         assert apart <= float(epsilon) + 1e-6
-        assert abs(apart - said) <= 1e-5
+        assert abs(apart - said) <= max(1e-5, 3e-7 * apart)
     right = np.argmax(jax.vmap(net)(y), axis=1) == rng_labels(seed, edge)
     np.testing.assert_array_equal(np.asarray(found.success), ~right)
 
@@ -227,6 +227,19 @@ def rng_labels(seed, edge):
     rng = np.random.default_rng(seed)
     rng.integers(0, 2, (8, 12)) if edge else rng.uniform(0, 1, (8, 12))
     return rng.integers(0, 4, 8)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("epsilon", [1e-7, 8.0, 300.0])
+def test_the_ball_is_not_left_by_a_rounding_in_any_units(norm, epsilon):
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1000, 1000, (200, 40)).astype(np.float32)
+    x[:, :20] /= 1e4
+    far = x + rng.normal(0, 3 * epsilon, x.shape).astype(np.float32)
+    found = jax.jit(jax.vmap(lambda x, y: confine(x, y, norm, epsilon, (-1000.0, 1000.0))))(x, far)
+    sizes = np.linalg.norm(np.asarray(found, np.float64) - x.astype(np.float64), ORDER[norm], axis=1)
+    assert sizes.max() <= np.float32(epsilon)
+    assert epsilon < 1 or sizes.max() > 0.9999 * epsilon
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -322,6 +335,29 @@ def test_an_example_of_several_arrays():
     np.testing.assert_allclose(found.input["a"], 0.4, rtol=1e-5)
 
 
+def test_a_label_that_there_is_not_is_no_success():
+    net, keys = network(), jax.random.split(KEY, 3)
+    for label_of in (lambda k: k, attacks.misclassified, attacks.classified_as,
+                     lambda k: attacks.confident(k, 0.1)):  # fmt: skip
+        found = jax.vmap(lambda k, key: attacks.pgd(net, X, label_of(k), epsilon=1.0, key=key))(  # noqa: B023
+            jnp.array([4, 9, 100]), keys
+        )
+        assert not found.success.any()
+        assert jnp.isnan(found.distance).all()
+    with pytest.raises(ValueError, match="`probability` must have shape"):
+        attacks.confident(1, [0.5, 0.6])
+
+
+def test_nan_does_not_hide_among_restarts():
+    def broken(x):  # in a quarter of the ball
+        return jnp.where(x[0] > 0.55, jnp.nan, jnp.stack([1.0, 0.0]))
+
+    found = attacks.noise(broken, [0.5], 0, epsilon=0.1, key=jax.random.key(1), n_samples=50)
+    assert not found.success
+    assert jnp.isnan(found.distance)
+    assert found.input[0] > 0.55
+
+
 def broken(x):
     """A model that answers NaN near the middle, and rightly elsewhere."""
     return jnp.where(x[0] < 0.55, jnp.nan, jnp.stack([x[0], 0.6]))
@@ -347,11 +383,16 @@ BAD = {
     "epsilon": ({"epsilon": -0.1}, ValueError, "`epsilon` must be at least 0"),
     "infinite": ({"epsilon": np.inf}, ValueError, "`epsilon` must be at least 0"),
     "many": ({"epsilon": np.ones(2)}, ValueError, "`epsilon` must have shape"),
+    "no epsilon": ({"epsilon": None}, TypeError, "`epsilon` must be a number"),
     "norm": ({"norm": "l3"}, ValueError, "`norm` must be one of"),
-    "label": ({"label": 4}, ValueError, "`label` must lie"),
+    "norms": ({"norm": ["l2"]}, ValueError, "`norm` must be one of"),
+    "label": ({"label": 4}, ValueError, "`label` must lie from 0 to 3, for 4 logits"),
     "negative": ({"label": -1}, ValueError, "`label` must be at least 0"),
     "none": ({"label": None}, TypeError, "`label` must be an integer"),
     "half": ({"label": 0.5}, TypeError, "`label` must be an integer"),
+    "text": ({"label": "a"}, TypeError, "`label` must be an array of numbers"),
+    "pair": ({"label": (1,)}, TypeError, "`label` must be an integer"),
+    "sequence": ({"label": [1]}, TypeError, "`label` must be an integer"),
     "targeted": ({"label": attacks.misclassified(1), "targeted": True}, ValueError, "`targeted` must be"),
     "key": ({"key": None}, TypeError, "`key` must be one random key"),
     "loss": ({"loss": "hinge"}, ValueError, "`loss` must be one of"),
@@ -359,6 +400,10 @@ BAD = {
     "restarts": ({"restarts": 2, "random_start": False}, ValueError, "`restarts` must be 1"),
     "model": ({"model": 3}, TypeError, "`model` must be callable"),
     "one logit": ({"model": lambda x: x[:1]}, ValueError, "`model` must answer with at least two"),
+    "no logit": ({"model": lambda x: x.sum()}, ValueError, "`model` must answer with at least two"),
+    "named": ({"model": lambda x: {"y": x}}, ValueError, "`model` must answer with at least two"),
+    "classes": ({"model": lambda x: jnp.arange(3)}, ValueError, "`model` must answer with at least two"),
+    "nothing": ({"model": lambda x: jnp.arange(3.0), "x": X[:0]}, ValueError, "`x` must hold at least one"),
     "dlr": ({"model": lambda x: x[:2], "loss": "dlr"}, ValueError, "`loss` 'dlr' asks for at least 3"),
 }  # fmt: skip
 

@@ -173,6 +173,31 @@ def test_where_there_is_nothing_to_find(attack):
     assert np.all(np.isfinite(found.input))
 
 
+@methods
+def test_what_answers_nan_is_neither_success_nor_a_way_out(attack):
+    def broken(x):  # from a little below the input on
+        return jnp.where(x[0] < 0.49, jnp.nan, jnp.stack([x[0], 0.2]))
+
+    for model in (lambda x: x[:2] * jnp.nan, broken):
+        found = attack(model, jnp.full(3, 0.5), 0)
+        assert not found.success
+        assert jnp.all((found.input >= 0) & (found.input <= 1))
+        assert jnp.isnan(found.distance) == jnp.isnan(model(found.input)).any()
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("name", ["deepfool", "fmn", "hop_skip_jump"])
+def test_bounds_may_be_infinite(name, norm):
+    model, kernel, x, logits = _linear(2)
+    labels = logits.argmax(axis=1)
+    options = {"start": -9 * x[0], "queries": 2000} if name == "hop_skip_jump" else {}
+    attack = functools.partial(getattr(attacks, name), key=jax.random.key(1), norm=norm, **options)
+    found = attack(model, x[0], labels[0], bounds=(-np.inf, np.inf))
+    assert bool(found.success)
+    exact = _to_hyperplane(kernel, logits[:1], labels[:1], norm)[0]
+    assert exact * 0.999 < found.distance < exact * 1.2
+
+
 @pytest.mark.long
 @methods
 @pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
@@ -184,6 +209,14 @@ def test_the_dtype_is_kept_and_its_bounds(attack, dtype):
         assert found.input.dtype == dtype
         assert found.distance.dtype == dtype
         assert jnp.all((found.input >= 0) & (found.input <= 2))
+
+
+def test_carlini_wagner_takes_no_more_steps_than_asked_for():
+    network, x = _network(), _inputs()[0]
+    label = int(jnp.argmax(network(x)))
+    options = {"steps": 25, "search_steps": 2, "abort_early": False}
+    found = attacks.carlini_wagner(network, x, label, **options)
+    assert found.queries == 1 + 2 * 25 + 16 + 1  # a look; the steps; the bisection; the last look
 
 
 def test_the_confidence_is_reached():
@@ -244,6 +277,26 @@ def test_minimal_norm_of_several_is_the_least_of_each():
     found = _each(attacks.minimal_norm, network, x, labels, attack=both, **options)
     each = [_each(attack, network, x, labels, **options).distance for attack in both]
     np.testing.assert_allclose(found.distance, np.minimum(*each), rtol=1e-6)
+
+
+def test_minimal_norm_stays_in_the_ball():
+    model, _, x, logits = _linear(2)
+    label = logits[0].argmax()
+    options = {"key": KEY, "norm": "l2", "bounds": (-9.0, 9.0)}
+    for attack in (attacks.fmn, BALL, lambda *args, **options: BALL(*args, **options)):
+        free = attacks.minimal_norm(model, x[0], label, attack, **options)
+        assert bool(free.success)
+        near, far = (
+            attacks.minimal_norm(model, x[0], label, attack, epsilon=share * free.distance, **options)
+            for share in (0.9, 1.1)
+        )
+        assert not near.success
+        assert near.distance <= 0.9 * free.distance
+        assert bool(far.success)
+    endless = options | {"bounds": (-np.inf, np.inf)}
+    assert bool(attacks.minimal_norm(model, x[0], label, attacks.fmn, **endless).success)
+    with pytest.raises(ValueError, match="`epsilon` must be given"):
+        attacks.minimal_norm(model, x[0], label, BALL, **endless)
 
 
 def test_minimal_norm_of_what_is_misclassified_is_0():

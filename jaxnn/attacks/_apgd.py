@@ -91,7 +91,7 @@ def apgd(
     starts = check_starts(restarts, random_start)
     task, restored = prepare(
         model, x, label, norm=norm, epsilon=epsilon, bounds=bounds, key=key, needs_key=bool(random_start),
-        targeted=targeted, norms=("linf", "l2"),
+        targeted=targeted, needs_epsilon=True, norms=("linf", "l2"),
     )  # fmt: skip
     check_dlr(task, loss, targeted)
     return restored(_apgd(task, key, norm=norm, targeted=targeted, loss=loss, steps=steps, **starts))

@@ -68,7 +68,7 @@ def noise(
     n_samples = _checks.check_integer("n_samples", n_samples, at_least=1)
     task, restored = prepare(
         model, x, label, norm=norm, epsilon=epsilon, bounds=bounds, key=key, needs_key=True,
-        targeted=targeted,
+        targeted=targeted, needs_epsilon=True,
     )  # fmt: skip
     return restored(_noise(task, key, norm=norm, targeted=targeted, kind=kind, n_samples=n_samples))
 

@@ -185,7 +185,7 @@ def _descend(
     def step(_: Any, carry: Any) -> Any:
         w, state, found, _, _ = carry
         (value, (moved, square, success)), slope = look(w)
-        change, state = adam.update(slope, state)
+        change, state = adam.update(jnp.where(jnp.isfinite(slope), slope, 0), state)
         nearer = success & (square < found.square)
         found = _Found(
             jnp.where(nearer, moved, found.input),
@@ -196,7 +196,7 @@ def _descend(
 
     def part(carry: Any) -> Any:
         number, before, _, inner = carry
-        inner = lax.fori_loop(0, length, step, inner)
+        inner = lax.fori_loop(0, jnp.minimum(length, steps - number * length), step, inner)
         value = inner[3]
         falling = (value <= 0.9999 * before) | (not abort)
         return number + 1, value, falling, inner
@@ -210,4 +210,4 @@ def _descend(
     count, *_, (_, _, found, _, last) = lax.while_loop(
         lambda carry: (carry[0] < -(-steps // length)) & carry[2], part, start
     )
-    return found, last, count * length
+    return found, last, jnp.minimum(count * length, steps)

@@ -12,7 +12,7 @@ from jaxnn import _checks
 from jaxnn._model import as_model, inputs
 from jaxnn._model import prepare as prepare_model
 from jaxnn._sharding import vary_like
-from jaxnn.attacks._criteria import Label
+from jaxnn.attacks._criteria import Label, check_label
 from jaxnn.attacks._geometry import NORMS, distance
 
 Model = Callable[..., Any]
@@ -71,6 +71,7 @@ def prepare(
     *,
     norm: str,
     epsilon: Any = None,
+    needs_epsilon: bool = False,
     bounds: Bounds = (0.0, 1.0),
     key: Any = None,
     needs_key: bool = False,
@@ -86,6 +87,7 @@ def prepare(
         label: an integer, or a function from the output to a margin.
         norm: the name of the norm.
         epsilon: the radius of the ball; None for no ball.
+        needs_epsilon: whether None is not enough.
         bounds: `(low, high)`, each a number or of the structure and shapes of `x`.
         key: a random key, or None.
         needs_key: whether None is not enough.
@@ -106,23 +108,25 @@ def prepare(
         raise TypeError(f"`targeted` must be True or False; got {targeted!r}")
     if needs_key or key is not None:
         _checks.check_key("key", key)
-    if label is None:
-        raise TypeError("`label` must be an integer, or a function from the output to a margin; got None")
-    if not callable(label) and _is_negative(label):
-        raise ValueError(f"`label` must be at least 0; got {label!r}")
     x = inputs("x", x)
-    model, x, label = prepare_model(model, x, label, "label")
-    if isinstance(label, tuple):
+    if not callable(label):
+        model = as_model(model)
         label = _one_label(model, x, label)
     elif targeted:
         raise ValueError(
             "`targeted` must be False where `label` is a function: it says itself what is wanted"
         )
+    else:
+        model, x, label = prepare_model(model, x, label, "label")
     flat, shapes = raveled(x)
+    if flat.size == 0:
+        raise ValueError(f"`{name}` must hold at least one number; got shape {flat.shape}")
     if shapes is not None:
         model = jax.tree_util.Partial(shapes, model)
     low, high = _check_bounds(bounds, x, flat)
     check_within(name, flat, (low, high))
+    if needs_epsilon and epsilon is None:
+        raise TypeError("`epsilon` must be a number, how far the input may be moved; got None")
     radius = _check_epsilon(epsilon, flat.dtype)
     flat = vary_like(flat, (model, label, low, high, radius, key))
 
@@ -156,16 +160,22 @@ def judge(
 
 
 def better(one: Attack, other: Attack) -> Attack:
-    """Of two results the successful one, and of two successful ones the nearer; the first where both fail."""
+    """Of two results the successful one, and of two successful ones the nearer.
+
+    Where both fail, one to which the model answers NaN, so that it does not go unseen; else the first.
+    """
     worse = other.success & (~one.success | (other.distance < one.distance))
+    worse |= ~one.success & ~other.success & jnp.isnan(other.distance)
     chosen = jax.tree.map(lambda a, b: jnp.where(worse, b, a), one, other)
     return chosen._replace(queries=one.queries + other.queries)
 
 
-def _is_negative(label: Any) -> bool:
-    return _checks.is_concrete(label) and np.ndim(label) == 0 and np.issubdtype(
-        np.asarray(label).dtype, np.integer
-    ) and int(label) < 0  # fmt: skip
+def in_ball(found: Attack, x: Any, epsilon: Any) -> Attack:
+    """A result that lies in the ball; `x` without success where it lies outside."""
+    inside = found.success & (found.distance <= epsilon)
+    kept = jax.tree.map(lambda a, b: jnp.where(inside, a, b), found.input, x)
+    distance = jnp.where(inside | jnp.isnan(found.distance), found.distance, 0)
+    return Attack(kept, inside, distance.astype(found.distance.dtype), found.queries)
 
 
 @jax.jit
@@ -173,14 +183,19 @@ def _answer(model: Any, x: Any) -> Any:
     return model(x)
 
 
-def _one_label(model: Any, x: Any, label: tuple[jax.Array, ...]) -> jax.Array:
+def _one_label(model: Any, x: Any, label: Any) -> jax.Array:
+    """An integer label, of which the model has a logit."""
+    label = check_label(label)
     output = jax.eval_shape(_answer, model, x)
-    if len(label) != 1 or output.shape[0] < 2:
+    shape = getattr(output, "shape", None)
+    if shape is None or len(shape) != 1 or shape[0] < 2 or not jnp.issubdtype(output.dtype, jnp.floating):
         raise ValueError(
-            "`model` must answer with at least two logits, of shape (n_out,), for `label` to be an integer; "
-            f"got shape {output.shape}"
+            "`model` must answer with at least two logits, of shape (n_out,), for `label` to be an integer, "
+            f"else a function from the output to a margin; got {output}"
         )
-    return label[0].astype(jnp.int32)
+    if _checks.known_false(label < shape[0]):
+        raise ValueError(f"`label` must lie from 0 to {shape[0] - 1}, for {shape[0]} logits; got {label}")
+    return label
 
 
 @dataclasses.dataclass(frozen=True)

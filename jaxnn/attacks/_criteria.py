@@ -22,8 +22,8 @@ def misclassified(label: Any) -> Margin:
         label: an integer in `[0, n_out)`, which may be traced.
 
     Returns:
-        A callable pytree from logits `(n_out,)` to a margin, above 0 where the largest of them is another. A
-        new label compiles nothing anew.
+        A callable pytree from logits `(n_out,)` to a margin, above 0 where the largest of them is another,
+        NaN where there is no such label. A new label compiles nothing anew.
 
     Example:
         >>> import jax.numpy as jnp
@@ -31,7 +31,7 @@ def misclassified(label: Any) -> Margin:
         >>> float(attacks.misclassified(0)(jnp.array([3.0, 1.0, 0.0])))
         -2.0
     """
-    return Partial(_away, _label(label))
+    return Partial(_away, check_label(label))
 
 
 def classified_as(label: Any) -> Margin:
@@ -51,7 +51,7 @@ def classified_as(label: Any) -> Margin:
         >>> float(attacks.classified_as(0)(jnp.array([3.0, 1.0, 0.0])))
         2.0
     """
-    return Partial(_towards, _label(label))
+    return Partial(_towards, check_label(label))
 
 
 def confident(label: Any, probability: Any) -> Margin:
@@ -77,9 +77,10 @@ def confident(label: Any, probability: Any) -> Margin:
         [False, True]
     """
     probability = _checks.check_float_array("probability", probability)
+    _checks.check_shape("probability", probability, (), "one number")
     if _checks.known_false((probability > 0) & (probability < 1)):
         raise ValueError(f"`probability` must lie between 0 and 1; got {probability}")
-    return Partial(_confident, _label(label), probability)
+    return Partial(_confident, check_label(label), probability)
 
 
 def margin_of(label: Label, targeted: bool = False) -> Margin:
@@ -89,10 +90,16 @@ def margin_of(label: Label, targeted: bool = False) -> Margin:
     return classified_as(label) if targeted else misclassified(label)
 
 
-def _label(label: Any) -> jax.Array:
-    array = _checks.check_array("label", label)
-    if not jnp.issubdtype(array.dtype, jnp.integer) or array.ndim != 0:
-        raise TypeError(f"`label` must be one integer; got {label!r}")
+def check_label(label: Any) -> jax.Array:
+    """An integer of at least 0 as an array, or an error."""
+    array = None if label is None else _checks.check_array("label", label)
+    if array is None or not jnp.issubdtype(array.dtype, jnp.integer) or array.ndim != 0:
+        raise TypeError(
+            f"`label` must be an integer, or a function from the output to a margin; got {label!r}. For one "
+            "label an example, jax.vmap over both"
+        )
+    if _checks.known_false(array >= 0):
+        raise ValueError(f"`label` must be at least 0; got {label!r}")
     return array.astype(jnp.int32)
 
 
@@ -106,13 +113,14 @@ def _towards(label: jax.Array, z: jax.Array) -> jax.Array:
 
 def _confident(label: jax.Array, probability: jax.Array, z: jax.Array) -> jax.Array:
     log_p = jnp.sum(jnp.where(jnp.arange(z.size) == label, jax.nn.log_softmax(z), 0))
-    return log_p - jnp.log(probability).astype(z.dtype)
+    return jnp.where(label < z.size, log_p - jnp.log(probability).astype(z.dtype), jnp.nan)
 
 
 def _lead(label: jax.Array, z: jax.Array) -> jax.Array:
-    """How far the logit of a label is above the largest other; NaN where any is."""
+    """How far the logit of a label is above the largest other; NaN where any is, or where there is none."""
     own = jnp.arange(z.size) == label
-    return jnp.sum(jnp.where(own, z, 0)) - jnp.max(jnp.where(own, -jnp.inf, z))
+    lead = jnp.sum(jnp.where(own, z, 0)) - jnp.max(jnp.where(own, -jnp.inf, z))
+    return jnp.where(jnp.any(own), lead, jnp.nan)
 
 
 def _tie(margin: jax.Array, success: jax.Array) -> jax.Array:

@@ -13,7 +13,7 @@ from jaxnn._sharding import vary_like
 from jaxnn.attacks._common import Attack, Bounds, Model, Task, prepare
 from jaxnn.attacks._criteria import Label, margin_of
 from jaxnn.attacks._geometry import distance
-from jaxnn.attacks._search import constant, finish, number
+from jaxnn.attacks._search import constant, extent, finish, number
 
 # On a boundary the way to it is 0, and would never be left. The published program adds 1e-4 to each step; a
 # share of the change so far does not depend on the units of the input.
@@ -97,13 +97,14 @@ def _deepfool(
     output = fixed.model(x)
     reach = (1 + overshoot).astype(x.dtype)
     aims = _aims(fixed, output, margin, targeted, candidates)
-    tiny = jnp.finfo(x.dtype).eps * jnp.max(fixed.high - fixed.low)
+    tiny = jnp.finfo(x.dtype).eps * extent(fixed)
 
     def step(carry: Any) -> Any:
         count, candidate, total, _ = carry
         least = jnp.maximum(distance(total, norm), tiny)
         push = in_order(lambda y: _step(lambda z: aims(fixed.model(z)), y, norm, least))
-        total = total + push(candidate)
+        change = push(candidate)
+        total = total + jnp.where(jnp.isfinite(change), change, 0)  # no way out of where the model is NaN
         candidate = jnp.clip(x + reach * total, *fixed.bounds)
         return count + 1, candidate, total, margin(fixed.model(candidate)) > 0
 

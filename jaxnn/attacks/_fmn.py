@@ -106,6 +106,7 @@ def _fmn(
         best, least = jnp.where(nearer, candidate, best), jnp.where(nearer, size, least)
         found = found | success
         to_go = jnp.abs(value).astype(wide) / jnp.maximum(distance(slope.astype(wide), _DUAL[norm]), 1e-12)
+        to_go = jnp.where(jnp.isnan(to_go), 0, to_go)
         outwards = jnp.maximum(radius * (1 + change), jnp.where(found, 0, size + to_go))
         radius = jnp.where(success, jnp.minimum(radius * (1 - change), least), outwards)
         radius = jnp.minimum(radius, farthest)

@@ -26,8 +26,12 @@ def distance(delta: jax.Array, norm: str) -> jax.Array:
 
 
 def project(delta: jax.Array, norm: str, epsilon: Any) -> jax.Array:
-    """The change of a size of at most `epsilon` that is nearest to this one (nearest in the l2 norm)."""
-    epsilon = jnp.asarray(epsilon, delta.dtype)
+    """The change of a size of at most `epsilon` that is nearest to this one (nearest in the l2 norm).
+
+    It ends a few roundings inside of the ball, whose size and whose sum with an input are rounded, too.
+    """
+    room = 1 - 4 * float(jnp.finfo(jnp.promote_types(delta.dtype, jnp.float32)).eps)
+    epsilon = room * jnp.asarray(epsilon, delta.dtype)
     if norm == "linf":
         return jnp.clip(delta, -epsilon, epsilon)
     if norm == "l1":

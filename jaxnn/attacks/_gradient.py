@@ -187,7 +187,7 @@ def pgd(
         >>> bool(found.success), bool(found.distance <= 0.5), int(found.queries)
         (True, True, 51)
     """
-    _checks.check_option("norm", norm, _PGD)
+    _checks.check_option("norm", norm, tuple(_PGD))
     steps = _PGD[norm][0] if steps is None else steps
     step = _PGD[norm][1] if step is None else step
     return _attack(
@@ -303,7 +303,7 @@ def _attack(
     starts = check_starts(restarts, random_start)
     task, restored = prepare(
         model, x, label, norm=norm, epsilon=epsilon, bounds=bounds, key=key, needs_key=bool(random_start),
-        targeted=targeted,
+        targeted=targeted, needs_epsilon=True,
     )  # fmt: skip
     check_dlr(task, loss, targeted)
     found = climb(

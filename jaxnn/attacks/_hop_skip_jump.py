@@ -14,7 +14,7 @@ from jaxnn._sharding import vary_like
 from jaxnn.attacks._common import Attack, Bounds, Model, Task, prepare
 from jaxnn.attacks._criteria import Label, margin_of
 from jaxnn.attacks._geometry import distance, steepest
-from jaxnn.attacks._search import Succeeds, constant, finish, to_boundary
+from jaxnn.attacks._search import Succeeds, constant, extent, finish, to_boundary
 
 _DRAWS = 1000  # of noise, until one is adversarial
 _FIRST_RADIUS = 0.1  # of the range, for the first estimate of a slope
@@ -55,8 +55,8 @@ def hop_skip_jump(
         bounds: `(low, high)`, each a number or of the shape of `x`.
         targeted: whether `label` is the class that is wanted. Noise is seldom taken for one: give a `start`.
         queries: at most so many, at least 10.
-        start: of the structure and shapes of `x`, within the bounds and adversarial; None for uniform noise,
-            drawn until it is adversarial, a thousand times at most.
+        start: of the structure and shapes of `x`, within the bounds and adversarial; None for uniform noise
+            between finite bounds, drawn until it is adversarial, a thousand times at most.
         initial_evaluations: small steps of the first estimate, at least 1.
         max_evaluations: small steps of any estimate, at least 1.
         gamma: the boundary is found to the share `gamma * n_in ** -1.5` of the way (`n_in ** -2` for linf),
@@ -68,7 +68,8 @@ def hop_skip_jump(
 
     Raises:
         TypeError: as `fmn` raises; `key` is no key.
-        ValueError: as `fmn` raises; `start` is of another shape or out of the bounds.
+        ValueError: as `fmn` raises; `start` is of another shape or out of the bounds, or None although those
+            are not finite.
 
     References:
         Chen, Jordan and Wainwright, "HopSkipJumpAttack: a query-efficient decision-based attack", 2020,
@@ -97,6 +98,10 @@ def hop_skip_jump(
     )  # fmt: skip
     if start is not None:
         start = _check_start(start, x, task)
+    elif _checks.known_false(jnp.all(jnp.isfinite(task.high - task.low))):
+        raise ValueError(
+            "`start` must be given where `bounds` are not finite: there is no noise of all inputs"
+        )
     return restored(_hop_skip_jump(task, start, key, norm=norm, targeted=targeted, gamma=gamma, **sizes))
 
 
@@ -146,7 +151,7 @@ def _hop_skip_jump(
         count = jnp.minimum(jnp.floor(first * root).astype(jnp.int32), most)
         count = jnp.minimum(count, limit - state.used - 1)
         size = distance(state.point - x, norm)
-        at_first = _FIRST_RADIUS * jnp.max(fixed.high - fixed.low)
+        at_first = _FIRST_RADIUS * extent(fixed)
         small = jnp.where(state.step == 0, at_first, gamma / x.size * size)
         own_key = jax.random.fold_in(key, state.step)
         normal = _normal(succeeds, own_key, state.point, small, count, norm, bounds, batch_size)

@@ -1,6 +1,5 @@
 """The smallest distance at which any attack succeeds."""
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,9 +9,10 @@ from jax import lax
 
 from jaxnn import _checks
 from jaxnn._sharding import vary_like
-from jaxnn.attacks._common import Attack, Bounds, Model, Task, better, check_attack, prepare
+from jaxnn.attacks._common import Attack, Bounds, Model, Task, better, check_attack, in_ball, prepare
 from jaxnn.attacks._criteria import Label, margin_of
 from jaxnn.attacks._geometry import distance
+from jaxnn.attacks._robust import takes_epsilon
 from jaxnn.attacks._search import constant, finish
 
 
@@ -45,8 +45,7 @@ def minimal_norm(
         key: a JAX random key. Attack `i` gets `fold_in(key, i)`, and one in a ball `fold_in` of that and the
             number of the step.
         norm: which every one of the attacks must know.
-        epsilon: the largest radius to try, above 0, in units of the input; None for as far as the bounds
-            reach.
+        epsilon: the largest radius, at least 0, in units of the input; None for as far as the bounds reach.
         bounds: `(low, high)`, each a number or of the shape of `x`.
         targeted: whether `label` is the class that is wanted.
         steps: how many radii, at least 1: the smallest is known to `epsilon * 2 ** -steps`.
@@ -56,7 +55,8 @@ def minimal_norm(
 
     Raises:
         TypeError: `attack` holds what is not callable, or as the attack raises.
-        ValueError: `attack` holds nothing, or as the attack raises.
+        ValueError: `attack` holds nothing; `epsilon` is None for an attack in a ball, although the bounds are
+            not finite; or as the attack raises.
 
     Example:
         >>> import functools, jax, jax.numpy as jnp
@@ -71,23 +71,25 @@ def minimal_norm(
     if not given:
         raise ValueError("`attack` must hold at least one attack; got none")
     attacks = tuple(check_attack(one) for one in given)
-    in_ball = tuple("epsilon" in inspect.signature(one).parameters for one in given)
+    bisected = tuple(takes_epsilon(one) for one in given)
     steps = _checks.check_integer("steps", steps, at_least=1)
     task, restored = prepare(
         model, x, label, norm=norm, epsilon=epsilon, bounds=bounds, targeted=targeted, key=key, needs_key=True
     )
+    if epsilon is None and any(bisected) and _checks.known_false(jnp.all(jnp.isfinite(task.high - task.low))):
+        raise ValueError("`epsilon` must be given where `bounds` are not finite: how far is an attack to go?")
     return restored(
-        _minimal_norm(task, attacks, key, in_ball=in_ball, norm=norm, targeted=targeted, steps=steps)
+        _minimal_norm(task, attacks, key, bisected=bisected, norm=norm, targeted=targeted, steps=steps)
     )
 
 
-@jax.jit(static_argnames=("in_ball", "norm", "targeted", "steps"))
+@jax.jit(static_argnames=("bisected", "norm", "targeted", "steps"))
 def _minimal_norm(
     task: Task,
     attacks: tuple[Any, ...],
     key: jax.Array,
     *,
-    in_ball: tuple[bool, ...],
+    bisected: tuple[bool, ...],
     norm: str,
     targeted: bool,
     steps: int,
@@ -98,12 +100,13 @@ def _minimal_norm(
     already = margin(fixed.model(fixed.x)) > 0
     best = Attack(fixed.x, already, jnp.where(already, 0, jnp.inf).astype(fixed.x.dtype), jnp.int32(1))
     best = vary_like(best, fixed.x)
-    for number, (attack, bisected) in enumerate(zip(attacks, in_ball, strict=True)):
+    for number, (attack, halved) in enumerate(zip(attacks, bisected, strict=True)):
         own_key = jax.random.fold_in(key, number)
-        if bisected:
+        if halved:
             found = _bisect(fixed, attack, own_key, steps, call)
         else:
             found = attack(fixed.model, fixed.x, fixed.label, key=own_key, **call)
+            found = in_ball(found, fixed.x, fixed.epsilon)
         best = better(best, found)
     return finish(task, best.input, margin_of(task.label, targeted), norm, best.queries)
 

@@ -17,7 +17,7 @@ from jaxnn._map import map_examples
 from jaxnn._model import as_model
 from jaxnn._model import prepare as prepare_model
 from jaxnn._progress import progress_bar
-from jaxnn.attacks._common import Attack, Model, better, check_attack
+from jaxnn.attacks._common import Attack, Model, better, check_attack, in_ball
 from jaxnn.attacks._criteria import misclassified
 
 
@@ -43,11 +43,7 @@ def _run(attack: Any, model: Any, x: Any, label: Any, epsilon: Any, **options: A
     """An attack in a ball. One that looks for the nearest success gives `x` where that lies outside."""
     if takes_epsilon(attack):
         return attack(model, x, label, epsilon=epsilon, **options)
-    found: Attack = attack(model, x, label, **options)
-    inside = found.success & (found.distance <= epsilon)
-    kept = jax.tree.map(lambda a, b: jnp.where(inside, a, b), found.input, x)
-    distance = jnp.where(inside | jnp.isnan(found.distance), found.distance, 0)
-    return Attack(kept, inside, distance.astype(found.distance.dtype), found.queries)
+    return in_ball(attack(model, x, label, **options), x, epsilon)
 
 
 def takes_epsilon(attack: Any) -> bool:

@@ -29,6 +29,12 @@ def constant(task: Task) -> Task:
     return lax.stop_gradient(task)
 
 
+def extent(task: Task) -> jax.Array:
+    """How wide the bounds are; where they are infinite, how far the input is from 0, and at least 1."""
+    wide = task.high - task.low
+    return jnp.max(jnp.where(jnp.isfinite(wide), wide, jnp.maximum(jnp.abs(task.x), 1)))
+
+
 def finish(task: Task, candidate: jax.Array, margin: Callable[..., Any], norm: str, queries: Any) -> Attack:
     """The result, whose input follows `x` with a slope of 1, as if the change were a constant."""
     candidate = lax.stop_gradient(candidate) + (task.x - lax.stop_gradient(task.x))

@@ -82,7 +82,7 @@ def square(
         raise ValueError(f"`share` must be at most 1; got {share}")
     task, restored = prepare(
         model, x, label, norm=norm, norms=("linf", "l2"), epsilon=epsilon, bounds=bounds, targeted=targeted,
-        key=key, needs_key=True,
+        key=key, needs_key=True, needs_epsilon=True,
     )  # fmt: skip
     shape = _picture(image_shape, task.x)
     return restored(

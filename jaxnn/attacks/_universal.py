@@ -114,7 +114,7 @@ def universal(
     label = labels if callable(labels) else jnp.max(labels)
     task, restored = prepare(
         model, first, label, norm=norm, epsilon=epsilon, bounds=bounds, key=key, needs_key=True,
-        targeted=targeted, name="inputs",
+        targeted=targeted, needs_epsilon=True, name="inputs",
     )  # fmt: skip
     check_dlr(task, loss, targeted)
     rows = jax.vmap(lambda x: raveled(x)[0])(inputs)

@@ -11,7 +11,17 @@ from jax.typing import ArrayLike
 from jaxnn import _checks
 from jaxnn.rules._conditions import Rule, check_rows, check_share, check_spread, conditions
 from jaxnn.rules._list import quantiles
-from jaxnn.rules._questions import FLAT, Subject, lot, lower_bound, moved, noise_root, subject
+from jaxnn.rules._questions import (
+    FLAT,
+    Subject,
+    decided,
+    lot,
+    lower_bound,
+    moved,
+    noise_root,
+    refuse_nan,
+    subject,
+)
 
 _BOXES, _DRAWS = 40, 100  # candidates that are compared, and draws, in one call
 _ROUNDS = ((100, 8), (400, 2), (1000, 1))  # how often each candidate is asked about, and how many beams stay
@@ -102,7 +112,9 @@ def anchor(
     rows = check_rows("inputs", inputs)
     if rows.ndim != 2:
         raise ValueError(f"`inputs` must have shape (n, d); got {rows.shape}")
-    (one,) = check_rows("x", jnp.asarray(_checks.check_float_array("x", x))[None], rows)
+    one = _checks.check_float_array("x", x)
+    _checks.check_shape("x", one, rows.shape[1:], "one of `inputs`")
+    (one,) = check_rows("x", one[None])
     for name, value in (("max_conditions", max_conditions), ("thresholds", thresholds), ("beam", beam)):
         _checks.check_integer(name, value, at_least=1)
     samples = _checks.check_integer("samples", samples, at_least=1)
@@ -139,8 +151,9 @@ class _Questions(NamedTuple):
             filled = np.concatenate([part, np.repeat(part[:1], most - len(part), axis=0)])
             for number in range(start, start + count, _DRAWS):
                 numbers = number + np.arange(_DRAWS)
-                kept = np.asarray(_kept(held, filled, numbers))[: len(part), numbers < start + count]
-                total[first : first + most] += kept.sum(axis=1)
+                kept, broken = map(np.asarray, _kept(held, filled, numbers))
+                refuse_nan(broken.sum())
+                total[first : first + most] += kept[: len(part), numbers < start + count].sum(axis=1)
         return total
 
     def coverage(self, box: np.ndarray) -> float:
@@ -150,25 +163,26 @@ class _Questions(NamedTuple):
 
 
 @jax.jit
-def _kept(held: Any, boxes: jax.Array, numbers: jax.Array) -> jax.Array:
-    """For each box and each draw whether the answer is kept, `(boxes, draws)`."""
+def _kept(held: Any, boxes: jax.Array, numbers: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """For each box and each draw whether the answer is kept, and whether it is NaN, `(boxes, draws)`."""
     model, decide, x, rows, root, key = held
-    own = decide(model(x))
+    own, own_broken = decided(decide, model(x))
     limits = rows.min(axis=0), rows.max(axis=0)
 
-    def inside(box: jax.Array) -> jax.Array:
+    def inside(box: jax.Array) -> tuple[jax.Array, jax.Array]:
         holds = jnp.cumsum(jnp.all((box[0] < rows) & (rows <= box[1]), axis=1))
 
-        def answer(chance: jax.Array, step: jax.Array) -> jax.Array:
+        def answer(chance: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
             place = jnp.searchsorted(holds, jnp.floor(chance * holds[-1]), side="right")
-            return decide(model(moved(FLAT, rows[place], step, box, limits)))
+            return decided(decide, model(moved(FLAT, rows[place], step, box, limits)))
 
         return jax.vmap(answer)(*lots)
 
     lots = jax.vmap(lambda number: lot(key, root, number))(
         numbers
     )  # the same for all boxes: they are compared on equal terms
-    return jax.vmap(inside)(boxes) == own
+    answers, broken = jax.vmap(inside)(boxes)
+    return answers == own, broken | own_broken
 
 
 def _find(
@@ -248,7 +262,8 @@ def _made(
     bound, right, (low, high) = best
     asked = questions.asked
     answer = int(asked.answers(np.asarray(questions.x)[None])[0])
-    text = f"{conditions(low, high, asked.names)} then {asked.classes[answer]}"
+    parted = list(np.asarray(questions.rows).T)
+    text = f"{conditions(low, high, asked.names, parted)} then {asked.classes[answer]}"
     coverage = questions.coverage(np.stack([low, high]))
     rule = Rule(low, high, answer, coverage, right / samples, text)
     return Anchor(rule, bound, verified, queries)

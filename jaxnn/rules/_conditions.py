@@ -1,6 +1,6 @@
 """Rules as boxes: for each feature an interval, and what the model answers inside."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +9,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxnn import _checks
+
+_NOTHING = np.zeros(0)
 
 
 class Rule(NamedTuple):
@@ -20,7 +22,8 @@ class Rule(NamedTuple):
         answer: the class.
         coverage: the share of the examples that the rule decides, in [0, 1].
         precision: the share of those to which the model gives that answer, in [0, 1]; NaN of none.
-        text: in words, with thresholds rounded to four digits.
+        text: in words; a threshold has four digits, or as many more as it takes to decide alike what it was
+            measured on.
     """
 
     low: np.ndarray
@@ -32,7 +35,8 @@ class Rule(NamedTuple):
 
     def __call__(self, features: ArrayLike) -> jax.Array:
         """Whether the conditions hold: `(..., d) -> (...)`."""
-        values = jnp.asarray(features)
+        values = _checks.check_float_array("features", features)
+        _checks.check_last_axis("features", values, len(self.low), "an entry a feature")
         return jnp.all((self.low < values) & (values <= self.high), axis=-1)
 
 
@@ -44,31 +48,40 @@ def make_rule(
     answers: np.ndarray,
     names: Sequence[str],
     classes: Sequence[str],
+    parted: Sequence[np.ndarray],
 ) -> Rule:
-    """A rule, measured: `decided` are the examples that it decides, `answers` what the model says to all."""
+    """A rule, measured: `decided` are the examples that it decides, `answers` what the model says to all.
+
+    `parted` are values of each feature that the text of its thresholds has to part as they do.
+    """
     right = answers[decided] == answer
     coverage = float(decided.mean())
     precision = float(right.mean()) if right.size else float("nan")
-    text = f"{conditions(low, high, names)} then {classes[answer]}"
+    text = f"{conditions(low, high, names, parted)} then {classes[answer]}"
     return Rule(low, high, answer, coverage, precision, text)
 
 
-def conditions(low: np.ndarray, high: np.ndarray, names: Sequence[str]) -> str:
+def conditions(low: np.ndarray, high: np.ndarray, names: Sequence[str], parted: Sequence[np.ndarray]) -> str:
     """Such as `if 2 < width <= 3 and height > 1`."""
     parts = []
-    for start, end, name in zip(low, high, names, strict=True):
+    for start, end, name, values in zip(low, high, names, parted, strict=True):
         if np.isfinite(start) and np.isfinite(end):
-            parts.append(f"{number(start)} < {name} <= {number(end)}")
+            values = np.append(values, (float(start) + float(end)) / 2)  # the two do not become one
+            parts.append(f"{number(start, values)} < {name} <= {number(end, values)}")
         elif np.isfinite(end):
-            parts.append(f"{name} <= {number(end)}")
+            parts.append(f"{name} <= {number(end, values)}")
         elif np.isfinite(start):
-            parts.append(f"{name} > {number(start)}")
+            parts.append(f"{name} > {number(start, values)}")
     return "if " + (" and ".join(parts) or "anything")
 
 
-def number(value: float) -> str:
-    """Four digits, without a minus before zero."""
-    return f"{value:.4g}".replace("-0", "0") if value == 0 else f"{value:.4g}"
+def number(value: float, parted: np.ndarray = _NOTHING) -> str:
+    """Four digits, or as many more as it takes to part values as `<= value` does; no minus before zero."""
+    value = float(value)
+    below = parted[parted <= value].max(initial=-np.inf)
+    above = parted[parted > value].min(initial=np.inf)
+    texts = [f"{value:.{digits}g}" for digits in range(4, 18)] if value else ["0"]
+    return next((text for text in texts if below <= float(text) < above), texts[-1])
 
 
 def feature_names(names: Any, count: int) -> tuple[str, ...]:
@@ -84,7 +97,7 @@ def class_names(classes: Any, count: int) -> tuple[str, ...]:
 def _strings(name: str, values: Any, count: int, pattern: str, meaning: str) -> tuple[str, ...]:
     if values is None:
         return tuple(pattern.format(i) for i in range(count))
-    if isinstance(values, str):
+    if isinstance(values, str) or not isinstance(values, Iterable):
         raise TypeError(f"`{name}` must be {count} strings, {meaning}; got one, {values!r}")
     texts = tuple(str(value) for value in values)
     if len(texts) != count:

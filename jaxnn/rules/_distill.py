@@ -95,8 +95,8 @@ def distill_tree(
     learner = trees.DecisionTreeClassifier(
         max_depth=max_depth, min_samples_leaf=min(min_leaf, len(seen)), random_state=seed_of(key)
     )
-    learner.fit(taught, asked.answers(seen))
-    return measure(prune(_as_arrays(learner, len(asked.classes), taught.dtype)), asked, measured)
+    grown = taught_tree(learner, taught, asked.answers(seen))
+    return measure(prune(_as_arrays(learner, grown, len(asked.classes), taught.dtype)), asked, measured)
 
 
 def seed_of(key: jax.Array) -> int:
@@ -104,15 +104,26 @@ def seed_of(key: jax.Array) -> int:
     return int(jax.random.randint(jax.random.fold_in(key, 2**31), (), 0, 2**31 - 1))
 
 
-def _as_arrays(learner: Any, n_classes: int, dtype: Any) -> Tree:
-    grown = learner.tree_
+def taught_tree(learner: Any, features: np.ndarray, answers: np.ndarray) -> tuple[Any, np.ndarray]:
+    """A tree of scikit-learn, and its thresholds.
+
+    It takes values that are 1e-7 apart for equal: so each feature comes in a unit, a power of two, in which
+    its range is about 1.
+    """
+    _, places = np.frexp(np.ptp(features.astype(np.float64), axis=0))
+    grown = learner.fit(np.ldexp(features, -places), answers).tree_
+    return grown, np.ldexp(grown.threshold, places[grown.feature])  # of no meaning at a leaf
+
+
+def _as_arrays(learner: Any, taught: tuple[Any, np.ndarray], n_classes: int, dtype: Any) -> Tree:
+    grown, thresholds = taught
     nodes = np.arange(grown.node_count)
     leaf = grown.children_left < 0
     shares = np.zeros((len(nodes), n_classes), np.float32)
     shares[:, learner.classes_] = grown.value[:, 0] / grown.value[:, 0].sum(axis=1, keepdims=True)
     return Tree(
         np.where(leaf, -1, grown.feature).astype(np.int32),
-        rounded_down(np.where(leaf, 0.0, grown.threshold), dtype),
+        rounded_down(np.where(leaf, 0.0, thresholds), dtype),
         np.where(leaf, nodes, grown.children_left).astype(np.int32),
         np.where(leaf, nodes, grown.children_right).astype(np.int32),
         shares,

@@ -48,7 +48,8 @@ class RuleList(NamedTuple):
 
     def __call__(self, features: ArrayLike) -> jax.Array:
         """The class of one input, `(..., d) -> (...)`."""
-        values = jnp.asarray(features)
+        values = _checks.check_float_array("features", features)
+        _checks.check_last_axis("features", values, len(self.names), "an entry a feature")
         answer = jnp.full(values.shape[:-1], self.default)
         for rule in reversed(self.rules):
             answer = jnp.where(rule(values), rule.answer, answer)
@@ -195,7 +196,7 @@ def _cover(
     counts = kinds.sum(axis=1)
     default = int(counts.argmax())
     found: list[tuple[_Box, np.ndarray, np.ndarray]] = []
-    while len(found) < search.max_rules and left.any():
+    while len(candidates.feature) and len(found) < search.max_rules and left.any():
         best = _best_rule(candidates, kinds & left, search)
         if best is None or best.bound <= lower_bound(counts.max(), counts.sum(), _CONFIDENCE):
             break
@@ -265,8 +266,12 @@ def _measured(
         decided = left & ((low < held_out.features) & (held_out.features <= high)).all(axis=1)
         given[decided] = box.answer
         left &= ~decided
-        names, classes = asked.names, asked.classes
-        found.append(make_rule(low, high, box.answer, decided, held_out.answers, names, classes))
+        found.append(
+            make_rule(
+                low, high, box.answer, decided, held_out.answers, asked.names, asked.classes,
+                list(held_out.features.T),
+            )
+        )  # fmt: skip
     fidelity, accuracy = held_out.compare(given)
     lines = [f"{'else ' if i else ''}{rule.text}" for i, rule in enumerate(found)]
     text = "\n".join([*lines, f"{'else ' if found else 'always '}{asked.classes[default]}"])

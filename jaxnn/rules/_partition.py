@@ -16,7 +16,7 @@ from jaxnn.rules._region import LinearRegion, linear_region
 
 _AT_ONCE = 32  # polygons that are asked about in one call
 _THIN = 1e-9  # of the side of the bounds: a line this close to a corner does not cut it off
-_STEEP = 1e-12  # a normal smaller than this is that of no line
+_STEEP = 1e-12  # a normal smaller than this, of the largest, is that of no line
 
 
 class AffineTree(NamedTuple):
@@ -193,6 +193,8 @@ def _grow(model: Any, corners: np.ndarray, max_regions: int) -> _Growing:
         middles = np.stack([polygon.mean(axis=0) for _, polygon in now])
         middles = np.concatenate([middles, np.repeat(middles[:1], _AT_ONCE - len(now), axis=0)])
         regions: LinearRegion = jax.tree.map(np.asarray, _regions_at(model, middles))
+        if not all(np.isfinite(part).all() for part in regions[:4]):
+            raise ValueError("`model` must hold finite numbers only, and answer with such")
         for i, (node, polygon) in enumerate(now):
             region = LinearRegion(*(leaf[i] for leaf in regions))
             line = _first_cut(region, polygon, thin)
@@ -219,7 +221,7 @@ def _first_cut(region: LinearRegion, polygon: np.ndarray, thin: float) -> tuple[
     """The first line of a region that runs through a polygon, its normal of length 1."""
     normals, offsets = np.asarray(region.normals), np.asarray(region.offsets)
     lengths = np.linalg.norm(normals, axis=1)
-    steep = np.flatnonzero(lengths > _STEEP)
+    steep = np.flatnonzero(lengths > _STEEP * lengths.max(initial=0.0))
     normals, offsets = normals[steep] / lengths[steep, None], offsets[steep] / lengths[steep]
     beyond = polygon @ normals.T - offsets
     cutting = np.flatnonzero((beyond.max(axis=0) > thin) & (beyond.min(axis=0) < -thin))

@@ -38,7 +38,8 @@ class Subject(NamedTuple):
 
     def answers(self, inputs: Any) -> np.ndarray:
         """The class of each input, `(n,)`."""
-        given = _in_calls(_classes, (self.model, self.decide), inputs)
+        given, broken = _in_calls(_classes, (self.model, self.decide), inputs)
+        refuse_nan(broken.sum())
         if given.min() < 0 or given.max() >= len(self.classes):
             raise ValueError(
                 f"`decide` must give classes from 0 to {len(self.classes) - 1}, those that `classes` names; "
@@ -48,7 +49,7 @@ class Subject(NamedTuple):
 
     def describe(self, inputs: Any) -> np.ndarray:
         """The features of each input, `(n, d)`, in float32 at least."""
-        found = _in_calls(_features, self.features, inputs)
+        (found,) = _in_calls(_features, self.features, inputs)
         return found.astype(jnp.promote_types(found.dtype, jnp.float32))
 
 
@@ -87,26 +88,41 @@ def subject(model: Any, example: Any, decide: Any, features: Any, names: Any, cl
 
 
 @jax.jit
-def _classes(held: tuple[Any, Any], inputs: jax.Array) -> jax.Array:
+def _classes(held: tuple[Any, Any], inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
     model, decide = held
-    return jax.vmap(lambda x: decide(model(x)).astype(jnp.int32))(inputs)
+    return jax.vmap(lambda x: decided(decide, model(x)))(inputs)
+
+
+def decided(decide: Callable[[Any], jax.Array], output: Any) -> tuple[jax.Array, jax.Array]:
+    """The class that an output means, and whether there is a NaN in it."""
+    leaves = [leaf for leaf in jax.tree.leaves(output) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    broken = jnp.any(jnp.stack([jnp.any(jnp.isnan(leaf)) for leaf in leaves] or [jnp.array(False)]))
+    return decide(output).astype(jnp.int32), broken
+
+
+def refuse_nan(count: int) -> None:
+    """Raise where a model has answered NaN, which is no class, to so many inputs."""
+    if count:
+        raise ValueError(f"`model` must not answer NaN; it does for {count} of the inputs asked about")
 
 
 @jax.jit
-def _features(features: Any, inputs: jax.Array) -> jax.Array:
-    return jax.vmap(features)(inputs)
+def _features(features: Any, inputs: jax.Array) -> tuple[jax.Array]:
+    return (jax.vmap(features)(inputs),)
 
 
-def _in_calls(function: Callable[[Any, jax.Array], jax.Array], held: Any, inputs: Any) -> np.ndarray:
-    """A function of many inputs, in calls of one size; the last is filled up with zeros."""
+def _in_calls(
+    function: Callable[[Any, jax.Array], tuple[jax.Array, ...]], held: Any, inputs: Any
+) -> tuple[np.ndarray, ...]:
+    """A function of many inputs, in calls of one size; the last is filled up with its first input."""
     rows = np.asarray(inputs)
     size = min(_AT_ONCE, 1 << (len(rows) - 1).bit_length())
     parts = []
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
-        filled = np.concatenate([part, np.zeros((size - len(part), *part.shape[1:]), part.dtype)])
-        parts.append(np.asarray(function(held, jnp.asarray(filled)))[: len(part)])
-    return np.concatenate(parts)
+        filled = np.concatenate([part, np.repeat(part[:1], size - len(part), axis=0)])
+        parts.append([np.asarray(each)[: len(part)] for each in function(held, jnp.asarray(filled))])
+    return tuple(np.concatenate(each) for each in zip(*parts, strict=True))
 
 
 class Measured(NamedTuple):
@@ -130,6 +146,11 @@ def held_out_of(asked: Subject, inputs: jax.Array, held_out: Any, labels: Any) -
         _checks.check_shape("held_out_labels", array, rows.shape[:1], "one for each input held out")
         if not (jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == bool):
             raise TypeError(f"`held_out_labels` must be classes, integers; got dtype {array.dtype}")
+        if not jnp.all((array >= 0) & (array < len(asked.classes))):
+            raise ValueError(
+                f"`held_out_labels` must lie from 0 to {len(asked.classes) - 1}, as the answers do; got "
+                f"{jnp.min(array)} to {jnp.max(array)}"
+            )
         labels = np.asarray(array)
     return Measured(asked.describe(rows), asked.answers(rows), labels)
 
@@ -167,12 +188,18 @@ class Around(NamedTuple):
 def noise_root(inputs: jax.Array, spread: jax.Array) -> jax.Array:
     """A matrix `(r, size)`, the transpose of which times itself is `spread^2` times the covariance."""
     rows = inputs.reshape(len(inputs), -1).astype(jnp.promote_types(inputs.dtype, jnp.float32))
-    apart = ((rows - rows.mean(axis=0)) * (spread / math.sqrt(max(len(rows) - 1, 1)))).astype(rows.dtype)
+    apart = rows - rows.mean(axis=0)
+    factor = jnp.asarray(spread / math.sqrt(max(len(rows) - 1, 1)), rows.dtype)
     if rows.shape[0] <= rows.shape[1]:
-        return apart.astype(inputs.dtype)
-    # As good, and with fewer rows: from the eigenvectors of the covariance.
+        return (factor * apart).astype(inputs.dtype)
+    # As good, and with fewer rows: from the eigenvectors of the correlations. Those of the covariance would
+    # be lost, for what is measured in large units, in the roundings of what is measured in small ones.
+    sizes = jnp.max(jnp.abs(apart), axis=0)
+    apart = apart / jnp.where(sizes > 0, sizes, 1)
+    deviations = jnp.sqrt(jnp.mean(jnp.square(apart), axis=0))
+    apart = factor * apart / jnp.where(sizes > 0, deviations, 1)
     values, vectors = jnp.linalg.eigh(jnp.matmul(apart.T, apart, precision="highest"))
-    return (jnp.sqrt(jnp.maximum(values, 0))[:, None] * vectors.T).astype(inputs.dtype)
+    return (jnp.sqrt(jnp.maximum(values, 0))[:, None] * vectors.T * deviations * sizes).astype(inputs.dtype)
 
 
 def everywhere(asked: Subject, inputs: jax.Array) -> Region:

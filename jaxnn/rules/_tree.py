@@ -35,6 +35,10 @@ class Tree(NamedTuple):
         """The index of the leaf of one input, or of the node in which it is after `depth` questions."""
         values = _checks.check_float_array("features", features)
         feature, threshold = jnp.asarray(self.feature), jnp.asarray(self.threshold)
+        if values.ndim != 1 or _checks.known_false(jnp.max(feature) < values.size):
+            raise ValueError(
+                f"`features` must have shape (d,), those of one input, jax.vmap for more; got {values.shape}"
+            )
         left, right = jnp.asarray(self.left), jnp.asarray(self.right)
         most = jnp.asarray(len(self.feature) if depth is None else depth)
 
@@ -85,15 +89,25 @@ def measure(tree: Tree, asked: Subject, held_out: Measured) -> TreeRules:
     fidelity, accuracy = held_out.compare(given)
     depths = range(depth_of(tree) + 1)
     curve = np.array([held_out.compare(np.asarray(_of_all(tree, features, k)[1]))[0] for k in depths])
-    classes = asked.classes
+    classes, parted = asked.classes, _parted(tree, held_out.features)
     rules = tuple(
         make_rule(
-            low, high, int(tree.shares[leaf].argmax()), leaves == leaf, held_out.answers, asked.names, classes
+            low, high, int(tree.shares[leaf].argmax()), leaves == leaf, held_out.answers, asked.names,
+            classes, parted,
         )
         for leaf, low, high in boxes(tree, len(asked.names))
-    )
-    text = "\n".join(_text(tree, asked.names, classes))
+    )  # fmt: skip
+    text = "\n".join(_text(tree, asked.names, classes, parted))
     return TreeRules(tree, fidelity, accuracy, curve, rules, text, asked.names, classes)
+
+
+def _parted(tree: Tree, features: np.ndarray) -> list[np.ndarray]:
+    """For each feature the values held out, and one between any two thresholds, so that no two look alike."""
+    found = []
+    for j, values in enumerate(features.T):
+        thresholds = np.unique(np.asarray(tree.threshold, np.float64)[tree.feature == j])
+        found.append(np.concatenate([values, (thresholds[1:] + thresholds[:-1]) / 2]))
+    return found
 
 
 @jax.jit
@@ -128,36 +142,45 @@ def boxes(tree: Tree, d: int) -> list[tuple[int, np.ndarray, np.ndarray]]:
 
 
 def _text(
-    tree: Tree, names: Sequence[str], classes: Sequence[str], node: int = 0, depth: int = 0
+    tree: Tree,
+    names: Sequence[str],
+    classes: Sequence[str],
+    parted: Sequence[np.ndarray],
+    node: int = 0,
+    depth: int = 0,
 ) -> list[str]:
     indent = "    " * depth
     if tree.feature[node] < 0:
         answer = int(tree.shares[node].argmax())
         return [f"{indent}{classes[answer]} ({tree.shares[node][answer]:.0%})"]
-    name, threshold = names[tree.feature[node]], number(float(tree.threshold[node]))
+    j = int(tree.feature[node])
+    name, threshold = names[j], number(tree.threshold[node], parted[j])
     return [
         f"{indent}if {name} <= {threshold}:",
-        *_text(tree, names, classes, int(tree.left[node]), depth + 1),
+        *_text(tree, names, classes, parted, int(tree.left[node]), depth + 1),
         f"{indent}else:  # {name} > {threshold}",
-        *_text(tree, names, classes, int(tree.right[node]), depth + 1),
+        *_text(tree, names, classes, parted, int(tree.right[node]), depth + 1),
     ]
 
 
 def prune(tree: Tree) -> Tree:
     """Take out questions whose answer changes nothing: both sides lead to the same class."""
     keep: list[int] = []
-    feature, left, right = (np.array(part) for part in (tree.feature, tree.left, tree.right))
-    answer = np.asarray(tree.shares).argmax(axis=1)
+    feature, left, right, shares = (
+        np.array(part) for part in (tree.feature, tree.left, tree.right, tree.shares)
+    )
 
-    def visit(node: int) -> bool:
-        """Whether all below answers as the node itself does."""
+    def visit(node: int) -> int | None:
+        """The answer that all below gives, if it is one."""
         if feature[node] < 0:
-            return True
-        same = [visit(int(child)) and answer[child] == answer[node] for child in (left[node], right[node])]
-        if all(same):
-            feature[node], left[node], right[node] = -1, node, node
-            return True
-        return False
+            return int(shares[node].argmax())
+        one, other = visit(int(left[node])), visit(int(right[node]))
+        if one is None or one != other:
+            return None
+        if shares[node].argmax() != one:  # asked about other inputs than its parts were
+            shares[node] = (shares[left[node]] + shares[right[node]]) / 2
+        feature[node], left[node], right[node] = -1, node, node
+        return one
 
     visit(0)
 
@@ -175,5 +198,5 @@ def prune(tree: Tree) -> Tree:
         np.asarray(tree.threshold)[places],
         np.array([number_of[int(left[node])] for node in keep], np.int32),
         np.array([number_of[int(right[node])] for node in keep], np.int32),
-        np.asarray(tree.shares)[places],
+        shares[places],
     )

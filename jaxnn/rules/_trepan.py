@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from jaxnn import _checks
 from jaxnn.rules._conditions import check_rows, check_spread
-from jaxnn.rules._distill import rounded_down, seed_of
+from jaxnn.rules._distill import rounded_down, seed_of, taught_tree
 from jaxnn.rules._questions import (
     Around,
     Region,
@@ -165,10 +165,10 @@ def _best_split(
     if np.all(answers == answers[0]):
         return None
     features = asked.describe(seen)
-    grown = stump.fit(features, answers).tree_
+    grown, thresholds = taught_tree(stump, features, answers)
     if grown.node_count == 1:
         return None
-    j, threshold = int(grown.feature[0]), rounded_down(grown.threshold[0], features.dtype)
+    j, threshold = int(grown.feature[0]), rounded_down(thresholds[0], features.dtype)
     below = features[:, j] <= threshold
     high, low = region.high.copy(), region.low.copy()
     high[j] = low[j] = threshold

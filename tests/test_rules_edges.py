@@ -1,0 +1,177 @@
+"""Rules at the edges: data without differences, models that answer NaN, other units, what the text says."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxnn
+from jaxnn import rules
+from jaxnn.rules import _conditions, _questions
+from jaxnn.rules._tree import prune
+
+KEY = jax.random.key(0)
+GROW = [rules.distill_tree, rules.trepan, rules.rule_list]
+each = pytest.mark.parametrize("grow", GROW)
+
+
+def uniform(n, d=3, key=1):
+    return np.asarray(jax.random.uniform(jax.random.key(key), (n, d)))
+
+
+def half(x):
+    """Class 1 where the first feature is large."""
+    return jnp.stack([0.5 - x[0], x[0] - 0.5])
+
+
+@each
+@pytest.mark.parametrize(
+    "inputs",
+    [uniform(1), np.full((20, 3), 0.3), np.repeat(uniform(1), 40, axis=0)],
+    ids=["one", "equal", "repeated"],
+)
+def test_data_without_a_difference_makes_no_rule(grow, inputs):
+    found = grow(half, inputs, held_out=uniform(50), key=KEY)
+    answer = int(inputs[0, 0] > 0.5)
+    assert found.text.count("if ") == 0
+    assert f"class {answer}" in found.text
+    assert found.fidelity == pytest.approx(np.mean((uniform(50)[:, 0] > 0.5) == answer))
+
+
+@each
+def test_one_class_makes_no_rule(grow):
+    found = grow(lambda x: jnp.stack([0 * x[0], 1.0, 0.0]), uniform(40), held_out=uniform(9), key=KEY)
+    assert found.text.count("if ") == 0
+    assert found.fidelity == 1
+
+
+def nan_above(x):
+    return jnp.where(x[0] > 0.9, jnp.nan, half(x))
+
+
+@each
+def test_nan_is_no_class(grow):
+    with pytest.raises(ValueError, match="`model` must not answer NaN"):
+        grow(nan_above, uniform(40), held_out=uniform(40, key=2), key=KEY)
+    with pytest.raises(ValueError, match="`model` must not answer NaN"):
+        grow(lambda x: nan_above(x)[0], uniform(40), held_out=uniform(40), key=KEY, decide=lambda y: y > 0)
+
+
+def test_nan_does_not_count_as_kept():
+    with pytest.raises(ValueError, match="`model` must not answer NaN"):
+        rules.anchor(nan_above, [0.2, 0.5, 0.5], uniform(100), key=KEY)
+    with pytest.raises(ValueError, match=r"`x` must have shape \(3,\)"):
+        rules.anchor(half, uniform(1), uniform(100), key=KEY)
+
+
+@pytest.mark.parametrize("unit", [1e-25, 1e-9, 1e25])
+@pytest.mark.parametrize("grow", GROW[:2])
+def test_the_unit_of_a_feature_does_not_matter(grow, unit):
+    unit = 2.0 ** np.round(np.log2(unit))  # exact
+    net = jaxnn.init(jax.random.key(3), (3, 8, 3), kernel_init=jax.nn.initializers.normal(3.0))
+    inputs, held_out = uniform(200), uniform(500, key=2)
+    scaled = jax.tree_util.Partial(lambda net, unit, x: net(x / unit), net, unit)
+    options = {"samples": 300, "min_leaf": 3, "key": KEY}
+    one = grow(net, inputs, held_out=held_out, **options)
+    other = grow(scaled, inputs * np.float32(unit), held_out=held_out * np.float32(unit), **options)
+    assert other.fidelity == pytest.approx(one.fidelity, abs=0.02)  # what is drawn is rounded otherwise
+    assert len(other.rules) > 3
+
+
+def test_what_is_drawn_has_the_covariance_of_the_data_in_any_units():
+    units = np.array([1e-20, 1e-4, 1.0, 1e4, 1e15])
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 5)) @ rng.normal(size=(5, 5))
+    root = _questions.noise_root(jnp.asarray(x * units, jnp.float32), 0.4)
+    root = np.asarray(root, np.float64) / units
+    np.testing.assert_allclose(root.T @ root, 0.16 * np.cov(x.T), rtol=1e-3, atol=1e-4)
+
+
+def read(text, row, names):
+    """Whether the conditions that a text states hold for a row, by the digits that stand there."""
+    for part in text.removeprefix("if ").split(" then ")[0].split(" and "):
+        low, name, high = re.fullmatch(r"(?:(\S+) < )?(\w+)(?: (?:<=) (\S+))?", part).groups() if (
+            ">" not in part
+        ) else (part.split(" > ")[1], part.split(" > ")[0], None)  # fmt: skip
+        value = float(row[names.index(name)])
+        if (low is not None and not float(low) < value) or (high is not None and not value <= float(high)):
+            return False
+    return True
+
+
+@each
+def test_the_text_decides_what_was_held_out_as_the_rules_do(grow):
+    shift = np.array([2001.0, 0.0, -7000.0])  # four digits would tell nothing of the first and the last
+
+    def model(x):
+        y = x - shift
+        inside = jnp.minimum(y[0] - 0.31, 0.69 - y[0])
+        return jnp.stack([inside, -inside, y[2] - 0.9])
+
+    inputs, held_out = ((uniform(300, key=k) + shift).astype(np.float32) for k in (1, 2))
+    found = grow(model, inputs, held_out=held_out, key=KEY)
+    assert len(found.rules) > 1
+    for rule in found.rules:
+        by_text = [read(rule.text, row, found.names) for row in held_out]
+        np.testing.assert_array_equal(by_text, rule(held_out))
+    numbers = re.findall(r"<= (-?[\d.]+):", found.text)
+    assert len(set(numbers)) == len(numbers)
+
+
+def test_a_number_has_four_digits_or_as_many_as_it_takes():
+    number = _conditions.number
+    assert number(0.123456) == "0.1235"
+    assert number(-0.0) == "0"
+    assert number(2001.26) == "2001"
+    assert number(2001.26, np.array([2001.1, 2002.0])) == "2001.3"
+    assert number(2001.26, np.array([2001.26, 2001.27])) == "2001.26"
+    ends = np.array([1.9996]), np.array([2.0004])
+    assert _conditions.conditions(*ends, ["x"], [np.zeros(0)]) == "if 1.9996 < x <= 2"
+
+
+def test_a_question_whose_sides_agree_is_taken_out_whatever_was_answered_before_it():
+    shares = np.array([[0.6, 0.4], [0.3, 0.7], [0.1, 0.9], [0.2, 0.8], [0.9, 0.1]], np.float32)
+    tree = rules.Tree([0, 1, -1, -1, -1], [0.5, 0.5, 0, 0, 0], [1, 2, 2, 3, 4], [4, 3, 2, 3, 4], shares)
+    found = prune(tree)
+    np.testing.assert_array_equal(found.feature, [0, -1, -1])
+    np.testing.assert_allclose(found.shares, [[0.6, 0.4], [0.3, 0.7], [0.9, 0.1]])
+    shares[1] = [0.7, 0.3]  # the node answered otherwise than both of its sides
+    found = prune(rules.Tree(*tree[:4], shares))
+    np.testing.assert_array_equal(found.feature, [0, -1, -1])
+    np.testing.assert_allclose(found.shares[1], [0.15, 0.85])
+
+
+def test_features_that_do_not_fit_are_refused():
+    x = uniform(60)
+    tree = rules.distill_tree(lambda x: half(x[::-1]), x, held_out=x, key=KEY)
+    listed = rules.rule_list(lambda x: half(x[::-1]), x, held_out=x, key=KEY)
+    for ask in (tree.tree, tree.rules[0], listed, listed.rules[0]):
+        assert ask(x[0]).shape == ()
+        with pytest.raises(ValueError, match="`features` must have shape"):
+            ask(x[0, :2])
+    with pytest.raises(ValueError, match=r"`features` must have shape \(d,\)"):
+        tree.tree(x)
+    assert jax.vmap(tree.tree)(x).shape == (60,)
+
+
+@each
+def test_names_and_labels_that_do_not_fit_are_refused(grow):
+    known = {"held_out": uniform(9), "key": KEY}
+    with pytest.raises(TypeError, match="`names` must be 3 strings"):
+        grow(half, uniform(9), **known, names=3)
+    with pytest.raises(ValueError, match="`held_out_labels` must lie from 0 to 1"):
+        grow(half, uniform(9), **known, held_out_labels=np.arange(9) % 2 + 1)
+
+
+def test_linear_regions_of_what_is_not_finite_or_very_small():
+    net = jaxnn.init(
+        KEY, (2, 6, 2), activation="relu", output_activation="identity",
+        bias_init=jax.nn.initializers.normal(0.3),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="finite"):
+        rules.linear_regions(jax.tree.map(lambda a: a * jnp.nan, net))
+    count = len(rules.linear_regions(net).polygons)
+    assert count > 6
+    assert len(rules.linear_regions(jax.tree.map(lambda a: a * 1e-14, net)).polygons) == count
