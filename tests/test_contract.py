@@ -4,6 +4,7 @@ A row calls its function with a network and one example, both of which may be tr
 too: its example is a whole set of inputs, its answer the trained network and the history.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -246,6 +247,7 @@ every_row = _rows(ROWS)
 
 
 BIAS = jax.nn.initializers.normal(0.1)
+COLLECTIVES = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute|collective-broadcast"
 
 
 def network(key=0, dtype=jnp.float32):
@@ -345,8 +347,12 @@ def test_eight_devices_equal_one(row):
     one = jax.jit(jax.vmap(row.call, (None, 0)))(network(), batch)
     spread = jax.device_put(batch, jax.NamedSharding(mesh, jax.P("data")))
     everywhere = jax.device_put(network(), jax.NamedSharding(mesh, jax.P()))
-    many = jax.jit(jax.vmap(row.call, (None, 0)))(everywhere, spread)
+    compiled = jax.jit(jax.vmap(row.call, (None, 0))).lower(everywhere, spread).compile()
+    many = compiled(everywhere, spread)
     assert_close(many, one, 1e-5)
+    # Each device works by itself, but that all go on until the last of them has found what it looks for.
+    for line in re.findall(rf".*? (?:{COLLECTIVES})\(.*", compiled.as_text()):
+        assert re.search(r"= pred\[\] all-reduce\(", line), line
     for leaf in jax.tree.leaves(many):
         assert len(leaf.sharding.device_set) == 8
         assert leaf.addressable_shards[0].data.shape[0] == 2  # each device did its part

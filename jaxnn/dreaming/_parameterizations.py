@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.typing import DTypeLike
 
 from jaxnn import _checks
@@ -111,9 +110,7 @@ def _fourier(std: float, decay: float) -> Parameterization:
 
     def image(params: jax.Array, shape: Shape) -> jax.Array:
         wide = params.astype(jnp.promote_types(params.dtype, jnp.float32))  # transforms know no half
-        scaled = wide * _weights(shape, decay, wide)
-        spectrum = lax.complex(scaled[..., 0], scaled[..., 1])
-        raw = jnp.fft.irfft2(spectrum, s=shape[:2], axes=(0, 1), norm="ortho")
+        raw = _inverse_transform(wide * _weights(shape, decay, wide), shape)
         if shape[2:] == (3,):
             raw = jnp.matmul(raw, jnp.asarray(_COLORS.T, raw.dtype), precision="highest")
         return raw.astype(params.dtype)
@@ -123,8 +120,7 @@ def _fourier(std: float, decay: float) -> Parameterization:
         wide = raw.astype(jnp.promote_types(raw.dtype, jnp.float32))
         if raw.shape[2:] == (3,):
             wide = jnp.matmul(wide, jnp.asarray(np.linalg.inv(_COLORS.T), wide.dtype), precision="highest")
-        spectrum = jnp.fft.rfft2(wide, axes=(0, 1), norm="ortho")
-        parts = jnp.stack([spectrum.real, spectrum.imag], axis=-1)
+        parts = _transform(wide)
         return (parts / _weights(raw.shape, decay, parts)).astype(raw.dtype)
 
     return Parameterization(init, image, invert)
@@ -136,6 +132,38 @@ def _weights(shape: Shape, decay: float, like: jax.Array) -> jax.Array:
     frequencies = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
     weights = 0.25 / np.maximum(frequencies, 1 / max(height, width)) ** decay
     return jnp.asarray(weights.reshape(*weights.shape, *(1,) * (like.ndim - 2)), like.dtype)
+
+
+def _waves(shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+    """The orthonormal Fourier transform as products with matrices.
+
+    Of many images that lie on several devices, a library's transform would be made by each device for all.
+
+    Returns:
+        `(2, 2, h, h)`, what takes the parts of a complex column from its frequencies to its pixels; and
+        `(2, w // 2 + 1, w)`, the cosines of a row's frequencies and their negative sines.
+    """
+    height, width = shape[:2]
+    down = 2 * np.pi / height * np.outer(np.arange(height), np.arange(height))
+    across = 2 * np.pi / width * np.outer(np.arange(width // 2 + 1), np.arange(width))
+    rows = np.array([[np.cos(down), -np.sin(down)], [np.sin(down), np.cos(down)]])
+    return rows / np.sqrt(height), np.array([np.cos(across), -np.sin(across)]) / np.sqrt(width)
+
+
+def _transform(image: jax.Array) -> jax.Array:
+    """The real and imaginary parts, `(h, w // 2 + 1, ..., 2)`, of an image's frequencies."""
+    matrices = (jnp.asarray(matrix, image.dtype) for matrix in _waves(image.shape))
+    return jnp.einsum("bakh,bfw,hw...->kf...a", *matrices, image, precision="highest")
+
+
+def _inverse_transform(parts: jax.Array, shape: Shape) -> jax.Array:
+    """The image of some frequencies, given as `_transform` gives them."""
+    rows, columns = _waves(shape)
+    frequencies = np.arange(columns.shape[1])
+    # Each stands for itself and for its mirror image, but for the first, and the last of an even width.
+    counts = np.where((frequencies == 0) | (2 * frequencies == shape[1]), 1, 2)[:, None]
+    matrices = (jnp.asarray(matrix, parts.dtype) for matrix in (rows, columns * counts))
+    return jnp.einsum("abhk,afw,kf...b->hw...", *matrices, parts, precision="highest")
 
 
 def cppn(width: int = 24, depth: int = 8) -> Parameterization:
