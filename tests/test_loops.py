@@ -181,7 +181,9 @@ PRODUCTS = {
     "batched": lambda h, w, s: jnp.einsum("bij,bj->bi", s, h) + jnp.einsum("bj,bij->bi", h, s),
     "over two axes": lambda h, w, s: h * jnp.einsum("bj,kjb->k", h, jnp.swapaxes(s, 0, 2)),
     "of an inner loop": lambda h, w, s: lax.scan(lambda h, _: (jnp.tanh(h @ w.T), None), h, None, 2)[0],
-    "with the rows of an inner loop": lambda h, w, s: lax.scan(lambda h, w: (h @ w.T, None), h, s)[0],
+    "with the rows of an inner loop": lambda h, w, s: lax.scan(
+        lambda h, w: (jnp.einsum("bi,ji->bj", h, w), None), h, s
+    )[0],
     "remade": lambda h, w, s: jax.checkpoint(lambda h: jnp.sin(h @ w.T))(h),
     "with a slope of its own": lambda h, w, s: jax.vmap(_product, (0, None))(h, w),
     "of whole numbers": lambda h, w, s: (jnp.round(4 * h).astype(int) @ jnp.round(4 * w).astype(int).T) / 16,
