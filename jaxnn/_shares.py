@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from jax.extend import core
 
-from jaxnn._graph import Graph, Step
-from jaxnn._shift import Axes, axes_after, number_of, own_axes
+from jaxnn._graph import Step
+from jaxnn._shift import Axes, axes_after, own_axes
 
 _MOVES = {"broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose", "name", "copy"}
 
@@ -17,7 +17,8 @@ class Shares(NamedTuple):
     Attributes:
         of: the values.
         axes: those of the values that are summed over.
-        mask: the step from the values to what is summed, some left out; None where all are summed.
+        mask: the step from the values to what is summed, some of them replaced by constants, such as 0;
+            None where all are summed as they are.
     """
 
     of: Any
@@ -25,12 +26,11 @@ class Shares(NamedTuple):
     mask: Step | None
 
 
-def shares(line: Graph, made_by: Mapping[Any, Step], step: Step) -> Shares | None:
+def shares(made_by: Mapping[Any, Step], step: Step) -> Shares | None:
     """What a step gives the shares of, or None: `a / sum(a)`, or `a` times the reciprocal of its sum.
 
     Args:
-        line: the function.
-        made_by: its steps by what they make, as it gives them.
+        made_by: the steps of a function by what they make.
         step: one of them.
     """
     if step.name not in ("div", "mul") or len(step.equations) != 1 or len(step.inputs) != 2:
@@ -43,7 +43,7 @@ def shares(line: Graph, made_by: Mapping[Any, Step], step: Step) -> Shares | Non
         summing, moves = found
         (terms,), axes = summing.inputs, tuple(summing.equations[0].params["axes"])
         mask = None if terms is values else made_by.get(terms)
-        if mask is not None and not _leaves_out(line, mask, values):
+        if mask is not None and not _replaces_some(mask, values):
             continue
         if (terms is values or mask is not None) and _comes_back(values, axes, moves, divisor):
             return Shares(values, axes, mask)
@@ -76,13 +76,9 @@ def _is_reciprocal(step: Step) -> bool:
     return step.name == "integer_pow" and eqn.params["y"] == -1
 
 
-def _leaves_out(line: Graph, step: Step, values: Any) -> bool:
-    """Whether a step puts zeros in the place of some values, and leaves the others as they are."""
-    if step.name != "select_n" or step.kind != "linear" or step.inputs != (values,):
-        return False
-    return len(step.equations) == 1 and all(
-        v is values or number_of(line, v) == 0 for v in step.equations[0].invars[1:]
-    )
+def _replaces_some(step: Step, values: Any) -> bool:
+    """Whether a step puts constants in the place of some values, and leaves the others as they are."""
+    return step.name == "select_n" and step.kind == "linear" and step.inputs == (values,)
 
 
 def _comes_back(values: Any, axes: tuple[int, ...], moves: list[core.JaxprEqn], divisor: Any) -> bool:

@@ -132,7 +132,7 @@ def _of_one(line: Graph, eqn: core.JaxprEqn, found: list[_Trace | None]) -> _Tra
         return trace._replace(times=-trace.times if name == "div" and place == 1 else trace.times)
     if name in ("add", "sub") and trace.kind == "add":
         return trace._replace(times=-trace.times if name == "sub" and place == 1 else trace.times)
-    other = number_of(line, eqn.invars[1 - place]) if len(eqn.invars) == 2 else None
+    other = _number(line, eqn.invars[1 - place]) if len(eqn.invars) == 2 else None
     if name == "mul" and other is not None:
         return trace._replace(times=trace.times * other)
     if name == "div" and other is not None and place == 0:
@@ -142,7 +142,7 @@ def _of_one(line: Graph, eqn: core.JaxprEqn, found: list[_Trace | None]) -> _Tra
     if name == "select_n" and place > 0 and trace.kind == "mul":
         # Zero times anything is zero: what is left out has the form of what is left in.
         rest = [v for i, v in enumerate(eqn.invars) if i not in (0, place)]
-        if all(number_of(line, v) == 0 for v in rest):
+        if all(_number(line, v) == 0 for v in rest):
             return trace
     if name == "dot_general":
         return _of_product(eqn, trace, place)
@@ -239,7 +239,7 @@ def _of_two(eqn: core.JaxprEqn, found: list[_Trace | None]) -> _Trace | None:
     return a._replace(times=a.times + signs[name][1] * b.times)
 
 
-def number_of(line: Graph, v: Any) -> float | None:
+def _number(line: Graph, v: Any) -> float | None:
     """The one number that a known constant holds, or None."""
     if not isinstance(v, core.Literal) and v not in line.known:
         return None

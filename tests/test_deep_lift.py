@@ -61,6 +61,9 @@ VECTORS = {name: typed(lambda x, W, V, U, f=f: f(x @ W) @ V) for name, f in ACTI
     "softmax": typed(lambda x, W, V, U: jax.nn.softmax(relu(x @ W) @ V)),
     "log_softmax": typed(lambda x, W, V, U: jax.nn.log_softmax(relu(x @ W) @ V)),
     "masked softmax": typed(lambda x, W, V, U: jax.nn.softmax(x @ W, where=jnp.arange(10) % 3 > 0)[:5]),
+    "shares of what is partly replaced": typed(
+        lambda x, W, V, U: jnp.exp(x @ W) / jnp.where(jnp.arange(10) % 3 > 0, jnp.exp(x @ W), 2.0).sum()
+    ),
     "shares of another row": typed(
         lambda x, W, V, U: (lambda r: (r / r.sum(1)).ravel())(jnp.exp((x @ W)[:9].reshape(3, 3)))
     ),

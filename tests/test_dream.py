@@ -457,6 +457,7 @@ def nothing(*args, **options):
     ("options", "error", "words"),
     [
         ({"bounds": (1.0, 0.0)}, ValueError, "`bounds` must be (low, high) with low below high; got (1, 0)"),
+        ({"bounds": (1.0, 1.0)}, ValueError, "`bounds` must be (low, high) with low below high; got (1, 1)"),
         ({"bounds": 3.0}, TypeError, "`bounds` must be a pair"),
         ({"bounds": "ab"}, TypeError, "`bounds` must be a pair"),
         ({"bounds": (0.0, np.inf)}, ValueError, "`bounds[1]` must be finite"),

@@ -163,3 +163,53 @@ def test_a_loop_with_weights_in_order_gives_what_it_gave(length):
     ):
         found, right = (transform(functools.partial(total, loop))(*args) for loop in (scan, lax.scan))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), found, right)
+
+
+_SQUARE, _STACK = (
+    np.random.default_rng(1).normal(0, 0.5, size).astype(np.float32) for size in ((5, 5), (3, 5, 5))
+)
+
+
+@jax.custom_vjp
+def _product(h, w):
+    return jnp.tanh(w @ h)
+
+
+_product.defvjp(lambda h, w: (_product(h, w), (h, w)), lambda kept, g: (g @ kept[1], None))
+PRODUCTS = {
+    "turned": lambda h, w, s: h @ w.T,
+    "from the left": lambda h, w, s: (w @ h.T).T,
+    "tied": lambda h, w, s: jnp.tanh(h @ w) @ w.T,
+    "batched": lambda h, w, s: jnp.einsum("bij,bj->bi", s, h) + jnp.einsum("bj,bij->bi", h, s),
+    "over two axes": lambda h, w, s: h * jnp.einsum("bj,kjb->k", h, jnp.swapaxes(s, 0, 2)),
+    "of an inner loop": lambda h, w, s: lax.scan(lambda h, _: (jnp.tanh(h @ w.T), None), h, None, 2)[0],
+    "with the rows of an inner loop": lambda h, w, s: lax.scan(
+        lambda h, w: (jnp.einsum("bi,ji->bj", h, w), None), h, s
+    )[0],
+    "remade": lambda h, w, s: jax.checkpoint(lambda h: jnp.sin(h @ w.T))(h),
+    "with a slope of its own": lambda h, w, s: jax.vmap(_product, (0, None))(h, w),
+    "of whole numbers": lambda h, w, s: (jnp.round(4 * h).astype(int) @ jnp.round(4 * w).astype(int).T) / 16,
+    "wider than its factors": lambda h, w, s: jnp.matmul(
+        h.astype(jnp.bfloat16), w.T.astype(jnp.bfloat16), preferred_element_type=jnp.float32
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("product", PRODUCTS.values(), ids=PRODUCTS)
+def test_any_product_in_a_long_loop_is_what_it_was(product):
+    start = jnp.asarray(np.random.default_rng(2).normal(size=(3, 5)), "float32")
+
+    def last(scan, weights, stack, h):
+        def step(h, _):
+            return jnp.tanh(product(h, weights, stack)), None
+
+        return scan(step, h, jnp.arange(20))[0]
+
+    def slope(scan, weights, stack, h):
+        return jax.grad(lambda h: jnp.sum(last(scan, weights, stack, h) ** 2))(h)
+
+    for of in (last, slope):
+        found, right = (
+            jax.jit(functools.partial(of, loop))(_SQUARE, _STACK, start) for loop in (scan, lax.scan)
+        )
+        np.testing.assert_allclose(found, right, rtol=1e-4, atol=1e-5)

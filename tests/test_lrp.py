@@ -233,6 +233,12 @@ def test_what_has_no_rule_is_an_error_that_names_it(primitive):
         attribution.lrp(REFUSED[primitive], jnp.arange(5.0) + 0.5)
 
 
+def test_a_sum_of_exactly_zero_counts_as_positive():
+    even = lambda x: jnp.cos(x @ jnp.ones((2, 1)))  # noqa: E731
+    found = attribution.lrp(even, jnp.array([1.0, -1.0]), epsilon=0.5)
+    np.testing.assert_allclose(found, [2.0, -2.0])
+
+
 def test_what_is_divided_by_the_sum_of_another_row_is_no_softmax():
     crossed = lambda x: (lambda raised: raised / raised.sum(1))(jnp.exp(x)).ravel()  # noqa: E731
     with pytest.raises(NotImplementedError, match="lrp.*div"):

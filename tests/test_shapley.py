@@ -143,8 +143,10 @@ def test_an_error_from_the_fewest_samples_is_of_the_right_size(method, count):
     draw = lambda key: method(model, x, key=key, n_samples=least, with_error=True, **options)  # noqa: E731
     value, error = jax.jit(jax.vmap(draw))(jax.random.split(key(), 400))
     share = np.sqrt((error**2).mean(0)) / value.std(0)
-    assert 0.85 < share.mean() < 1.2
-    assert np.all((share > 0.6) & (share < 1.4))
+    assert 0.9 < share.mean() < 1.2
+    assert np.all((share > 0.7) & (share < 1.4))
+    # No key is so unlucky that an error comes out as a rounding.
+    assert np.all(error > 0.02 * np.median(error, axis=0))
     with pytest.raises(ValueError, match=f"`n_samples` must be at least {least}; got {least - 2}"):
         method(model, x, key=key(), n_samples=least - 2, with_error=True, **options)
 

@@ -63,7 +63,7 @@ def rescale_rule(line: Graph) -> Callable[..., Sequence[Any]]:
             raise refuse("deep_lift", step, "the answer may depend on the value whose gradient is stopped")
         if step.name in _EXTREME:
             return _extreme(step, multipliers[0], run, run0)
-        found = shares(line, made_by, step)
+        found = shares(made_by, step)
         if found is not None:
             multiplier = _share(found, multipliers[0], run, run0)
             return [multiplier if v is found.of else None for v in step.inputs]

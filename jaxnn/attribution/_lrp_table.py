@@ -27,7 +27,6 @@ Chosen = Mapping[Any, tuple[Callable[..., Any], Options]]  # the rule of each la
 class _Context(NamedTuple):
     """What the rules of the steps without weights look at."""
 
-    line: Graph
     shift: Shifts
     made_by: Mapping[Any, Step]
     stabilizer: Any
@@ -44,7 +43,7 @@ def relevance_rule(
         chosen: the rule of each that has weights.
         stabilizer: the epsilon of sums.
     """
-    context = _Context(line, shifts(line), line.made_by(), stabilizer)
+    context = _Context(shifts(line), line.made_by(), stabilizer)
 
     def rule(step: Step, relevances: Sequence[Any], run: Run) -> Sequence[Any]:
         relevance, (made, *_) = relevances[0], step.outputs
@@ -106,7 +105,7 @@ def _quotient(context: _Context, step: Step, relevance: Any, run: Run) -> Sequen
     above, below = step.equations[0].invars
     if _is_normalizer(context.made_by, below):
         return [None if v is below else summed_to(relevance, v.aval.shape) for v in step.inputs]
-    share = shares(context.line, context.made_by, step)
+    share = shares(context.made_by, step)
     exponential = context.made_by.get(above)
     if (
         share is None
