@@ -24,7 +24,7 @@ import optax
 import tyro
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 import jaxnn
 from experiments._cnn import CNN, as_images
@@ -128,7 +128,7 @@ def main(
             table_of_changes(changes, alike),
         ],
         figures={
-            "accuracy": figure_of_curves(curves, epsilon),
+            "accuracy": figure_of_curves(curves, epsilon, len(labels)),
             "smallest": figure_of_changes(images[chosen], labels[chosen], changes, rows),
             "meaning": figure_of_meaning(networks, images[chosen], labels[chosen], changes, digits),
         },
@@ -238,7 +238,7 @@ def correlations(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 def table_of_curves(curves: dict[str, dict[str, list[float]]], examples: int) -> Table:
     """A row a network and attack, a column a radius."""
-    table = Table("network", "attack", *(f"{radius:g}" for radius in RADII))
+    table = Table(Column("network", min_width=22), "attack", *(f"{radius:g}" for radius in RADII))
     table.title = f"Right answers of {examples}, in %, with each pixel moved by at most"
     for name, found in curves.items():
         for i, (attack, shares) in enumerate(found.items()):
@@ -249,8 +249,11 @@ def table_of_curves(curves: dict[str, dict[str, list[float]]], examples: int) ->
 def table_of_changes(changes: dict[str, Change], alike: dict[str, dict[str, float]]) -> Table:
     """A row a network: how small a change flips it, and what the change looks like."""
     columns = ("back query", "back query, of others", "average digits", "average digits, of others")
-    table = Table("network", "median size (l2)", *columns)
-    table.title = "The smallest changes, and their correlation with the difference of the two digits"
+    heads = ("back query", "of others", "averages", "of others")
+    table = Table(Column("network", min_width=14), "median l2", *heads)
+    table.title = (
+        "The smallest changes, and their correlation with the difference of the two digits, or of others"
+    )
     for name, found in changes.items():
         cells = [alike[name].get(column) for column in columns]
         shown = ["" if value is None else true_minus(f"{value:.2f}") for value in cells]
@@ -258,14 +261,14 @@ def table_of_changes(changes: dict[str, Change], alike: dict[str, dict[str, floa
     return table
 
 
-def figure_of_curves(curves: dict[str, dict[str, list[float]]], epsilon: float) -> Figure:
+def figure_of_curves(curves: dict[str, dict[str, list[float]]], epsilon: float, examples: int) -> Figure:
     """Right answers against the radius, a panel a network."""
     figure, axes = plt.subplots(2, 2, figsize=(9, 7), sharex=True, sharey=True, layout="constrained")
     for ax, (name, found) in zip(axes.T.flat, curves.items(), strict=True):
         for attack, shares in found.items():
             ax.plot(RADII, 100 * np.array(shares), color=COLORS[attack], marker=MARKERS[attack],
                     markersize=4, label=attack)  # fmt: skip
-        ax.set_title(name)
+        ax.set_title(name.replace("against", "trained against"))
         ax.grid(color="#E0E0E0")
         if "against" in name:
             ax.axvline(epsilon, color="#808080", linestyle=":", label="radius in training")
@@ -274,7 +277,7 @@ def figure_of_curves(curves: dict[str, dict[str, list[float]]], epsilon: float) 
         ax.set_ylabel("right answers, %")
         ax.set_ylim(-3, 103)
     axes[1, 1].legend()
-    figure.suptitle("Right answers under attack")
+    figure.suptitle(f"Right answers to {examples} test images under attack; 'strongest' is the best of three")
     return figure
 
 

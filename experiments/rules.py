@@ -133,7 +133,8 @@ def about_tumors(key: jax.Array, splits: int) -> Findings:
             axes = plot.rule_on_data(kept.rule, shown.inputs, x=shown.test_inputs[i], names=words["names"])
             name = f"tumors_anchor_{who.replace(' ', '_')}"
             figures[name] = titled(
-                axes[0].figure, f"{who.capitalize()}: what is enough for {words['classes'][kept.rule.answer]}"
+                axes[0].figure,
+                f"{who.capitalize()}:\nwhat is enough for {words['classes'][kept.rule.answer]}",
             )
     metrics = {way: summary(all_) for way, all_ in found.items()} | {
         "depth_curve": mean_curve(found["a tree"]).tolist(),
@@ -404,8 +405,11 @@ def about_digits(key: jax.Array, data: DataName, epochs: int) -> Findings:
     for what, each in found.items():
         table.add_row(what, f"{each.fidelity:.3f}", f"{each.accuracy:.3f}", str(len(each.rules)))
     small, large = found["4 questions"], found["8 questions"]
-    title = f"Digits: four questions about the ink in 16 blocks, faithful on {small.fidelity:.0%}"
-    axes = plot.decision_tree(small.tree, names=names, classes=known["classes"])
+    title = (
+        f"Digits: four questions about the ink in 16 blocks, faithful on {small.fidelity:.0%} of the images "
+        "held out"
+    )
+    axes = plot.decision_tree(small.tree, names=names, classes=[f"{k}:" for k in range(10)])
     figures = {
         "digits_tree": titled(axes.figure, title),
         "digits_rules": figure_of_rules(network, large, digits.test_inputs, side),
@@ -437,6 +441,7 @@ def figure_of_rules(network: jaxnn.Network, found: rules.TreeRules, inputs: jax.
     allowed = np.where(np.isfinite(high), high, 1.0).reshape(blocks)
     plot.image_grid(wanted, row_labels=["ink at least"], axes=cells[1:2], **quiet)
     plot.image_grid(allowed, row_labels=["ink at most"], axes=cells[2:], **quiet)
+    figure.colorbar(cells[0, 0].images[0], ax=cells, label="ink, the mean of a block or pixel", shrink=0.8)
     return titled(figure, "Digits: for each the rule that decides most (how many, how many of them rightly)")
 
 

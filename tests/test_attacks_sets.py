@@ -90,6 +90,11 @@ BAD = {
     "radius": ({"epsilons": [-0.1]}, "`epsilons` must be at least 0"),
     "no radius": ({"epsilons": np.zeros(0)}, "`epsilons` must have shape"),
     "bounds": ({"x": X - 0.5}, "`attack` must stay within epsilon"),
+    "target": ({"attack": functools.partial(PGD, targeted=True)}, "`attack` must be untargeted"),
+    "targets": (
+        {"attack": attacks.strongest(attacks.fgsm, functools.partial(attacks.fgsm, targeted=True))},
+        "`attack` must be untargeted",
+    ),
 }
 
 

@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.tree import DecisionTreeClassifier
 
 import jaxnn
 from jaxnn import rules
-from jaxnn.rules import _conditions, _questions
+from jaxnn.rules import _anchor, _conditions, _questions, _trepan
 from jaxnn.rules._tree import prune
 
 KEY = jax.random.key(0)
@@ -66,6 +67,27 @@ def test_nan_does_not_count_as_kept():
         rules.anchor(half, uniform(1), uniform(100), key=KEY)
 
 
+def test_the_bound_of_an_anchor_is_for_as_many_trials_as_there_may_be():
+    inputs = uniform(200)
+    options = {"samples": 500, "max_conditions": 2, "beam": 3, "confidence": 0.9}
+    for seed, x in enumerate(uniform(5, key=4)):
+        found = rules.anchor(half, x, inputs, key=jax.random.key(seed), **options)
+        right = round(found.rule.precision * 500)
+        expected = _questions.lower_bound(right, 500, 1 - 0.1 / (1 + 2 * 3))
+        assert found.bound == pytest.approx(float(expected))
+
+
+def test_each_trial_of_an_anchor_has_a_sample_of_its_own():
+    inputs = jnp.asarray(uniform(200))
+    asked = _questions.subject(half, inputs[0], None, None, None, None)
+    root = _questions.noise_root(inputs, 0.5)
+    questions = _anchor._Questions(asked, inputs[0], inputs, root, _anchor._keys(KEY))
+    box = np.array([[[-np.inf] * 3, [np.inf] * 3]])
+    counts = [int(questions.kept(box, 0, 1000, trial)[0]) for trial in (None, 0, 1, 2)]
+    assert len(set(counts)) == 4  # of one sample they would be equal
+    assert max(counts) - min(counts) < 100
+
+
 @pytest.mark.parametrize("unit", [1e-25, 1e-9, 1e25])
 @pytest.mark.parametrize("grow", GROW[:2])
 def test_the_unit_of_a_feature_does_not_matter(grow, unit):
@@ -87,6 +109,43 @@ def test_what_is_drawn_has_the_covariance_of_the_data_in_any_units():
     root = _questions.noise_root(jnp.asarray(x * units, jnp.float32), 0.4)
     root = np.asarray(root, np.float64) / units
     np.testing.assert_allclose(root.T @ root, 0.16 * np.cov(x.T), rtol=1e-3, atol=1e-4)
+
+
+def test_what_is_drawn_lies_above_the_lower_end_of_its_region():
+    x = uniform(300, 2).copy()
+    x[:40, 0] = x[:, 0].min()  # the limit to which noise is cut
+    asked = _questions.subject(half, x[0], None, None, None, None)
+    around = _questions.Around.of(asked, jnp.asarray(x), 2.0)
+    low, high = np.array([x[:, 0].min(), -np.inf]), np.full(2, np.inf)
+    drawn = _questions.draw(KEY, around, _questions.Region(low, high, x[x[:, 0] > low[0]]), 3000)
+    assert np.all(drawn[:, 0] > low[0])
+
+
+def quarters(x):
+    """On the left two classes, on the right one, and another in a corner of it."""
+    left = jnp.where(x[1] > 0.5, 1, 0)
+    right = jnp.where(x[2] > 0.95, 3, 2)
+    return jax.nn.one_hot(jnp.where(x[0] > 0.5, right, left), 4)
+
+
+def test_trepan_splits_first_where_most_is_to_be_gained():
+    found = rules.trepan(quarters, uniform(300), held_out=uniform(300), key=KEY, max_leaves=3)
+    assert sorted(found.tree.feature[found.tree.feature >= 0].tolist()) == [0, 1]
+    assert len(found.rules) == 3
+
+
+def test_the_parts_of_a_region_know_their_ends():
+    x = uniform(300)
+    asked = _questions.subject(quarters, x[0], None, None, None, None)
+    whole = _questions.everywhere(asked, jnp.asarray(x))
+    split = _trepan._best_split(asked, DecisionTreeClassifier(max_depth=1), whole, x, asked.answers(x))
+    assert split.feature == 0
+    assert split.left.high.tolist() == [split.threshold, np.inf, np.inf]
+    assert split.right.low.tolist() == [split.threshold, -np.inf, -np.inf]
+    assert np.isinf(np.concatenate([split.left.low, split.right.high])).all()
+    np.testing.assert_array_equal(split.left.inside, x[x[:, 0] <= split.threshold])
+    np.testing.assert_array_equal(split.right.inside, x[x[:, 0] > split.threshold])
+    assert split.to_left == pytest.approx(np.mean(x[:, 0] <= split.threshold))
 
 
 def read(text, row, names):
@@ -116,8 +175,11 @@ def test_the_text_decides_what_was_held_out_as_the_rules_do(grow):
     for rule in found.rules:
         by_text = [read(rule.text, row, found.names) for row in held_out]
         np.testing.assert_array_equal(by_text, rule(held_out))
-    numbers = re.findall(r"<= (-?[\d.]+):", found.text)
-    assert len(set(numbers)) == len(numbers)
+    if grow is not rules.rule_list:
+        asked = set(re.findall(r"if (\w+ <= -?[\d.]+):", found.text))
+        inner = found.tree.feature >= 0
+        known = set(zip(found.tree.feature[inner], found.tree.threshold[inner], strict=True))
+        assert len(asked) == len(known)  # no two thresholds look alike
 
 
 def test_a_number_has_four_digits_or_as_many_as_it_takes():

@@ -21,14 +21,15 @@ def network(sizes, activation="relu", key=0, dtype=jnp.float32):
 
 
 def several_kinks(kernel, x):
-    """A convolution, relu, an overlapping padded pool, relu6, maxout, a choice by `where`, abs, clip."""
+    """A convolution, relu, an overlapping pool, relu6, maxout, a choice by `where`, abs, clip, clamp."""
     layout = ("NHWC", "HWIO", "NHWC")
     h = jax.lax.conv_general_dilated(x[None], kernel, (1, 1), "SAME", dimension_numbers=layout)
     h = nn.max_pool(jax.nn.relu(h), (3, 3), (2, 2), "SAME")
     h = jax.nn.relu6(0.3 * h - 0.1).ravel()
     pairs = jnp.max(h.reshape(-1, 4), axis=1) - jnp.min(h.reshape(-1, 4), axis=1)
     mixed = jnp.where(pairs > 0.2, pairs, 0.3 * pairs + 0.14)
-    return jnp.stack([mixed.sum(), jnp.abs(mixed[0] - mixed[1]), jnp.clip(mixed, -0.2, 0.3).sum()])
+    cut = jnp.clip(mixed, -0.2, 0.3).sum() + jax.lax.clamp(-0.1, mixed, 0.35).sum()
+    return jnp.stack([mixed.sum(), jnp.abs(mixed[0] - mixed[1]), cut])
 
 
 def kinks(key=0):
@@ -99,6 +100,13 @@ def test_the_box_and_the_ball_just_touch_the_region():
         assert np.min(slack - reach) == pytest.approx(0, abs=1e-12)
         reach = region.distance * jnp.linalg.norm(region.normals, axis=1)
         assert np.min(slack - reach) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(("x", "radius", "slope"), [(1.5, 0.5, 1), (-0.75, 0.25, 1), (3, 1, 0), (-4, 3, 0)])
+def test_a_clamp_has_two_faces(x, radius, slope):
+    region = rules.linear_region(lambda x: jax.lax.clamp(-1.0, x, 2.0), [float(x)])
+    assert float(region.radius) == pytest.approx(radius)
+    assert float(region.kernel[0, 0]) == slope
 
 
 def test_an_input_on_a_kink_has_a_side_and_no_room():
@@ -181,6 +189,15 @@ def test_a_region_is_its_polygon_and_each_side_of_an_edge_differs():
     np.testing.assert_array_equal(leaf(corners), expected)
     patterns = {tuple(row) for row in np.asarray(jaxnn.capture(model, middles)[1]["hidden_0_in"] > 0)}
     assert len(patterns) == len(found.polygons)
+
+
+def test_no_pattern_of_units_is_cut_into_several_pieces():
+    model = network((2, 7, 6, 3), "relu", key=3)
+    found = rules.linear_regions(model, bounds=(-2.0, 2.0))
+    middles = np.stack([polygon.mean(axis=0) for polygon in found.polygons])
+    values = jaxnn.capture(model, middles)[1]
+    sides = np.concatenate([values["hidden_0_in"], values["hidden_1_in"]], axis=1) > 0
+    assert len(np.unique(sides, axis=0)) == len(found.polygons) > 30
 
 
 def test_three_lines_cut_the_plane_into_seven_also_in_another_precision():

@@ -152,7 +152,7 @@ def robust_accuracy(
     Raises:
         TypeError: an argument of another type.
         ValueError: lengths that differ; inputs that are not finite, or not within the attack's bounds; a
-            radius that is negative; a label that there is not; a model that answers NaN to an example or to
+            radius that is negative; a label that there is not; an attack that is targeted; a model that answers NaN to an example or to
             an attacked one, which is neither robust nor broken; or as the attack raises.
 
     Example:
@@ -167,6 +167,8 @@ def robust_accuracy(
     """
     _checks.check_key("key", key)
     attack = check_attack(_by_value(attack))
+    if _is_targeted(attack):
+        raise ValueError("`attack` must be untargeted: what is asked is whether the right answer stays")
     model = as_model(model)
     radii = _check_radii(epsilons)
     inputs, labels = _check_data(model, inputs, labels)
@@ -246,6 +248,14 @@ def _answer(model: Any, attack: Any, *rest: Any) -> Any:
         total = jnp.sum(fixed(x)).astype(jnp.float32)
         options["key"] = jax.random.fold_in(keys[0], jax.lax.bitcast_convert_type(total, jnp.int32))
     return model(attack(fixed, x, label, **options).input)
+
+
+def _is_targeted(attack: Any) -> bool:
+    """Whether an attack has been told to look for a certain answer, as far as that can be seen."""
+    if isinstance(attack, Strongest):
+        return any(map(_is_targeted, attack.attacks))
+    options = attack.options if isinstance(attack, _Fixed) else getattr(attack, "keywords", {})
+    return dict(options).get("targeted") is True
 
 
 def _right(model: Any, x: Any, label: jax.Array) -> tuple[jax.Array, jax.Array]:
