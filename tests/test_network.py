@@ -16,7 +16,8 @@ def test_arrays_are_leaves_and_names_are_static():
     leaves, structure = jax.tree.flatten(network)
     assert [leaf.shape for leaf in leaves] == [(5, 4), (4,), (4, 3), (3,)]
     again = jax.tree.unflatten(structure, leaves)
-    assert type(again) is jaxnn.Network and jax.tree.structure(again) == structure
+    assert type(again) is jaxnn.Network
+    assert jax.tree.structure(again) == structure
     other = jaxnn.init(jax.random.key(0), (5, 4, 3), activation="tanh")
     assert jax.tree.structure(other) != structure
     bare = jaxnn.init(jax.random.key(0), (5, 4, 3), use_bias=False)

@@ -152,8 +152,9 @@ def robust_accuracy(
     Raises:
         TypeError: an argument of another type.
         ValueError: lengths that differ; inputs that are not finite, or not within the attack's bounds; a
-            radius that is negative; a label that there is not; an attack that is targeted; a model that answers NaN to an example or to
-            an attacked one, which is neither robust nor broken; or as the attack raises.
+            radius that is negative; a label that there is not; an attack that is targeted; a model that
+            answers NaN to an example or to an attacked one, which is neither robust nor broken; or as the
+            attack raises.
 
     Example:
         >>> import jax, jax.numpy as jnp
