@@ -6,6 +6,7 @@ first call, which may compile, is timed apart. Needs the `peers` extra.
 
 import importlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,7 +17,7 @@ from experiments._results import make_folder, save_metrics
 from experiments.benchmarks import _page, compiling, growth, precision
 from experiments.benchmarks._case import Row, run, table_of
 from experiments.benchmarks._floor import rates
-from experiments.benchmarks._measure import machine
+from experiments.benchmarks._measure import accelerated, machine
 
 Name = Literal[
     "training", "networks", "attribution", "dreams", "attacks", "large", "precision", "compiling", "growth"
@@ -44,26 +45,33 @@ def main(
     make_folder(output)
     for name in only:
         console.rule(name)
-        found = _measured(console, name, rounds, quick, output)
-        save_metrics({"machine": machine(), "rounds": rounds, **found}, output / f"{name}.json")
+        for found in _measured(console, name, rounds, quick, output):
+            about = {"machine": machine(), "accelerated": accelerated(), "rounds": rounds}
+            save_metrics({**about, **found}, output / f"{name}.json")
     if page is not None:
         missing = _page.fill(page, _parts(output))
         for part in missing:
             console.print(f"{page} has no mark for {part!r}", markup=False)
 
 
-def _measured(console: Console, name: Name, rounds: int, quick: bool, output: Path) -> dict[str, Any]:
+def _measured(
+    console: Console, name: Name, rounds: int, quick: bool, output: Path
+) -> Iterator[dict[str, Any]]:
+    """All that has been measured so far, case by case: what is cut off has not been in vain."""
     if name == "compiling":
-        return {"parts": {"Compiling": compiling.measure(console)}}
+        yield {"parts": {"Compiling": compiling.measure(console)}}
+        return
     if name == "precision":
-        return {"parts": {"Half precision": precision.measure(console, quick)}}
+        yield {"parts": {"Half precision": precision.measure(console, quick)}}
+        return
     if name == "growth":
-        return {"parts": {"Growth": growth.measure(console, quick, output / "growth.png")}}
+        yield {"parts": {"Growth": growth.measure(console, quick, output / "growth.png")}}
+        return
     rows: list[Row] = []
     for case in importlib.import_module(f"experiments.benchmarks.{name}").cases(quick):
         rows.append(run(case, rounds))
         console.print(table_of(rows[-1]))
-    return {"rates": rates()._asdict(), "rows": rows}
+        yield {"rates": rates()._asdict(), "rows": rows}
 
 
 def _parts(folder: Path) -> dict[str, str]:
@@ -71,9 +79,9 @@ def _parts(folder: Path) -> dict[str, str]:
     parts: dict[str, str] = {}
     for path in sorted(folder.glob("*.json")):
         found = json.loads(path.read_text())
-        parts |= found.get("parts", {})
-        parts |= _page.tables(found.get("rows", []))
-        parts["Machine"] = found["machine"]
+        told = found.get("parts", {}) | _page.tables(found.get("rows", [])) | {"Machine": found["machine"]}
+        where = " on an accelerator" if found["accelerated"] else ""
+        parts |= {f"{name}{where}": part for name, part in told.items()}
     return parts
 
 

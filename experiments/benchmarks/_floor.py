@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-_SIDE = 2048  # of a matrix product that no cache and no launch holds up
+_SIDE, _LARGE_SIDE = 2048, 8192  # of a matrix product that nothing holds up; on an accelerator
 _COPIED = 256 * 2**20  # bytes, more than any cache
 
 
@@ -33,12 +33,13 @@ class Rates(NamedTuple):
 
 @cache
 def rates() -> Rates:
-    """Measure them once, in single precision, on all cores of JAX's device."""
-    a = jax.random.normal(jax.random.key(0), (_SIDE, _SIDE))
+    """Measure them once, in single precision as JAX takes it, on all cores of its device."""
+    side = _SIDE if jax.default_backend() == "cpu" else _LARGE_SIDE
+    a = jax.random.normal(jax.random.key(0), (side, side))
     product = _quickest(jax.jit(lambda a: a @ a), a)
     numbers = jnp.ones(_COPIED // 4)
     copy = _quickest(jax.jit(lambda numbers: numbers + 1), numbers)
-    return Rates(2 * _SIDE**3 / product, 2 * _COPIED / copy)  # a copy reads and writes
+    return Rates(2 * side**3 / product, 2 * _COPIED / copy)  # a copy reads and writes
 
 
 def floor(work: Work, rates: Rates) -> float:

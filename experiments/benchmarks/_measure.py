@@ -66,6 +66,8 @@ def alternate(
         def turn(names: Iterable[str], least: float) -> dict[str, float]:
             return {name: workers[name].submit(_seconds, builds[name], least).result() for name in names}
 
+        for prepared in [workers[name].submit(_prepare, build) for name, build in builds.items()]:
+            prepared.result()  # all at once: what comes before the first call is not timed
         first, names = turn(builds, 0.0), list(builds)
         if finalists is not None:
             names = list(finalists(turn(names, _LEAST)))
@@ -93,14 +95,30 @@ def machine() -> str:
     return f"{processor}, {os.cpu_count()} cores{accelerator}; JAX {jax.__version__}"
 
 
-def torch_device() -> str:
-    """The device of PyTorch that JAX computes on, too."""
-    return "cuda" if jax.default_backend() == "gpu" else "cpu"
+def accelerated() -> bool:
+    """Whether JAX computes on an accelerator, where neither a processor's threads nor its devices count."""
+    return jax.default_backend() != "cpu"
+
+
+def torch_device(threads: int | None = None) -> str:
+    """The device of PyTorch that JAX computes on, too, set up alike.
+
+    Args:
+        threads: of the processor.
+    """
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if jax.default_backend() != "gpu":
+        return "cpu"
+    torch.set_float32_matmul_precision("high")  # products of rounded numbers, which JAX takes by default
+    return "cuda"
 
 
 def awaited(call: Call) -> Call:
     """A call of PyTorch that returns when it is done: on a GPU it would return before."""
-    if torch_device() == "cpu":
+    if not accelerated():
         return call
     import torch
 
@@ -129,6 +147,10 @@ def _seconds(build: Build, least: float) -> float:
         jax.block_until_ready(call())
         calls, passed = calls + 1, time.perf_counter() - start
     return passed / calls
+
+
+def _prepare(build: Build) -> None:
+    _keep(build)
 
 
 @functools.cache

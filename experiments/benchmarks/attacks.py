@@ -22,7 +22,7 @@ import jaxnn
 from experiments.benchmarks import attribution
 from experiments.benchmarks._case import Case
 from experiments.benchmarks._floor import Work
-from experiments.benchmarks._measure import Build, Call, awaited, torch_device
+from experiments.benchmarks._measure import Build, Call, accelerated, awaited, torch_device
 from jaxnn import attacks
 
 EPSILON = 0.1
@@ -108,10 +108,11 @@ def train(model: attribution.ModelName, examples: int) -> Path:
 def settings(method: str, path: Path, examples: int) -> dict[str, Build]:
     """Each library's settings, by what is printed for them."""
     builds: dict[str, Build] = {}
-    for n, devices in itertools.product(dict.fromkeys(min(n, examples) for n in CHUNKS), (1, 2)):
+    several = (1,) if accelerated() else (1, 2)
+    for n, devices in itertools.product(dict.fromkeys(min(n, examples) for n in CHUNKS), several):
         name = f"jaxnn, {devices} device{'s' * (devices > 1)}, {n} a call"
         builds[name] = partial(ours, method, path, n, devices)
-    for threads, frozen in itertools.product((1, 2), (False, True)):
+    for threads, frozen in itertools.product(several, (False, True)):
         name = f"Foolbox, {threads} thread{'s' * (threads > 1)}" + ", weights frozen" * frozen
         builds[name] = partial(foolboxs, method, path, threads, frozen)
     return builds
@@ -120,7 +121,6 @@ def settings(method: str, path: Path, examples: int) -> dict[str, Build]:
 def ours(method: str, path: Path, at_once: int, devices: int) -> Call:
     """An attack by jaxnn: one compiled call an `at_once` examples, spread over the devices."""
     jax.config.update("jax_num_cpu_devices", devices)  # before the first call of this process
-    devices = min(devices, jax.device_count())  # of an accelerator there may be one only
     mesh = jax.make_mesh((devices,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     spread, everywhere = (jax.NamedSharding(mesh, jax.P(*axes)) for axes in (("data",), ()))
     arrays, inputs, labels = data(path)
@@ -138,8 +138,7 @@ def foolboxs(method: str, path: Path, threads: int, frozen: bool) -> Call:
     import torch
     from foolbox.models.pytorch import PyTorchModel
 
-    torch.set_num_threads(threads)
-    device = torch_device()
+    device = torch_device(threads)
     arrays, inputs, labels = data(path)
     if inputs.ndim == 4:
         inputs = np.moveaxis(inputs, -1, 1).copy()

@@ -19,7 +19,7 @@ import jaxnn
 from experiments.benchmarks import _attribution_perturbation as perturbation
 from experiments.benchmarks._case import Case
 from experiments.benchmarks._floor import Work
-from experiments.benchmarks._measure import Build, Call, awaited, torch_device
+from experiments.benchmarks._measure import Build, Call, accelerated, awaited, torch_device
 from jaxnn import attribution
 
 STEPS = 50
@@ -125,7 +125,7 @@ def cases(quick: bool) -> list[Case]:
             Work(examples * method.work(OPERATIONS[model])),
             finalists=2,
         )
-        for model, (name, method) in itertools.product(MODELS, METHODS.items())
+        for (name, method), model in itertools.product(METHODS.items(), MODELS)
     ]
 
 
@@ -133,12 +133,13 @@ def settings(method: str, model: ModelName, examples: int) -> dict[str, Build]:
     """Each library's settings, by what is printed for them: those that won in longer searches."""
     size = METHODS[method].size
     builds: dict[str, Build] = {}
-    for at_once, rows in dict.fromkeys(
-        (min(n, examples), m) for n, m in ((1, size), (32, 1), (64, 1), (256, 1))
-    ):
+    # An accelerator wants all at once.
+    ours_at = ((256, 1), (256, size)) if accelerated() else ((1, size), (32, 1), (64, 1), (256, 1))
+    captums_at = ((256, 1024), (256, 256 * size)) if accelerated() else ((32, 128), (256, 256), (256, 1024))
+    for at_once, rows in dict.fromkeys((min(n, examples), m) for n, m in ours_at):
         builds[f"jaxnn, {at_once} x {rows} a call"] = partial(ours, method, model, examples, at_once, rows)
-    batches = dict.fromkeys((min(n, examples), m) for n, m in ((32, 128), (256, 256), (256, 1024)))
-    for threads, (at_once, rows) in itertools.product((1, 2), batches):
+    batches = dict.fromkeys((min(n, examples), m) for n, m in captums_at)
+    for threads, (at_once, rows) in itertools.product((1,) if accelerated() else (1, 2), batches):
         name = f"Captum, {threads} thread{'s' * (threads > 1)}, {at_once} a call, {rows} rows at a time"
         builds[name] = partial(captums, method, model, examples, threads, at_once, rows)
     return builds
@@ -160,12 +161,11 @@ def captums(method: str, model: str, examples: int, threads: int, at_once: int, 
     import captum.attr
     import torch
 
-    torch.set_num_threads(threads)
     warnings.simplefilter("ignore")  # what Captum says at each call
-    network, (inputs, targets) = their_model(model).to(torch_device()), data(model, examples)
+    network, (inputs, targets) = their_model(model).to(torch_device(threads)), data(model, examples)
     if model == "convolutional":
         inputs = np.moveaxis(inputs, -1, 1).copy()
-    x, t = (torch.from_numpy(a).to(torch_device()) for a in (inputs, targets))
+    x, t = (torch.from_numpy(a).to(torch_device(threads)) for a in (inputs, targets))
     batches = list(zip(x.split(at_once), t.split(at_once), strict=True))
     ask = METHODS[method].captums
     return awaited(lambda: [ask(captum.attr, network, x, t, rows) for x, t in batches])

@@ -113,8 +113,7 @@ def torchs(steps: int, threads: int, kind: str) -> Call:
     """The same by eager PyTorch: ten images a step, gradients of the images alone."""
     import torch
 
-    torch.set_num_threads(threads)
-    device = torch_device()
+    device = torch_device(threads)
     first, second = (torch.from_numpy(np.array(layer.kernel)).to(device) for layer in initial().layers)
 
     def dream() -> Any:

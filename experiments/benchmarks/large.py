@@ -1,8 +1,9 @@
 """How near does a network that fills an accelerator come to what the accelerator can do?
 
 784-4096-4096-10 of relus: integrated gradients of 256 images in 50 steps, and training in batches of 1,024.
-Single precision is each library's default, and PyTorch's with the rounded products that JAX takes by
-default; in half precision (bfloat16) the model and the images are cast. The floor is that of the former.
+Single precision is each library's default, and PyTorch's also with the rounded products that JAX takes by
+default on a GPU; in half precision (bfloat16) the model and the images are cast. The floor is that of single
+precision.
 """
 
 import itertools
@@ -89,10 +90,11 @@ def captums(examples: int, rows: int, precision: str) -> Call:
     import captum.attr
     import torch
 
+    device = torch_device()
     torch.set_float32_matmul_precision(precision)
     warnings.simplefilter("ignore")
-    method = captum.attr.IntegratedGradients(their_network())
-    x, t = (torch.from_numpy(a).to(torch_device()) for a in images(examples))
+    method = captum.attr.IntegratedGradients(their_network().to(device))
+    x, t = (torch.from_numpy(a).to(device) for a in images(examples))
     return awaited(lambda: method.attribute(x, target=t, n_steps=STEPS, internal_batch_size=rows))
 
 
@@ -111,10 +113,11 @@ def torchs_training(updates: int, precision: str) -> Call:
     """Training by eager PyTorch."""
     import torch
 
+    device = torch_device()
     torch.set_float32_matmul_precision(precision)
-    model = their_network()
-    x, t = (torch.from_numpy(a).to(torch_device()) for a in images(updates * BATCH))
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=torch_device() == "cuda")
+    model = their_network().to(device)
+    x, t = (torch.from_numpy(a).to(device) for a in images(updates * BATCH))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=device == "cuda")
 
     def train() -> None:
         for inputs, labels in zip(x.split(BATCH), t.split(BATCH), strict=True):
@@ -135,4 +138,4 @@ def their_network() -> Any:
         linear.weight.data = torch.from_numpy(np.array(layer.kernel).T.copy())
         linear.bias.data = torch.from_numpy(np.array(layer.bias))
         modules += [linear, torch.nn.ReLU()]
-    return torch.nn.Sequential(*modules[:-1]).to(torch_device())
+    return torch.nn.Sequential(*modules[:-1])

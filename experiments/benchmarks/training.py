@@ -94,8 +94,7 @@ def torchs(batch_size: int, epochs: int, threads: int, foreach: bool) -> Call:
     """Training by eager PyTorch."""
     import torch
 
-    torch.set_num_threads(threads)
-    device = torch_device()
+    device = torch_device(threads)
     x, t, _ = in_numpy()
     inputs, targets = (torch.from_numpy(a).to(device) for a in (x, t))
     layers = [torch.nn.Linear(n, m, bias=False) for n, m in itertools.pairwise(SIZES)]
