@@ -4,10 +4,9 @@ The tutorial is run while the site is built, its pictures are drawn, and the pag
 networks trained for it. A public name without an entry in the reference fails the build.
 """
 
-import importlib
+import hashlib
+import shutil
 import sys
-import types
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,11 @@ from sphinx.errors import SphinxError
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(DOCS)]
 
 import jaxnn  # noqa: E402
+
+from names import public_names  # noqa: E402
 
 project = "jaxnn"
 copyright = "the jaxnn authors, Apache-2.0"  # noqa: A001
@@ -31,7 +32,31 @@ html_title = "jaxnn"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_extra_path = ["_built"]  # looked for before anything is written there
-(DOCS / "_built").mkdir(exist_ok=True)
+BUILT, CACHE = DOCS / "_built", DOCS / "_cache"
+
+
+def clear_what_is_old() -> None:
+    """Throw away what an earlier build has drawn, unless the code that drew it is still the same."""
+    code = (
+        path
+        for part in ("jaxnn", "experiments")
+        for path in (ROOT / part).rglob("*")
+    )
+    told = hashlib.sha256()
+    for path in sorted(
+        path for path in code if path.suffix in (".py", ".js", ".css", ".html")
+    ):
+        told.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
+    stamp = CACHE / "code.sha256"
+    if not stamp.is_file() or stamp.read_text() != told.hexdigest():
+        for folder in (BUILT, CACHE):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+        stamp.write_text(told.hexdigest())
+    BUILT.mkdir(exist_ok=True)
+
+
+clear_what_is_old()
 html_theme_options = {"source_repository": "", "navigation_with_keys": True}
 html_copy_source = False
 html_show_sphinx = False
@@ -39,7 +64,7 @@ html_show_sphinx = False
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "cache"
-nb_execution_cache_path = str(DOCS / "_cache")
+nb_execution_cache_path = str(CACHE / "notebooks")
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600
 nb_execution_show_tb = True
@@ -51,17 +76,7 @@ napoleon_use_ivar = True
 napoleon_use_rtype = False
 
 
-PAGE = DOCS / "_built" / "draw" / "index.html"
-FAMILIES = (
-    "attribution",
-    "attacks",
-    "datasets",
-    "dreaming",
-    "losses",
-    "plot",
-    "rules",
-    "weights",
-)
+PAGE = BUILT / "draw" / "index.html"
 
 
 def write_the_page_to_draw_on(app: Any) -> None:
@@ -113,26 +128,9 @@ def tables_as_rst(
     lines[:] = done[:-1]
 
 
-def public_names() -> Iterator[str]:
-    """Every public name of the package: those of its own, and those of each family."""
-    for module in (
-        jaxnn,
-        *(importlib.import_module(f"jaxnn.{family}") for family in FAMILIES),
-    ):
-        for name in getattr(module, "__all__", None) or dir(module):
-            value = getattr(module, name)
-            of_ours = str(getattr(value, "__module__", "")).startswith("jaxnn")
-            if (
-                not name.startswith("_")
-                and not isinstance(value, types.ModuleType)
-                and of_ours
-            ):
-                yield f"{module.__name__}.{name}"
-
-
 def check_reference(app: Any, env: Any) -> None:
-    """Fail unless the reference has an entry for every public name."""
-    missing = sorted(set(public_names()) - set(env.get_domain("py").objects))
+    """Fail unless the reference has an entry for every public name, whatever has been read anew."""
+    missing = sorted(set(public_names(jaxnn)) - set(env.get_domain("py").objects))
     if missing:
         raise SphinxError(f"docs/reference has no entry for {', '.join(missing)}")
 
@@ -141,4 +139,4 @@ def setup(app: Any) -> None:
     """Connect what is above."""
     app.connect("builder-inited", write_the_page_to_draw_on)
     app.connect("autodoc-process-docstring", tables_as_rst, priority=400)
-    app.connect("env-check-consistency", check_reference)
+    app.connect("env-updated", check_reference)
