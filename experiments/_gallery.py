@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 from pathlib import Path
 
 import tyro
@@ -29,26 +30,37 @@ def main(
         page: to write.
         pictures: the folder for the pictures, beside or below that of the page.
     """
-    sections = []
+    sections, used = [], set()
     for name, docstring in docstrings().items():
         if name in _LEFT_OUT:
             continue
-        found = json.loads((results / name / "metrics.json").read_text())
+        numbers = results / name / "metrics.json"
+        if not numbers.is_file():
+            raise SystemExit(f"{numbers} is not there: run `python -m experiments --all` first")
+        found = json.loads(numbers.read_text())
         question, *rest = docstring.split("\n\n")
         shown = [(file, title) for file, title in found["pictures"].items() if file.endswith(".png")][:_SHOWN]
         lines = [f"## {question}", *(paragraph.replace("\n", " ") for paragraph in rest[:1])]
         for file, title in shown:
             small = pictures / f"{name}_{Path(file).stem}.webp"
             shrink(results / name / file, small)
-            lines.append(f"![{title}]({small.relative_to(page.parent).as_posix()})")
+            used.add(small)
+            lines.append(f"![{plain(title)}]({small.relative_to(page.parent).as_posix()})")
         lines.append(f"`python -m experiments.{name}`")
         sections.append("\n\n".join(lines))
+    for old in set(pictures.glob("*.webp")) - used:
+        old.unlink()
     head = (
         "# Gallery\n\nOne picture or two of each experiment, on mnist-5k with its default options. "
         "[The experiments](experiments.md) says what came out; `python -m experiments --all` draws them all, "
         "and more."
     )
     write_whole(page, lambda path: path.write_text("\n\n".join([head, *sections]) + "\n", encoding="utf-8"))
+
+
+def plain(text: str) -> str:
+    """A text in one line, which Markdown takes for what it is."""
+    return re.sub(r"([\\\[\]*_`<&])", r"\\\1", " ".join(text.split()))
 
 
 def shrink(picture: Path, to: Path) -> None:
