@@ -49,6 +49,9 @@ def main(
     digits = load_digits(data)
     if digits.image_shape != (_SIDE, _SIDE):
         raise ValueError(f"`data` must hold images of {_SIDE} x {_SIDE}, as the page draws; got {data!r}")
+    names = [path.stem for path in networks]
+    if len(set(names)) < len(names):
+        raise ValueError(f"`networks` must have names of their own, for the page; got {', '.join(names)}")
     shown = {path.stem: checked(path) for path in networks} or train(digits, epochs, seed)
     found = {name: accuracy(n, digits.test_inputs, digits.test_labels) for name, n in shown.items()}
     told = {

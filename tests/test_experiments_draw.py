@@ -167,6 +167,105 @@ def test_by_keyboard_alone(opened, networks):
     assert {"network", "asked", "centered", "drawing", "undo", "clear"} <= set(reached)
 
 
+def test_what_is_held_down_counts_once(opened):
+    opened.execute_script("document.querySelector('#drawing').focus()")
+    for repeat in (False, True, True):
+        key = {"type": "keyDown", "key": " ", "code": "Space", "autoRepeat": repeat}
+        opened.execute_cdp_cmd("Input.dispatchKeyEvent", key)
+    assert opened.execute_script("return [keyDown, strokes.length]") == [True, 1]
+    assert (
+        opened.find_element("id", "said").text == "Pen down, at 14 from the left and 14 from the top, of 28."
+    )
+    opened.execute_cdp_cmd("Input.dispatchKeyEvent", {"type": "keyDown", "key": "U", "code": "KeyU"})
+    assert opened.execute_script("return [keyDown, strokes.length]") == [False, 0]
+
+
+def test_what_is_drawn_beyond_the_sheet_is_not_drawn(opened):
+    stroke(opened, [(0.5, 0.5), (0.8, 0.5), (1.2, 0.55), (1.2, 0.7), (0.9, 0.7), (0.7, 0.7)])
+    (lines,) = opened.execute_script("return strokes")
+    assert [len(line) for line in lines] == [4, 3]
+    assert np.max(np.concatenate(lines)) == 28
+    np.testing.assert_allclose(lines[0][-1], [28, 0.525 * 28], atol=0.2)
+    np.testing.assert_allclose(lines[1][0], [28, 0.7 * 28], atol=0.2)
+    opened.find_element("id", "undo").click()
+    assert answer(opened) == "draw something"
+
+
+def touch(browser, kind, *points):
+    """Touch the sheet at points given as shares of it, all fingers at once."""
+    left, top, size = browser.execute_script(
+        "const b = document.querySelector('#drawing').getBoundingClientRect();"
+        "return [b.left, b.top, b.width]"
+    )
+    fingers = [{"x": left + x * size, "y": top + y * size, "id": i} for i, (x, y) in enumerate(points)]
+    browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
+
+
+def test_a_finger_draws_and_a_second_one_does_not(opened):
+    set_width(opened, 360)
+    opened.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True, "maxTouchPoints": 2})
+    opened.execute_script("document.querySelector('#drawing').scrollIntoView({block: 'center'})")
+    settle(opened)
+    scrolled = opened.execute_script("return scrollY")
+    touch(opened, "touchStart", ONE[0])
+    touch(opened, "touchMove", ONE[1])
+    touch(opened, "touchStart", ONE[1], (0.9, 0.9))
+    touch(opened, "touchMove", ONE[2], (0.9, 0.1))
+    touch(opened, "touchEnd")
+    assert answer(opened) == "1"
+    ((line,),) = opened.execute_script("return strokes")
+    assert max(x for x, _ in line) < 0.6 * 28
+    assert opened.execute_script("return [scrollY, pointer]") == [scrolled, None]
+    touch(opened, "touchStart", (0.2, 0.2))
+    touch(opened, "touchEnd")
+    assert opened.execute_script("return strokes.length") == 2
+    opened.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+
+
+def test_the_right_button_does_not_draw(opened):
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    ActionChains(opened).context_click(opened.find_element("id", "drawing")).perform()
+    assert answer(opened) == "draw something"
+
+
+def test_an_empty_sheet_has_no_why(opened):
+    settle(opened)
+    assert opened.find_element("id", "why-title").text == "Why this answer"
+    assert shown(opened, "why") == {255}
+    stroke(opened, ONE)
+    settle(opened)
+    assert opened.find_element("id", "why-title").text == "Why a 1"
+    assert len(shown(opened, "why")) > 10
+
+
+def shown(browser, name):
+    """The values in the picture of that name, colors and all."""
+    return set(
+        browser.execute_script(
+            "const from = document.getElementById(arguments[0]), size = [from.width, from.height];"
+            "const copy = new OffscreenCanvas(...size).getContext('2d');"
+            "copy.drawImage(from, 0, 0);"
+            "return [...copy.getImageData(0, 0, ...size).data]",
+            name,
+        )
+    )
+
+
+def test_a_unit_is_drawn_in_the_range_of_its_activation(opened, networks):
+    opened.find_element("css selector", "#network option:last-child").click()  # of tanh
+    stroke(opened, SEVEN)
+    settle(opened)
+    seen = np.asarray(opened.execute_script("return [...seen()]"), np.float32)
+    values = jaxnn.capture(networks["deep"], seen)[1]["hidden_0"]
+    drawn = opened.execute_script(
+        "return [...document.querySelector('#hidden canvas').getContext('2d').getImageData(0, 0, 20, 1).data]"
+    )
+    np.testing.assert_allclose(np.reshape(drawn, (20, 4))[:, 0], 255 * (1 + values) / 2, atol=1.01)
+    above = opened.find_element("id", "active").text.split(", then ")[0]
+    assert above == f"In the upper half: {int((values > 0).sum())} of 20"
+
+
 def test_it_is_asked_backwards_for_any_digit(opened, networks):
     opened.execute_script(
         "const s = document.querySelector('#asked'); s.value = '4'; s.dispatchEvent(new Event('change'))"
@@ -208,6 +307,25 @@ def test_networks_that_the_page_cannot_ask_are_refused(tmp_path, sizes, options,
     jaxnn.save(tmp_path / "n", jaxnn.init(jax.random.key(0), sizes, **options))
     with pytest.raises(ValueError, match=message):
         draw.main(networks=(tmp_path / "n",), output=tmp_path / "page")
+
+
+def test_networks_of_one_name_are_refused(tmp_path):
+    paths = (tmp_path / "a" / "n.jaxnn", tmp_path / "b" / "n.jaxnn")
+    for path in paths:
+        path.parent.mkdir()
+        jaxnn.save(path, jaxnn.init(jax.random.key(0), (784, 8, 10)))
+    with pytest.raises(ValueError, match="`networks` must have names of their own"):
+        draw.main(networks=paths, output=tmp_path / "page")
+
+
+def test_a_network_without_hidden_units_is_shown(chromium, tmp_path):
+    jaxnn.save(tmp_path / "flat.jaxnn", jaxnn.init(jax.random.key(0), (784, 10)))
+    draw.main(networks=(tmp_path / "flat.jaxnn",), output=tmp_path)
+    chromium.get((tmp_path / "index.html").as_uri())
+    stroke(chromium, ONE)
+    assert answer(chromium) in set("0123456789")
+    assert not chromium.find_element("id", "hidden-units").is_displayed()
+    assert complaints(chromium) == []
 
 
 def test_images_of_another_size_are_refused(tmp_path):

@@ -3,8 +3,10 @@
 const SIDE = 28, BOX = 20, PEN = 2.2; // pixels of the network; the box that training digits fill; a stroke's width
 const element = (id) => document.getElementById(id);
 const networks = NETWORKS.map(decode);
-const strokes = []; // lists of points [x, y], in pixels of the network
-let pen = [SIDE / 2, SIDE / 2], keyDown = false, pointerDown = false, waiting = false;
+const strokes = []; // each a list of lines, as it may leave the sheet and come back; a line is a list of points
+let pen = [SIDE / 2, SIDE / 2], keyDown = false; // the keyboard's, in pixels of the network as all points [x, y]
+let pointer = null, beyond = null; // the pointer that draws, and where it is while off the sheet
+let waiting = false;
 
 function current() {
   return networks[element("network").selectedIndex];
@@ -15,7 +17,7 @@ function drawStrokes(context, scale, width, shiftX = 0, shiftY = 0) {
   context.lineWidth = width / scale;
   context.lineCap = context.lineJoin = "round";
   context.strokeStyle = "white";
-  for (const points of strokes) {
+  for (const points of strokes.flat()) {
     context.beginPath();
     context.moveTo(...points[0]);
     for (const point of points) context.lineTo(...point);
@@ -37,13 +39,15 @@ function pixels(scale, shiftX, shiftY) {
 
 // As MNIST has its digits: their longer side fills the box, their center of mass lies in the middle.
 function centered() {
-  const points = strokes.flat();
-  const xs = points.map((p) => p[0]), ys = points.map((p) => p[1]);
-  const left = Math.min(...xs), top = Math.min(...ys);
-  const longer = Math.max(Math.max(...xs) - left, Math.max(...ys) - top);
+  let [left, top, right, bottom] = [SIDE, SIDE, 0, 0];
+  for (const [x, y] of strokes.flat(2)) {
+    [left, right] = [Math.min(left, x), Math.max(right, x)];
+    [top, bottom] = [Math.min(top, y), Math.max(bottom, y)];
+  }
+  const longer = Math.max(right - left, bottom - top);
   const scale = Math.min((BOX - PEN) / Math.max(longer, 1), 3);
-  let shiftX = SIDE / 2 - scale * (left + (Math.max(...xs) - left) / 2);
-  let shiftY = SIDE / 2 - scale * (top + (Math.max(...ys) - top) / 2);
+  const shiftX = SIDE / 2 - (scale * (left + right)) / 2;
+  const shiftY = SIDE / 2 - (scale * (top + bottom)) / 2;
   const ink = pixels(scale, shiftX, shiftY);
   let total = 0, x = 0, y = 0;
   ink.forEach((value, i) => {
@@ -98,11 +102,23 @@ function showOutputs(outputs, best) {
   element("outputs").setAttribute("aria-label", [...outputs].map((v, digit) => `${digit}: ${v.toFixed(2)}`).join(", "));
 }
 
+// Each unit's value as a share of what it can be; where that has no ends, of what its layer is now.
+function shares(values, activation) {
+  const { low, high } = ACTIVATIONS[activation];
+  return Number.isFinite(high - low) ? values.map((v) => (v - low) / (high - low)) : rescale(values, 0, 1);
+}
+
 function showHidden(layers) {
   const canvases = element("hidden").children;
-  layers.forEach((values, i) => paint(canvases[i], [...values].map(gray)));
-  const counts = layers.map((values) => `${values.filter((v) => v > 0.5).length} of ${values.length}`);
-  element("active").textContent = `Above a half: ${counts.join(", then ")}.`;
+  const shown = layers.map((values, i) => shares(values, current().layers[i].activation));
+  shown.forEach((values, i) => paint(canvases[i], [...values].map(gray)));
+  const counts = shown.map((values) => `${values.filter((v) => v > 0.5).length} of ${values.length}`);
+  say("active", `In the upper half: ${counts.join(", then ")}.`);
+}
+
+// What has not changed is not written again: a screen reader would read it again.
+function say(id, text) {
+  if (element(id).textContent !== text) element(id).textContent = text;
 }
 
 function show() {
@@ -112,17 +128,17 @@ function show() {
   const outputs = values[values.length - 1];
   const best = outputs.indexOf(Math.max(...outputs));
   const drawn = strokes.length > 0;
-  element("answer").textContent = drawn ? `${best}` : "draw something";
+  say("answer", drawn ? `${best}` : "draw something");
   showOutputs(outputs, drawn ? best : -1);
   paint(element("seen"), [...x].map(gray));
   const digit = element("asked").value === "" ? best : Number(element("asked").value);
-  element("back-title").textContent = `Asked backwards for a ${digit}`;
+  say("back-title", `Asked backwards for a ${digit}`);
   const label = Float64Array.from(outputs, (_, k) => (k === digit ? 0.99 : 0.01));
   paint(element("back"), [...backquery(network, label)].map(gray));
-  const slopes = saliency(network, values, best);
+  const slopes = drawn ? saliency(network, values, best) : new Float64Array(SIDE * SIDE);
   const steepest = Math.max(...slopes.map(Math.abs));
-  element("why-title").textContent = `Why a ${best}`;
-  element("steepest").textContent = steepest.toPrecision(2);
+  say("why-title", drawn ? `Why a ${best}` : "Why this answer");
+  say("steepest", steepest.toPrecision(2));
   paint(element("why"), [...slopes].map((s) => signed(steepest > 0 ? s / steepest : 0)));
   showHidden(values.slice(1, -1));
 }
@@ -139,23 +155,31 @@ function prepare() {
     const canvas = document.createElement("canvas");
     canvas.width = Math.min(outputs, 50);
     canvas.height = Math.ceil(outputs / canvas.width);
+    canvas.style.maxWidth = `${2.5 * canvas.width}rem`;
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", `${outputs} hidden units`);
     return canvas;
   }));
+  element("hidden-units").hidden = network.layers.length === 1;
+  later();
+}
+
+function lift() {
+  keyDown = false;
+  pointer = beyond = null;
   later();
 }
 
 function clear() {
   strokes.length = 0;
-  keyDown = pointerDown = false;
-  later();
+  say("said", "Cleared.");
+  lift();
 }
 
 function undo() {
   strokes.pop();
-  keyDown = pointerDown = false;
-  later();
+  say("said", strokes.length === 0 ? "Undone: the sheet is empty." : "Undone.");
+  lift();
 }
 
 function place(event) {
@@ -164,12 +188,30 @@ function place(event) {
 }
 
 function begin(point) {
-  strokes.push([point, [point[0] + 0.01, point[1]]]); // a dot, until it moves
+  strokes.push([[point, [point[0] + 0.01, point[1]]]]); // a dot, until it moves
   later();
 }
 
+// Where the way from a point of the sheet to one beyond it comes to the edge.
+function edge(inside, outside) {
+  const shares = inside.map((at, axis) => {
+    const way = outside[axis] - at;
+    return way === 0 ? 1 : ((way > 0 ? SIDE : 0) - at) / way;
+  });
+  return inside.map((at, axis) => at + Math.min(1, ...shares) * (outside[axis] - at));
+}
+
+// What is drawn beyond the sheet is not drawn: there the stroke ends, and goes on where it comes back.
 function move(point) {
-  strokes[strokes.length - 1].push(point);
+  const lines = strokes[strokes.length - 1], line = lines[lines.length - 1];
+  if (point.some((at) => at < 0 || at > SIDE)) {
+    if (beyond === null) line.push(edge(line[line.length - 1], point));
+    beyond = point;
+  } else {
+    if (beyond === null) line.push(point);
+    else lines.push([edge(point, beyond), point]);
+    beyond = null;
+  }
   later();
 }
 
@@ -177,15 +219,18 @@ const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowD
 
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key in MOVES) {
+  const key = event.key.toLowerCase();
+  if (event.repeat && " cun".includes(key)) event.preventDefault(); // held down, it counts once
+  else if (event.key in MOVES) {
     pen = pen.map((at, axis) => Math.min(SIDE - 1, Math.max(1, at + MOVES[event.key][axis])));
     if (keyDown) move(pen);
-  } else if (event.key === " ") {
+  } else if (key === " ") {
     keyDown = !keyDown;
     if (keyDown) begin(pen);
-  } else if (event.key === "c") clear();
-  else if (event.key === "u") undo();
-  else if (event.key === "n") {
+    say("said", `Pen ${keyDown ? "down" : "up"}, at ${pen[0]} from the left and ${pen[1]} from the top, of ${SIDE}.`);
+  } else if (key === "c") clear();
+  else if (key === "u") undo();
+  else if (key === "n") {
     const select = element("network");
     select.selectedIndex = (select.selectedIndex + 1) % networks.length;
     prepare();
@@ -197,16 +242,23 @@ function onKey(event) {
 function listen() {
   const canvas = element("drawing");
   canvas.addEventListener("pointerdown", (event) => {
+    if ((pointer ?? event.pointerId) !== event.pointerId || event.button !== 0) return; // a second finger, another button
     canvas.setPointerCapture(event.pointerId);
-    pointerDown = true;
-    keyDown = false;
+    lift();
+    pointer = event.pointerId;
+    say("said", "");
     begin(place(event));
   });
   canvas.addEventListener("pointermove", (event) => {
-    if (!pointerDown) return;
-    for (const each of event.getCoalescedEvents?.() ?? [event]) move(place(each));
+    if (event.pointerId !== pointer) return;
+    const all = event.getCoalescedEvents?.() ?? [];
+    for (const each of all.length > 0 ? all : [event]) move(place(each));
   });
-  for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => { pointerDown = false; });
+  for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) {
+    canvas.addEventListener(end, (event) => {
+      if (event.pointerId === pointer) lift();
+    });
+  }
   canvas.addEventListener("keydown", onKey);
   for (const kind of ["focus", "blur"]) canvas.addEventListener(kind, later);
   element("clear").addEventListener("click", clear);
