@@ -19,6 +19,7 @@ sys.path[:0] = [str(ROOT), str(DOCS)]
 import jaxnn  # noqa: E402
 
 from names import public_names  # noqa: E402
+from tables import stackable  # noqa: E402
 
 project = "jaxnn"
 copyright = "the jaxnn authors, Apache-2.0"  # noqa: A001
@@ -71,8 +72,10 @@ nb_execution_show_tb = True
 nb_merge_streams = True
 
 autodoc_typehints = "none"
+autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 napoleon_use_ivar = True
+napoleon_attr_annotations = False
 napoleon_use_rtype = False
 
 
@@ -128,6 +131,14 @@ def tables_as_rst(
     lines[:] = done[:-1]
 
 
+def make_tables_stackable(
+    app: Any, name: str, template: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """Let the tables of a page be read on a phone."""
+    if "body" in context:
+        context["body"] = stackable(context["body"])
+
+
 def check_reference(app: Any, env: Any) -> None:
     """Fail unless the reference has an entry for every public name, whatever has been read anew."""
     missing = sorted(set(public_names(jaxnn)) - set(env.get_domain("py").objects))
@@ -140,3 +151,4 @@ def setup(app: Any) -> None:
     app.connect("builder-inited", write_the_page_to_draw_on)
     app.connect("autodoc-process-docstring", tables_as_rst, priority=400)
     app.connect("env-updated", check_reference)
+    app.connect("html-page-context", make_tables_stackable)

@@ -194,8 +194,7 @@ def test_what_is_drawn_beyond_the_sheet_is_not_drawn(opened):
 def touch(browser, kind, *points):
     """Touch the sheet at points given as shares of it, all fingers at once."""
     left, top, size = browser.execute_script(
-        "const b = document.querySelector('#drawing').getBoundingClientRect();"
-        "return [b.left, b.top, b.width]"
+        "const b = document.querySelector('#drawing').getBoundingClientRect();return [b.left, b.top, b.width]"
     )
     fingers = [{"x": left + x * size, "y": top + y * size, "id": i} for i, (x, y) in enumerate(points)]
     browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
@@ -287,6 +286,8 @@ def test_it_fits_any_screen(opened, width):
     box = opened.find_element("id", "drawing").rect
     assert box["width"] == pytest.approx(box["height"], abs=1)
     assert box["width"] >= 250
+    answers = opened.find_element("id", "outputs").rect
+    assert answers["y"] + answers["height"] - box["y"] < 600  # both are seen at once while one draws
     for name in ("undo", "clear", "network", "asked"):
         assert opened.find_element("id", name).rect["height"] >= 44  # a finger's size
 
