@@ -140,6 +140,15 @@ def test_what_it_sees_lies_as_the_training_digits_do(opened):
     assert (down, across) == (pytest.approx(0.225 * 28, abs=0.3), pytest.approx(2.8, abs=0.3))
 
 
+def test_what_is_top_heavy_is_seen_whole(opened):
+    dense = [(x, y) for y in (0.1, 0.13, 0.16, 0.19) for x in (0.2, 0.8)]
+    stroke(opened, [*dense, (0.8, 0.1), (0.6, 0.9)])
+    settle(opened)
+    seen = np.reshape(opened.execute_script("return [...seen()]"), (28, 28))
+    rows = np.flatnonzero(seen.max(axis=1) > 0.25)
+    assert (rows[0], rows[-1]) == (8, 27)  # all 20 of its rows, down to the edge
+
+
 def test_by_keyboard_alone(opened, networks):
     from selenium.webdriver.common.keys import Keys
 
@@ -286,6 +295,10 @@ def test_it_fits_any_screen(opened, width):
     box = opened.find_element("id", "drawing").rect
     assert box["width"] == pytest.approx(box["height"], abs=1)
     assert box["width"] >= 250
+    opened.execute_script("document.documentElement.style.fontSize = '200%'")  # for those who see badly
+    settle(opened)
+    assert opened.execute_script("return document.scrollingElement.scrollWidth") <= width
+    opened.execute_script("document.documentElement.style.fontSize = ''")
     answers = opened.find_element("id", "outputs").rect
     assert answers["y"] + answers["height"] - box["y"] < 600  # both are seen at once while one draws
     for name in ("undo", "clear", "network", "asked"):

@@ -37,7 +37,8 @@ function pixels(scale, shiftX, shiftY) {
   return Float64Array.from({ length: SIDE * SIDE }, (_, i) => data[4 * i] / 255);
 }
 
-// As MNIST has its digits: their longer side fills the box, their center of mass lies in the middle.
+// As MNIST has its digits: their longer side fills the box, their center of mass lies in the middle, or as near
+// to it as all of the digit is seen.
 function centered() {
   let [left, top, right, bottom] = [SIDE, SIDE, 0, 0];
   for (const [x, y] of strokes.flat(2)) {
@@ -55,7 +56,8 @@ function centered() {
     x += value * ((i % SIDE) + 0.5);
     y += value * (Math.floor(i / SIDE) + 0.5);
   });
-  return pixels(scale, shiftX + SIDE / 2 - x / total, shiftY + SIDE / 2 - y / total);
+  const room = (SIDE - BOX) / 2, within = (shift) => Math.max(-room, Math.min(room, shift));
+  return pixels(scale, shiftX + within(SIDE / 2 - x / total), shiftY + within(SIDE / 2 - y / total));
 }
 
 // The inputs of the network: from 0.01 to 1.
