@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 import experiments.__main__ as listing
+import jaxnn
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -31,6 +32,27 @@ def test_links_to_files_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         if not target.startswith("http") and target not in GENERATED:
             assert (page.parent / target).exists(), target
+
+
+NAME = re.compile(r"\b(attribution|attacks|datasets|dreaming|losses|plot|rules|weights)\.([A-Za-z]\w*)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_names_that_a_page_tells_of_are_there(page):
+    code = re.findall(r"`[^`\n]+`", BLOCK.sub("", page.read_text()))
+    for family, name in NAME.findall(" ".join(code)):
+        assert hasattr(getattr(jaxnn, family), name), f"{family}.{name}"
+
+
+@pytest.mark.parametrize(("section", "family"), [("Captum", "attribution"), ("Foolbox", "attacks")])
+def test_names_beside_those_of_another_library_are_there(section, family):
+    text = (ROOT / "docs" / "migrating.md").read_text().split(f"## {section}\n")[1].split("\n## ")[0]
+    ours = " ".join(row.split(" | ")[1] for row in text.splitlines() if row.startswith("| `"))
+    codes = [code for code in re.findall(r"`([^`]+)`", ours) if not re.match(r"\w+=", code)]
+    names = {re.match(r"\w*", code)[0] for code in codes}
+    others = {"", "jaxnn", "attack", "attacks", "input", "clipped", "success", "distance", "queries"}
+    assert len(names - others) > 10
+    assert [name for name in names - others if not hasattr(getattr(jaxnn, family), name)] == []
 
 
 def test_no_registry_and_no_wrong_install_is_named():
