@@ -1,4 +1,4 @@
-"""Tables of sentences are too wide for a phone: there each row is shown as a card, its cells one below another."""
+"""Wide tables cannot be read on a phone: there each row is shown as a card, its cells one below another."""
 
 import re
 
@@ -7,18 +7,25 @@ ROW = re.compile(r"<tr\b.*?</tr>", re.DOTALL)
 HEAD = re.compile(r"<th\b[^>]*>(.*?)</th>", re.DOTALL)
 CELL = re.compile(r"<td\b([^>]*)>(.*?)</td>", re.DOTALL)
 TAG = re.compile(r"<[^>]*>")
-LONG = 48  # letters in a cell: more are a sentence, and fewer are numbers to be compared in columns
+SENTENCE = (
+    48  # letters in a cell of the last column: with as many it explains the others
+)
+WIDE = 64  # letters in a row: of fewer, the numbers are better compared in columns
 
 
 def stackable(html: str) -> str:
-    """The page with each cell of a table of sentences told what its column is called; see site.css."""
+    """The page with each cell of a wide table told what its column is called; see site.css."""
     return TABLE.sub(lambda table: _labelled(table[0]), html)
 
 
 def _labelled(table: str) -> str:
     heads = [" ".join(TAG.sub("", head).split()) for head in HEAD.findall(table)]
-    cells = [TAG.sub("", cell).strip() for _, cell in CELL.findall(table)]
-    if not heads or max(map(len, cells), default=0) < LONG or "colspan" in table:
+    rows = [
+        [TAG.sub("", text).strip() for _, text in CELL.findall(r)]
+        for r in ROW.findall(table)
+    ]
+    widest = max((sum(map(len, cells)) for cells in rows), default=0)
+    if not heads or widest < WIDE or "colspan" in table:
         return table
 
     def row(found: re.Match[str]) -> str:
@@ -32,8 +39,10 @@ def _labelled(table: str) -> str:
         return CELL.sub(cell, found[0])
 
     start, rest = table.split(">", 1)
+    last = max(len(cells[-1]) for cells in rows if cells)
+    kind = "stacked explained" if last >= SENTENCE else "stacked"
     if 'class="' in start:
-        start = start.replace('class="', 'class="stacked ', 1)
+        start = start.replace('class="', f'class="{kind} ', 1)
     else:
-        start += ' class="stacked"'
+        start += f' class="{kind}"'
     return f"{start}>{ROW.sub(row, rest)}"
