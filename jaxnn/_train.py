@@ -17,7 +17,7 @@ from jaxnn._history import together
 from jaxnn._model import Model, combine, partition
 from jaxnn._progress import progress_bar
 from jaxnn._resume import Standing, beginning, checkpoints, fingerprint, last, store
-from jaxnn._sharding import automatic, check_mesh, placed_by_rule, vary_like, with_automatic_axes
+from jaxnn._sharding import automatic, check_mesh, placed_by_rule, put, vary_like, with_automatic_axes
 from jaxnn._train_checks import (
     check_checkpoints,
     check_examples,
@@ -130,7 +130,8 @@ def train(
         mesh = automatic(mesh)
     data = check_examples(inputs=inputs, targets=targets) if in_memory else None
     held_out = check_validation(validation)
-    model, data, held_out, key = _everywhere((model, data, held_out, key), mesh)
+    model, data, held_out, key = with_automatic_axes((model, data, held_out, key))
+    data, held_out, key = _everywhere((data, held_out, key), mesh)
     if data is None:
         feed = batches(inputs, epochs, mesh)
     else:
@@ -164,21 +165,21 @@ def train(
 
 
 def _everywhere(tree: Any, mesh: Mesh | None) -> Any:
-    """The same arrays on all devices of the mesh, and on no explicit axes."""
-    if mesh is not None:
-        tree = jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
-    return with_automatic_axes(tree)
+    """The same arrays on all devices of the mesh."""
+    return tree if mesh is None else put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
 def _start(model: Any, beside: Any, optimizer: Any, mesh: Mesh | None) -> tuple[State, Any]:
     """The state before the first step, of arrays of our own, and what of the model is not trained."""
     trainable, rest = partition(model)
+    if mesh is not None:  # before the optimizer makes more of its size: no device need hold it whole
+        trainable, rest = put((trainable, rest), placed_by_rule((trainable, rest), mesh))
     trainable, alive = vary_like((trainable, jnp.array(True)), (trainable, rest, beside))
     state = State(trainable, optimizer.init(trainable), alive)
     # Copies: the caller keeps his, and an optimizer may hold one buffer twice.
     state = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
     if mesh is not None:  # what the optimizer made anew, too: another placement would compile anew
-        state, rest = jax.device_put((state, rest), placed_by_rule((state, rest), mesh))
+        state = put(state, placed_by_rule(state, mesh))
     return state, rest
 
 
