@@ -138,6 +138,8 @@ def train(
         assert batch_size is not None  # noqa: S101 - checked above
         feed = examples(data, key, shuffle=shuffle, batch_size=batch_size, every=checkpoint_every)
     check_loss(model, feed.sample, loss)
+    if held_out is not None:
+        check_loss(model, held_out, loss, "validation[1]")
 
     start, rest = _start(model, (data, key), optimizer, mesh)
     options = {"loss": loss, "optimizer": optimizer, "mesh": mesh}
