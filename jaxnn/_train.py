@@ -11,6 +11,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxnn import _checks, losses
+from jaxnn._checkpoint import activations_of
 from jaxnn._history import History as History
 from jaxnn._history import TrainingDivergedError as TrainingDivergedError
 from jaxnn._history import together
@@ -93,7 +94,7 @@ def train(
             be a multiple. Parameters are on all devices; or, on a mesh of two axes, divided along the second:
             each by its largest axis that divides evenly. The steps equal those on one device, up to rounding.
         checkpoint: a folder for checkpoints, of this run alone; the last two are kept. What is unfinished or
-            damaged in it is passed over.
+            damaged in it is passed over, and deleted. On several processes, one that all of them see.
         checkpoint_every: after how many steps of an epoch to write one, at least 1; one is written after each
             epoch in any case.
         progress: draw a bar (with rich).
@@ -103,12 +104,12 @@ def train(
 
     Raises:
         ValueError: lengths that differ, no examples, values that are not finite, options out of range or that
-            have no meaning together; a checkpoint of another run.
+            have no meaning together; a checkpoint of another run, or a folder of something else.
         TypeError: a model that is not callable, or has leaves that are not arrays or nothing to train.
         TrainingDivergedError: the loss or a parameter is no longer finite; it carries the last good model.
 
     Warns:
-        RuntimeWarning: a checkpoint is damaged; the one before it is used.
+        RuntimeWarning: a checkpoint is unfinished or damaged; the one before it is used.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxnn, optax
@@ -145,11 +146,10 @@ def train(
     options = {"loss": loss, "optimizer": optimizer, "mesh": mesh}
     settings: dict[str, Any] = {}
     if checkpoint is not None:
-        if not _checks.is_concrete((start, rest, data)):
+        if not _checks.is_concrete((start, rest, data, key, held_out)):
             raise ValueError("`checkpoint` must be None under tracing, where there is nothing to write yet")
-        settings = _settings(
-            start, rest, feed, key, batch_size, shuffle=shuffle, validated=held_out is not None
-        )
+        settings = _settings(start, rest, feed, key, held_out, loss)
+        settings |= {"batch_size": batch_size, "shuffle": shuffle}
     with checkpoints(checkpoint) as manager:
         begun = standing = beginning(start) if manager is None else last(manager, start, settings)
         if begun.epoch > epochs:
@@ -223,28 +223,25 @@ def _is_due(done: int, every: int | None) -> bool:
     return every is not None and done % every == 0
 
 
-def _settings(
-    start: State, rest: Any, feed: Feed, key: Any, batch_size: int | None, *, shuffle: bool, validated: bool
-) -> dict[str, Any]:
+def _settings(start: State, rest: Any, feed: Feed, key: Any, held_out: Any, loss: Loss) -> dict[str, Any]:
     """What tells a run from another, as a JSON object, by the names that an error may call it by."""
 
     def shapes(tree: Any) -> list[Any]:
         paths = jax.tree.leaves_with_path(tree)
         return [[jax.tree_util.keystr(path), leaf.shape, str(leaf.dtype)] for path, leaf in paths]
 
-    def numbers(tree: Any) -> list[int]:
-        found: list[int] = np.asarray(fingerprint(tree)).tolist()
-        return found
+    def numbers(tree: Any) -> list[int] | None:
+        return None if tree is None else np.asarray(fingerprint(tree)).tolist()
 
     return {
         "model": shapes(start.trainable),
+        "activation by layer": activations_of(start.trainable),
         "initial model (by checksum)": numbers((start.trainable, rest)),
         "optimizer": shapes(start.optimizer),
-        "data (by checksum)": None if feed.whole is None else numbers(feed.whole),
-        "key (by checksum)": None if key is None else numbers(key),
-        "batch_size": batch_size,
-        "shuffle": shuffle,
-        "validation": validated,
+        "loss (by name)": getattr(loss, "__name__", None),
+        "data (by checksum)": numbers(feed.whole),
+        "key (by checksum)": numbers(key),
+        "validation (by checksum)": numbers(held_out),
     }
 
 
