@@ -20,6 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
 from jaxnn._checkpoint import write_whole
 from jaxnn._history import History, apart, together
 from jaxnn._train_steps import State, Sums
@@ -63,29 +68,33 @@ def checkpoints(path: str | os.PathLike[str] | None) -> Iterator[Any]:
     if path is None:
         yield None
         return
-    import orbax.checkpoint as ocp  # here, as it takes a second
-
     folder = Path(path).absolute()
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"`checkpoint` must be a folder, or not there yet; {folder} is a file")
     _claim(folder)
+    with _alone(folder), _manager(folder) as manager:
+        yield manager
+
+
+def _manager(folder: Path) -> Any:
+    import orbax.checkpoint as ocp  # here, as it takes a second
+
     for unfinished in sorted(folder.glob(f"*{_UNFINISHED}*")):
         text = f"the checkpoint {unfinished} was passed over: it is unfinished"
-        warnings.warn(text, RuntimeWarning, stacklevel=4)  # of the caller of `train`
+        warnings.warn(text, RuntimeWarning, stacklevel=5)  # of the caller of `train`
     # Not in the background: the arrays are given away to the next step, which computes in their memory.
     options = ocp.CheckpointManagerOptions(
         max_to_keep=_KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
     )
-    with ocp.CheckpointManager(folder, options=options) as manager:
-        yield manager
+    return ocp.CheckpointManager(folder, options=options)
 
 
 def _claim(folder: Path) -> None:
     """Mark a folder as one of checkpoints, or raise where it holds what would be taken for some."""
-    if (folder / _MARK).is_file() or any(folder.glob(f"*/{_SEAL}")):
+    if (folder / _MARK).is_file():
         return
     names = sorted(path.name for path in folder.glob("*") if path.name.isdigit() or _UNFINISHED in path.name)
-    if names:
+    if names and not any(folder.glob(f"*/{_SEAL}")):
         listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         raise ValueError(
             f"`checkpoint` must be a folder of `train`'s checkpoints, an empty one or not there yet; in "
@@ -93,7 +102,28 @@ def _claim(folder: Path) -> None:
         )
     if jax.process_index() == 0:
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / _MARK, b"Checkpoints of a run of jaxnn.train, and nothing else.\n")
+        (folder / _MARK).touch()
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder: each would take what the other writes for unfinished, and delete it.
+
+    The lock is the process's own, not its children's, and goes with it, however it ends.
+    """
+    if fcntl is None or jax.process_index() > 0:
+        yield
+        return
+    with (folder / _MARK).open("ab") as mark:
+        try:
+            fcntl.lockf(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            raise ValueError(
+                f"`checkpoint` must be a folder of one run at a time; another is at work in {folder}"
+            ) from error
+        except OSError:  # a file system that knows no locks
+            pass
+        yield
 
 
 def store(manager: Any, standing: Standing, settings: Mapping[str, Any]) -> None:

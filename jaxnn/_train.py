@@ -104,7 +104,8 @@ def train(
 
     Raises:
         ValueError: lengths that differ, no examples, values that are not finite, options out of range or that
-            have no meaning together; a checkpoint of another run, or a folder of something else.
+            have no meaning together; a checkpoint of another run, or a folder of something else, or
+            one that another run is at work in.
         TypeError: a model that is not callable, or has leaves that are not arrays or nothing to train.
         TrainingDivergedError: the loss or a parameter is no longer finite; it carries the last good model.
 

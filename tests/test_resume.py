@@ -182,6 +182,18 @@ def test_what_others_put_into_a_folder_is_left_there(tmp_path, kind):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["5", "6", "7", "8", "notes"]
 
 
+def test_a_second_run_in_a_folder_is_refused(tmp_path):
+    jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, **OPTIONS | {"epochs": 1})
+    hold = "import fcntl, sys; f = open(sys.argv[1], 'ab'); fcntl.lockf(f, fcntl.LOCK_EX); input(print())"
+    command = [sys.executable, "-c", hold, str(tmp_path / "checkpoints-of-jaxnn")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:  # noqa: S603
+        other.stdout.readline()
+        with pytest.raises(ValueError, match="`checkpoint` must be .* one run at a time; another is"):
+            jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, **OPTIONS)
+        other.kill()
+    jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, **OPTIONS)
+
+
 def test_other_files_do_not_matter(tmp_path, whole):
     (tmp_path / "notes").write_text("mine")
     jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, **OPTIONS | {"epochs": 1})
