@@ -78,7 +78,8 @@ def main(
         coordinator: where process 0 can be reached, `host:port`.
         processes: how many there are.
         index: which of them this is, from 0.
-        output: the folder for pictures and numbers, written by process 0.
+        output: the folder for pictures and numbers, written by process 0, and for checkpoints, by all: on
+            several hosts, one that all of them see.
     """
     check_seed(seed)
     check_at_least("epochs", epochs, 1)
@@ -86,6 +87,11 @@ def main(
     check_between("index", index, 0, processes - 1)
     if processes > 1:
         jax.distributed.initialize(coordinator, processes, index)
+    check_at_least("batch_size", batch_size, 1)
+    if batch_size % jax.device_count():
+        raise ValueError(
+            f"`batch_size` must be a multiple of all {jax.device_count()} devices; got {batch_size}"
+        )
     if index == 0:
         make_folder(output)
     train, test = jaxnn.datasets.load(data)
@@ -96,7 +102,7 @@ def main(
     begun = time.perf_counter()
     network, history = jaxnn.train(
         network, rows, epochs=epochs, optimizer=ADAM, loss=jaxnn.losses.cross_entropy, mesh=mesh,
-        checkpoint=output / "checkpoints",
+        checkpoint=output / "checkpoints" / f"{data}-{batch_size}-{seed}",  # which batches do not tell
     )  # fmt: skip
     loss = np.asarray(history.loss)
     trained = time.perf_counter()

@@ -56,12 +56,12 @@ def save(path: str | os.PathLike[str], model: Any) -> None:
             raise ValueError(f"`model` has two leaves of the name {name}; one would be lost")
         scalar = isinstance(leaf, bool | int | float)  # which JAX takes for its own default type
         leaves[name] = np.asarray(leaf, jnp.result_type(leaf) if scalar else None)
-    content = {"leaves": leaves, "activations": _activations(model), "network": isinstance(model, Network)}
+    content = {"leaves": leaves, "activations": activations_of(model), "network": isinstance(model, Network)}
     body = serialization.msgpack_serialize(content)
     write_whole(Path(path), b"\n".join([_FORMAT, hashlib.sha256(body).hexdigest().encode(), body]))
 
 
-def _activations(model: Any) -> dict[str, str]:
+def activations_of(model: Any) -> dict[str, str]:
     """The activation of every `Dense` in the model, by the path to it: they are no leaves."""
     layers = jax.tree.leaves_with_path(model, is_leaf=lambda node: isinstance(node, Dense))
     return {
@@ -96,7 +96,7 @@ def load(path: str | os.PathLike[str], *, like: Tree | None = None) -> Any:
                 f"{path} holds a model that is not a jaxnn.Network; pass `like`, one of its structure"
             )
         return _fill(path, _network_of(path, leaves, activations), leaves)
-    if activations != (wanted := _activations(like)):
+    if activations != (wanted := activations_of(like)):
         raise ValueError(f"{path} has the activations {activations}; `like` has {wanted}")
     return _fill(path, like, leaves)
 

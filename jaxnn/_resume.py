@@ -2,7 +2,8 @@
 
 A checkpoint is a folder that Orbax moves into place when its arrays are complete. Then comes its seal: a
 record of the run that made it, with the SHA-256 of every file. The same call goes on, another is refused.
-What has no seal is unfinished, what does not fit its seal is damaged; either is passed over.
+What has no seal is unfinished, what does not fit its seal is damaged; either is passed over, and deleted. So
+a folder gets a mark of ours before any checkpoint: what lies in one without is not ours to delete.
 """
 
 import contextlib
@@ -16,7 +17,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 from jaxnn._checkpoint import write_whole
 from jaxnn._history import History, apart, together
@@ -24,6 +31,8 @@ from jaxnn._train_steps import State, Sums
 
 _KEPT = 2  # the last one, and the one before it
 _SEAL = "seal.json"
+_MARK = "checkpoints-of-jaxnn"
+_UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a folder that Orbax still writes
 
 
 class Standing(NamedTuple):
@@ -59,17 +68,62 @@ def checkpoints(path: str | os.PathLike[str] | None) -> Iterator[Any]:
     if path is None:
         yield None
         return
-    import orbax.checkpoint as ocp  # here, as it takes a second
-
     folder = Path(path).absolute()
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"`checkpoint` must be a folder, or not there yet; {folder} is a file")
+    _claim(folder)
+    with _alone(folder), _manager(folder) as manager:
+        yield manager
+
+
+def _manager(folder: Path) -> Any:
+    import orbax.checkpoint as ocp  # here, as it takes a second
+
+    for unfinished in sorted(folder.glob(f"*{_UNFINISHED}*")):
+        text = f"the checkpoint {unfinished} was passed over: it is unfinished"
+        warnings.warn(text, RuntimeWarning, stacklevel=5)  # of the caller of `train`
     # Not in the background: the arrays are given away to the next step, which computes in their memory.
     options = ocp.CheckpointManagerOptions(
         max_to_keep=_KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
     )
-    with ocp.CheckpointManager(folder, options=options) as manager:
-        yield manager
+    return ocp.CheckpointManager(folder, options=options)
+
+
+def _claim(folder: Path) -> None:
+    """Mark a folder as one of checkpoints, or raise where it holds what would be taken for some."""
+    if (folder / _MARK).is_file():
+        return
+    names = sorted(path.name for path in folder.glob("*") if path.name.isdigit() or _UNFINISHED in path.name)
+    if names and not any(folder.glob(f"*/{_SEAL}")):
+        listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        raise ValueError(
+            f"`checkpoint` must be a folder of `train`'s checkpoints, an empty one or not there yet; in "
+            f"{folder} are {listed} of another make, which would be deleted in time"
+        )
+    if jax.process_index() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _MARK).touch()
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder: each would take what the other writes for unfinished, and delete it.
+
+    The lock is the process's own, not its children's, and goes with it, however it ends.
+    """
+    if fcntl is None or jax.process_index() > 0:
+        yield
+        return
+    with (folder / _MARK).open("ab") as mark:
+        try:
+            fcntl.lockf(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            raise ValueError(
+                f"`checkpoint` must be a folder of one run at a time; another is at work in {folder}"
+            ) from error
+        except OSError:  # a file system that knows no locks
+            pass
+        yield
 
 
 def store(manager: Any, standing: Standing, settings: Mapping[str, Any]) -> None:
@@ -161,14 +215,14 @@ def _standing(manager: Any, number: int, record: Mapping[str, Any], start: State
     like = (start, None if sums is None else start, sums, history)
     wanted = jax.tree.map(ocp.utils.to_shape_dtype_struct, _flat(like))
     found = manager.restore(number, args=ocp.args.StandardRestore(wanted))
-    before, after, sums, history = _unflat(found, like)
+    before, after, sums, history = _unflat(found, like, bound=start.alive.committed)
     records = [] if history is None else apart(history)
     return Standing(record["epoch"], record["done"], record["steps"], before, after, sums, records)
 
 
 def _check_settings(folder: Any, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     now = json.loads(json.dumps(now))  # with lists for tuples, as JSON has them
-    for name in now.keys() | then.keys():
+    for name in {**now, **then}:
         if then.get(name) != now.get(name):
             raise ValueError(
                 f"`checkpoint` {folder} is of another run: its {name} was {_short(then.get(name))}, and is "
@@ -182,21 +236,35 @@ def _short(value: Any) -> str:
 
 
 def _flat(tree: Any) -> dict[str, Any]:
-    """The leaves by their number, keys as the numbers they are made of: Orbax need know no structure."""
-    return {str(i): _as_numbers(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
+    """The leaves by their number, keys as the numbers they are made of: Orbax need know no structure.
+
+    Those without an entry are left out, as it stores none.
+    """
+    return {str(i): _as_numbers(leaf) for i, leaf in enumerate(jax.tree.leaves(tree)) if leaf.size}
 
 
-def _unflat(leaves: Mapping[str, Any], like: Any) -> Any:
+def _unflat(leaves: Mapping[str, Any], like: Any, *, bound: bool) -> Any:
+    """The tree of the leaves, each as the one of `like` is: a key, or bound to its devices.
+
+    Args:
+        leaves: by their number.
+        like: a tree of the same structure.
+        bound: whether those are that have no array in `like`, but a shape.
+    """
+
+    def leaf_like(number: int, expected: Any) -> Any:
+        if not expected.size:
+            return expected
+        found = leaves[str(number)]
+        # Orbax binds all it restores. What was free to follow the data to other devices has to be so again.
+        if not getattr(_as_numbers(expected), "committed", bound):
+            found = jnp.array(np.asarray(found))
+        if _is_key(expected):
+            return jax.random.wrap_key_data(found, impl=jax.random.key_impl(expected))
+        return found
+
     expected, structure = jax.tree.flatten(like)
-    return jax.tree.unflatten(
-        structure,
-        [
-            jax.random.wrap_key_data(leaves[str(i)], impl=jax.random.key_impl(leaf))
-            if _is_key(leaf)
-            else leaves[str(i)]
-            for i, leaf in enumerate(expected)
-        ],
-    )
+    return jax.tree.unflatten(structure, [leaf_like(i, leaf) for i, leaf in enumerate(expected)])
 
 
 def _is_key(leaf: Any) -> bool:
@@ -216,7 +284,12 @@ def _dtypes(scalars: Any) -> dict[str, str] | None:
 def _digests(folder: Path) -> dict[str, str]:
     """The SHA-256 of each file of a checkpoint, by its path; without its seal."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / _SEAL)
-    return {path.relative_to(folder).as_posix(): _digest(path.read_bytes()) for path in paths}
+    return {path.relative_to(folder).as_posix(): _digest_of(path) for path in paths}
+
+
+def _digest_of(path: Path) -> str:
+    with path.open("rb") as file:  # a part at a time: it may be larger than memory
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digest(content: bytes) -> str:
@@ -243,7 +316,7 @@ def _words(leaf: jax.Array) -> jax.Array:
     """The bits of an array in words of 32, or of fewer where an entry has fewer."""
     if jnp.iscomplexobj(leaf):
         leaf = jnp.stack([leaf.real, leaf.imag])
-    if leaf.dtype == jnp.bool_:
+    if leaf.dtype in (jnp.bool_, jnp.int4, jnp.uint4):  # smaller than a byte
         return leaf.astype(jnp.uint32)
     bits = jnp.dtype(leaf.dtype).itemsize * 8
     word = {8: jnp.uint8, 16: jnp.uint16}.get(bits, jnp.uint32)

@@ -4,6 +4,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 Tree = TypeVar("Tree")
@@ -30,6 +31,8 @@ def check_mesh(mesh: Any, batch_size: int | None) -> None:
     """Raise unless the devices along the first axis of the mesh share a batch evenly."""
     if not isinstance(mesh, Mesh):
         raise TypeError(f"`mesh` must be a jax.sharding.Mesh; got {type(mesh).__name__}")
+    if not mesh.axis_names:
+        raise ValueError("`mesh` must have at least one axis; got one without")
     size = mesh.devices.shape[0]
     if batch_size is not None and batch_size % size:
         raise ValueError(
@@ -55,6 +58,29 @@ def placed_by_rule(tree: Any, mesh: Mesh) -> Any:
         return NamedSharding(mesh, PartitionSpec(*[None] * largest, mesh.axis_names[1]))
 
     return jax.tree.map(place, tree)
+
+
+def put(tree: Tree, places: Any) -> Tree:
+    """`jax.device_put`, also to devices of other processes, where each process holds the same arrays.
+
+    Args:
+        tree: of arrays.
+        places: a sharding for each, as a tree of that structure; or one for all.
+    """
+    if isinstance(places, NamedSharding):
+        places = jax.tree.map(lambda leaf: places, tree)
+    if all(place.is_fully_addressable for place in jax.tree.leaves(places)):
+        return jax.device_put(tree, places)
+
+    def put_one(leaf: Any, place: NamedSharding) -> Any:
+        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            data = put_one(jax.random.key_data(leaf), place)
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+        if not isinstance(leaf, jax.core.Tracer) and getattr(leaf, "is_fully_addressable", False):
+            leaf = np.asarray(leaf)  # an array bound to a device does not go to others' of its own accord
+        return jax.device_put(leaf, place)
+
+    return jax.tree.map(put_one, tree, places)
 
 
 def of_this_process(name: str, tree: Tree) -> Tree:

@@ -11,13 +11,14 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxnn import _checks, losses
+from jaxnn._checkpoint import activations_of
 from jaxnn._history import History as History
 from jaxnn._history import TrainingDivergedError as TrainingDivergedError
 from jaxnn._history import together
 from jaxnn._model import Model, combine, partition
 from jaxnn._progress import progress_bar
 from jaxnn._resume import Standing, beginning, checkpoints, fingerprint, last, store
-from jaxnn._sharding import automatic, check_mesh, placed_by_rule, vary_like, with_automatic_axes
+from jaxnn._sharding import automatic, check_mesh, placed_by_rule, put, vary_like, with_automatic_axes
 from jaxnn._train_checks import (
     check_checkpoints,
     check_examples,
@@ -93,7 +94,7 @@ def train(
             be a multiple. Parameters are on all devices; or, on a mesh of two axes, divided along the second:
             each by its largest axis that divides evenly. The steps equal those on one device, up to rounding.
         checkpoint: a folder for checkpoints, of this run alone; the last two are kept. What is unfinished or
-            damaged in it is passed over.
+            damaged in it is passed over, and deleted. On several processes, one that all of them see.
         checkpoint_every: after how many steps of an epoch to write one, at least 1; one is written after each
             epoch in any case.
         progress: draw a bar (with rich).
@@ -103,12 +104,13 @@ def train(
 
     Raises:
         ValueError: lengths that differ, no examples, values that are not finite, options out of range or that
-            have no meaning together; a checkpoint of another run.
+            have no meaning together; a checkpoint of another run, or a folder of something else, or
+            one that another run is at work in.
         TypeError: a model that is not callable, or has leaves that are not arrays or nothing to train.
         TrainingDivergedError: the loss or a parameter is no longer finite; it carries the last good model.
 
     Warns:
-        RuntimeWarning: a checkpoint is damaged; the one before it is used.
+        RuntimeWarning: a checkpoint is unfinished or damaged; the one before it is used.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxnn, optax
@@ -130,23 +132,25 @@ def train(
         mesh = automatic(mesh)
     data = check_examples(inputs=inputs, targets=targets) if in_memory else None
     held_out = check_validation(validation)
-    model, data, held_out, key = _everywhere((model, data, held_out, key), mesh)
+    model, data, held_out, key = with_automatic_axes((model, data, held_out, key))
+    data, held_out, key = _everywhere((data, held_out, key), mesh)
     if data is None:
         feed = batches(inputs, epochs, mesh)
     else:
         assert batch_size is not None  # noqa: S101 - checked above
         feed = examples(data, key, shuffle=shuffle, batch_size=batch_size, every=checkpoint_every)
     check_loss(model, feed.sample, loss)
+    if held_out is not None:
+        check_loss(model, held_out, loss, "validation[1]")
 
     start, rest = _start(model, (data, key), optimizer, mesh)
     options = {"loss": loss, "optimizer": optimizer, "mesh": mesh}
     settings: dict[str, Any] = {}
     if checkpoint is not None:
-        if not _checks.is_concrete((start, rest, data)):
+        if not _checks.is_concrete((start, rest, data, key, held_out)):
             raise ValueError("`checkpoint` must be None under tracing, where there is nothing to write yet")
-        settings = _settings(
-            start, rest, feed, key, batch_size, shuffle=shuffle, validated=held_out is not None
-        )
+        settings = _settings(start, rest, feed, key, held_out, loss)
+        settings |= {"batch_size": batch_size, "shuffle": shuffle}
     with checkpoints(checkpoint) as manager:
         begun = standing = beginning(start) if manager is None else last(manager, start, settings)
         if begun.epoch > epochs:
@@ -164,21 +168,21 @@ def train(
 
 
 def _everywhere(tree: Any, mesh: Mesh | None) -> Any:
-    """The same arrays on all devices of the mesh, and on no explicit axes."""
-    if mesh is not None:
-        tree = jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
-    return with_automatic_axes(tree)
+    """The same arrays on all devices of the mesh."""
+    return tree if mesh is None else put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
 def _start(model: Any, beside: Any, optimizer: Any, mesh: Mesh | None) -> tuple[State, Any]:
     """The state before the first step, of arrays of our own, and what of the model is not trained."""
     trainable, rest = partition(model)
+    if mesh is not None:  # before the optimizer makes more of its size: no device need hold it whole
+        trainable, rest = put((trainable, rest), placed_by_rule((trainable, rest), mesh))
     trainable, alive = vary_like((trainable, jnp.array(True)), (trainable, rest, beside))
     state = State(trainable, optimizer.init(trainable), alive)
     # Copies: the caller keeps his, and an optimizer may hold one buffer twice.
     state = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
     if mesh is not None:  # what the optimizer made anew, too: another placement would compile anew
-        state, rest = jax.device_put((state, rest), placed_by_rule((state, rest), mesh))
+        state = put(state, placed_by_rule(state, mesh))
     return state, rest
 
 
@@ -220,28 +224,25 @@ def _is_due(done: int, every: int | None) -> bool:
     return every is not None and done % every == 0
 
 
-def _settings(
-    start: State, rest: Any, feed: Feed, key: Any, batch_size: int | None, *, shuffle: bool, validated: bool
-) -> dict[str, Any]:
+def _settings(start: State, rest: Any, feed: Feed, key: Any, held_out: Any, loss: Loss) -> dict[str, Any]:
     """What tells a run from another, as a JSON object, by the names that an error may call it by."""
 
     def shapes(tree: Any) -> list[Any]:
         paths = jax.tree.leaves_with_path(tree)
         return [[jax.tree_util.keystr(path), leaf.shape, str(leaf.dtype)] for path, leaf in paths]
 
-    def numbers(tree: Any) -> list[int]:
-        found: list[int] = np.asarray(fingerprint(tree)).tolist()
-        return found
+    def numbers(tree: Any) -> list[int] | None:
+        return None if tree is None else np.asarray(fingerprint(tree)).tolist()
 
     return {
         "model": shapes(start.trainable),
+        "activation by layer": activations_of(start.trainable),
         "initial model (by checksum)": numbers((start.trainable, rest)),
         "optimizer": shapes(start.optimizer),
-        "data (by checksum)": None if feed.whole is None else numbers(feed.whole),
-        "key (by checksum)": None if key is None else numbers(key),
-        "batch_size": batch_size,
-        "shuffle": shuffle,
-        "validation": validated,
+        "loss (by name)": getattr(loss, "__name__", None),
+        "data (by checksum)": numbers(feed.whole),
+        "key (by checksum)": numbers(key),
+        "validation (by checksum)": numbers(held_out),
     }
 
 

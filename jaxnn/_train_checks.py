@@ -88,11 +88,12 @@ def check_examples(**trees: Any) -> tuple[Any, ...]:
     return data
 
 
-def check_loss(model: Any, data: Any, loss: Any) -> None:
+def check_loss(model: Any, data: Any, loss: Any, name: str = "targets") -> None:
     """Raise unless the loss of one example is a real scalar, and integer labels are among the outputs."""
 
     def row(leaf: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(leaf.shape[1:], jax.dtypes.canonicalize_dtype(leaf.dtype))
+        dtype = jax.dtypes.canonicalize_dtype(leaf.dtype, allow_extended_dtype=True)  # keys, too
+        return jax.ShapeDtypeStruct(leaf.shape[1:], dtype)
 
     inputs, targets = jax.tree.map(row, data)
     output = jax.eval_shape(lambda model, x: model(x), model, inputs)
@@ -108,6 +109,6 @@ def check_loss(model: Any, data: Any, loss: Any) -> None:
         classes = output.shape[0]
         if _checks.known_false(jnp.all((labels >= 0) & (labels < classes))):
             raise ValueError(
-                f"`targets` must hold labels in [0, {classes}), an output of the model each; got values "
+                f"`{name}` must hold labels in [0, {classes}), an output of the model each; got values "
                 f"from {int(labels.min())} to {int(labels.max())}"
             )

@@ -5,12 +5,15 @@ import os
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 
 import jaxnn
+from jaxnn._train_data import _check_shares
+from tests.processes_worker import trained
 
 
 def _free_port():
@@ -44,6 +47,46 @@ def test_two_processes_give_what_one_gives_and_go_on_where_they_stood(tmp_path):
     assert one["loss"][-1] < one["loss"][0]
     for a, b in zip(*map(jax.tree.leaves, (network, other)), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+
+
+def test_examples_in_memory_are_shared_by_processes_too(tmp_path):
+    command = [sys.executable, "-m", "tests.processes_worker"]
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "JAX_PLATFORMS": "cpu"}
+    port = str(_free_port())
+    started = [
+        subprocess.Popen([*command, str(i), port, str(tmp_path)], env=environment)  # noqa: S603
+        for i in range(2)
+    ]
+    assert [process.wait(timeout=300) for process in started] == [0, 0]
+    with np.load(tmp_path / "found.npz") as found:
+        for a, b in zip(found.values(), jax.tree.leaves(trained(epochs=2)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+
+
+def test_another_batch_size_in_the_same_folder_is_another_run(tmp_path):
+    from experiments import distributed
+
+    losses = []
+    for batch_size in (64, 128):
+        distributed.main(data="digits", epochs=1, batch_size=batch_size, output=tmp_path)
+        losses.append(json.loads((tmp_path / "metrics.json").read_text())["loss"])
+    assert losses[0] != losses[1]
+
+
+def test_a_batch_that_the_devices_cannot_share_is_refused(tmp_path):
+    from experiments import distributed
+
+    with pytest.raises(ValueError, match="`batch_size` must be a multiple of all 8 devices; got 60"):
+        distributed.main(data="digits", batch_size=60, output=tmp_path)
+
+
+def test_devices_that_hold_the_same_rows_must_be_of_one_process():
+    devices = np.array([[SimpleNamespace(process_index=i // 2) for i in range(4)]])
+    mesh = SimpleNamespace(axis_names=("data", "model"), devices=devices.reshape(2, 2))
+    _check_shares(mesh)
+    mesh.devices = devices
+    with pytest.raises(ValueError, match=r"`mesh` must have devices of one process.*at 0 .* \[0, 1\]"):
+        _check_shares(mesh)
 
 
 @pytest.mark.parametrize("index", [-1, 2])

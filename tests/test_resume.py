@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.tree_util import Partial
 
 import jaxnn
 from jaxnn import _resume, _train
@@ -166,7 +167,74 @@ def test_unfinished_folders_are_passed_over(tmp_path, whole, stopped):
     shutil.copytree(stopped, folder)
     newest = max((p for p in folder.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
     newest.rename(folder / f"{newest.name}.orbax-checkpoint-tmp")
-    assert_same(jaxnn.train(identity_network(), X, T, checkpoint=folder, **OPTIONS, **EVERY), whole)
+    with pytest.warns(RuntimeWarning, match=f"{newest}.orbax.* was passed over: it is unfinished") as caught:
+        found = jaxnn.train(identity_network(), X, T, checkpoint=folder, **OPTIONS, **EVERY)
+    assert caught[0].filename == __file__
+    assert_same(found, whole)
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_what_others_put_into_a_folder_is_left_there(tmp_path, kind):
+    for name in ("5", "6", "7", "8", "notes"):
+        (tmp_path / name).mkdir() if kind == "folder" else (tmp_path / name).write_text("mine")
+    with pytest.raises(ValueError, match=r"`checkpoint` must be .* are 5, 6, 7, \.\.\. of another make"):
+        jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, **OPTIONS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["5", "6", "7", "8", "notes"]
+
+
+def test_a_second_run_in_a_folder_is_refused(tmp_path):
+    jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, **OPTIONS | {"epochs": 1})
+    hold = "import fcntl, sys; f = open(sys.argv[1], 'ab'); fcntl.lockf(f, fcntl.LOCK_EX); input(print())"
+    command = [sys.executable, "-c", hold, str(tmp_path / "checkpoints-of-jaxnn")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:  # noqa: S603
+        other.stdout.readline()
+        with pytest.raises(ValueError, match="`checkpoint` must be .* one run at a time; another is"):
+            jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, **OPTIONS)
+        other.kill()
+    jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, **OPTIONS)
+
+
+def test_other_files_do_not_matter(tmp_path, whole):
+    (tmp_path / "notes").write_text("mine")
+    jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, **OPTIONS | {"epochs": 1})
+    assert_same(jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, **OPTIONS, **EVERY)[0], whole[0])
+    assert (tmp_path / "notes").read_text() == "mine"
+
+
+def stopped_and_on_again(folder, writes, *args, **options):
+    """A run that stopped and went on, and what it must equal."""
+    whole = jaxnn.train(*args, checkpoint=folder / "whole", **options, **EVERY)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, writes)
+        with pytest.raises(StopError):
+            jaxnn.train(*args, checkpoint=folder / "part", **options, **EVERY)
+    return jaxnn.train(*args, checkpoint=folder / "part", **options, **EVERY), whole
+
+
+@pytest.mark.parametrize("writes", [1, 4])
+@pytest.mark.parametrize("what", ["model", "data"])
+def test_a_run_goes_on_where_the_arrays_that_it_is_given_live(tmp_path, what, writes):
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    arrays = {"model": identity_network(), "data": (X[:40], T[:40])}
+    arrays[what] = jax.device_put(arrays[what], jax.NamedSharding(mesh, jax.P()))
+    found, whole = stopped_and_on_again(tmp_path, writes, arrays["model"], *arrays["data"], **OPTIONS)
+    assert_same(found, whole)
+
+
+def test_arrays_without_an_entry_come_back(tmp_path):
+    model = Partial(lambda p, x: x @ p["w"], {"w": jnp.ones((4, 3)), "none": jnp.ones((0, 3))})
+    assert_same(*stopped_and_on_again(tmp_path, 3, model, X, T, **OPTIONS))
+
+
+def test_it_may_go_on_with_checkpoints_at_other_steps(tmp_path, monkeypatch):
+    options = OPTIONS | {"batch_size": 2, "epochs": 1}  # 22 steps, and one of the rest
+    stop_after(monkeypatch, 2)
+    with pytest.raises(StopError):
+        jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, checkpoint_every=2, **options)
+    seen = []
+    monkeypatch.setattr(_train, "store", lambda m, at, s: seen.append(at.done) or _resume.store(m, at, s))
+    jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, checkpoint_every=5, **options)
+    assert seen == [5, 10, 15, 20, 0]
 
 
 def test_without_its_seal_it_is_unfinished(tmp_path, whole, stopped):
@@ -216,12 +284,15 @@ def test_killed_ten_times_and_resumed_it_is_the_same_to_the_bit(tmp_path):
         ({"batch_size": 9}, "`checkpoint` .* is of another run: its batch_size was 8, and is 9 now"),
         ({"key": jax.random.key(1)}, r"its key \(by checksum\) was"),
         ({"shuffle": False}, "its shuffle was True, and is False now"),
-        ({"validation": None}, "its validation was True, and is False now"),
+        ({"validation": None}, r"its validation \(by checksum\) was .*, and is None now"),
+        ({"validation": (X[:9], T[:9])}, r"its validation \(by checksum\) was"),
+        ({"loss": jaxnn.losses.cross_entropy}, r"its loss \(by name\) was squared_error, and is cross_ent"),
         ({"optimizer": optax.sgd(0.1)}, "its optimizer was"),
         ({"inputs": X + 1}, r"its data \(by checksum\) was"),
         ({"targets": 2 * T}, r"its data \(by checksum\) was"),
         ({"model": identity_network(1)}, r"its initial model \(by checksum\) was"),
-        ({"model": jaxnn.init(jax.random.key(0), (4, 3))}, "its (model|optimizer|initial model.*) was"),
+        ({"model": jaxnn.init(jax.random.key(0), (4, 3))}, "its model was"),
+        ({"model": jaxnn.init(jax.random.key(0), (4, 6, 3))}, "its activation by layer was .*'identity'"),
     ],
 )
 def test_the_checkpoint_of_another_run_is_refused(tmp_path_factory, another, change, match):
@@ -249,7 +320,19 @@ def test_wrong_options_are_named(tmp_path):
         jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, checkpoint_every=0, **OPTIONS)
     with pytest.raises(ValueError, match="`checkpoint` must be None under tracing"):
         jax.jit(lambda n: jaxnn.train(n, X, T, checkpoint=tmp_path / "x", **OPTIONS))(identity_network())
+    for traced in ("key", "validation"):
+        with pytest.raises(ValueError, match="`checkpoint` must be None under tracing"):
+            jax.vmap(
+                lambda value, traced=traced: jaxnn.train(
+                    identity_network(), X, T, checkpoint=tmp_path / "x", **OPTIONS | {traced: value}
+                )
+            )(jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), OPTIONS[traced]))
     assert not (tmp_path / "x").exists()
+
+
+def test_the_checksum_takes_entries_smaller_than_a_byte():
+    first, second = (np.asarray(fingerprint(jnp.array([1, 2, value], jnp.int4))) for value in (-8, 7))
+    assert np.any(first != second)
 
 
 DTYPES = ["float32", "bfloat16", "float16", "int32", "int8", "uint8", "bool", "complex64", "float64"]

@@ -9,6 +9,7 @@ import jax.test_util
 import numpy as np
 import optax
 import pytest
+from jax.sharding import Mesh
 from jax.tree_util import Partial
 
 import jaxnn
@@ -392,6 +393,99 @@ def test_on_two_axes_the_parameters_are_divided_along_the_second():
     assert "f32[4,4]" in text  # 16 examples over 4 devices
 
 
+def test_what_the_optimizer_makes_is_divided_from_the_start():
+    places = []
+    sgd = optax.sgd(0.1)
+
+    def init(params):
+        places.extend(leaf.sharding.shard_shape(leaf.shape) for leaf in jax.tree.leaves(params))
+        return sgd.init(params)
+
+    mesh = jax.make_mesh((4, 2), ("data", "model"))
+    optimizer = optax.GradientTransformation(init, sgd.update)
+    x, t, _ = blobs(16)
+    jaxnn.train(identity_network(), x, t, epochs=1, batch_size=16, key=KEY, mesh=mesh, optimizer=optimizer)
+    assert places == [(4, 3), (3,), (3, 3), (3,)]
+
+
+def test_examples_may_hold_random_keys():
+    def noisy(kernel, x):
+        return x["x"] @ kernel + 0.1 * jax.random.normal(x["key"], (3,))
+
+    x, t, _ = blobs(16)
+    settings = {"epochs": 1, "batch_size": 16, "shuffle": False}
+    with jax.debug_key_reuse(False):
+        inputs = {"x": x, "key": jax.random.split(KEY, 16)}
+        _, history = jaxnn.train(Partial(noisy, jnp.ones((4, 3))), inputs, t, **settings)
+        answers = jax.vmap(Partial(noisy, jnp.ones((4, 3))))(inputs)
+    expected = jax.vmap(jaxnn.losses.squared_error)(answers, t).mean()
+    np.testing.assert_allclose(history.loss[0], expected, rtol=1e-6)
+
+
+def test_what_is_no_array_is_not_trained_on_a_mesh_either():
+    model = Partial(lambda p, x: p["scale"] * (x @ p["w"]), {"w": jnp.ones((4, 3)), "scale": 2.5})
+    mesh = jax.make_mesh((8,), ("data",))
+    settings = {"epochs": 2, "batch_size": 8, "key": KEY}
+    x, t, _ = blobs(16)
+    one, _ = jaxnn.train(model, x, t, **settings)
+    many, _ = jaxnn.train(model, x, t, mesh=mesh, **settings)
+    assert float(many.args[0]["scale"]) == one.args[0]["scale"] == 2.5
+    np.testing.assert_allclose(many.args[0]["w"], one.args[0]["w"], atol=1e-5)
+
+
+class _Loader:
+    """Batches in another order each time that they are gone through."""
+
+    def __init__(self):
+        self.times = 0
+
+    def __iter__(self):
+        self.times += 1
+        yield from _pairs(np.random.default_rng(self.times).permutation(40))
+
+
+def _pairs(rows):
+    x, t, _ = blobs(40)
+    return [(x[rows[i : i + 8]], t[rows[i : i + 8]]) for i in range(0, 40, 8)]
+
+
+def test_batches_are_gone_through_once_an_epoch_and_none_is_lost():
+    loader = _Loader()
+    found, _ = jaxnn.train(identity_network(), loader, epochs=2)
+    assert loader.times == 2
+    expected = identity_network()
+    for epoch in (1, 2):
+        order = np.random.default_rng(epoch).permutation(40)
+        expected, _ = jaxnn.train(expected, _pairs(order), epochs=1)
+    for a, b in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_batches_on_an_explicit_mesh_are_taken():
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Explicit,))
+    pairs = _pairs(np.arange(40))
+    spread = [jax.device_put(pair, jax.NamedSharding(mesh, jax.P("d"))) for pair in pairs]
+    one, _ = jaxnn.train(identity_network(), pairs, epochs=2)
+    for given in (None, mesh):
+        many, _ = jaxnn.train(identity_network(), spread, epochs=2, mesh=given)
+        for a, b in zip(*map(jax.tree.leaves, (many, one)), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("batch", "error", "match"),
+    [
+        ((np.ones((0, 4)), np.ones((0, 3))), ValueError, r"`inputs of batch 3` and .* one; got \[0\]"),
+        ((np.ones((2, 4)), np.ones((3, 3))), ValueError, r"`targets of batch 3` .* same number.*\[2, 3\]"),
+        ((np.ones((2, 4)),), TypeError, "must give pairs.*; batch 3 is a tuple of 1"),
+        (np.ones((2, 4)), TypeError, "must give pairs.*; batch 3 is a ndarray"),
+    ],
+)
+def test_a_bad_batch_is_named_by_its_number(batch, error, match):
+    with pytest.raises(error, match=match):
+        jaxnn.train(identity_network(), [*_pairs(np.arange(40))[:2], batch], epochs=1)
+
+
 def test_the_progress_bar_shows_epochs_and_loss(capsys):
     x, t, _ = blobs()
     jaxnn.train(identity_network(), x, t, epochs=2, batch_size=9, shuffle=False, progress=True)
@@ -434,6 +528,7 @@ X, T, LABELS = blobs()
         ),
         ({"key": 0}, TypeError, "`key` must be one random key"),
         ({"mesh": "x"}, TypeError, "`mesh` must be a jax.sharding.Mesh; got str"),
+        ({"mesh": Mesh(np.array(jax.devices()[0]), ())}, ValueError, "`mesh` must have at least one axis"),
         ({"inputs": None}, ValueError, "`inputs` must hold at least one array"),
         ({"validation": X}, TypeError, "`validation` must be a pair"),
         ({"validation": (X, T[:3])}, ValueError, r"`validation\[0\]` and `validation\[1\]`"),
@@ -447,6 +542,23 @@ def test_train_refuses_bad_input(change, error, match):
     }  # fmt: skip
     with pytest.raises(error, match=match):
         jaxnn.train(**{**arguments, **change})
+
+
+@pytest.mark.parametrize(
+    ("validation", "match"),
+    [
+        ((X[:, :3], LABELS), r"`x` must have shape \(\.\.\., 4\)"),
+        ((X, T[:, :2]), r"`target` must have shape \(3,\)"),
+        ((X, LABELS + 1), r"`validation\[1\]` must hold labels in \[0, 3\).*from 1 to 3"),
+    ],
+)
+def test_a_wrong_validation_set_is_known_before_any_work(validation, match):
+    idle = optax.GradientTransformation(lambda params: pytest.fail("work began"), lambda *args: None)
+    with pytest.raises(ValueError, match=match):
+        jaxnn.train(
+            identity_network(), X, LABELS, epochs=1, batch_size=9, key=KEY, optimizer=idle,
+            validation=validation, loss=jaxnn.losses.cross_entropy,
+        )  # fmt: skip
 
 
 def test_logits_are_asked_for_where_a_softmax_would_be_taken_twice():
