@@ -58,6 +58,7 @@ def test_back_query_takes_other_data_and_layers(tmp_path):
     assert (tmp_path / "a" / "b" / "pictures.png").exists()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not MNIST.is_dir(), reason=f"the four MNIST files are not in {MNIST}")
 def test_back_query_on_all_of_mnist_reaches_the_published_figure(tmp_path):
     options = ("--data", "mnist", "--epochs", 7, "--output", tmp_path)

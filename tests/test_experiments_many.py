@@ -52,6 +52,7 @@ def accuracies_in_numpy(networks, digits):
 # --- small_networks
 
 
+@pytest.mark.long
 def test_small_networks_shows_the_accuracy_of_every_seed(digits, tmp_path):
     options = ("--sizes", 10, 2, "--seeds", 3, "--epochs", 4, "--seed", 5, "--output", tmp_path)
     done = run("experiments.small_networks", "--data", "digits", *options)
@@ -90,6 +91,7 @@ def test_small_networks_stand_beside_the_published_ones():
 # --- initialization
 
 
+@pytest.mark.long
 def test_initialization_compares_four_kinds(digits, tmp_path):
     options = ("--hidden", 6, "--seeds", 2, "--epochs", 3, "--decay", 1e-3, "--output", tmp_path)
     done = run("experiments.initialization", "--data", "digits", *options)
@@ -145,6 +147,7 @@ def test_decay_pulls_the_weights_but_no_bias():
 # --- many_minds
 
 
+@pytest.mark.long
 def test_many_minds_compares_the_networks_pair_by_pair(digits, tmp_path):
     options = ("--digit", 3, "--networks", 3, "--hidden", 8, 7, "--epochs", 3, "--output", tmp_path)
     done = run("experiments.many_minds", "--data", "digits", *options)

@@ -75,6 +75,7 @@ def test_lego_blocks_lists_the_largest_and_the_smallest_weights(tmp_path):
     assert [int(row[1]) for row in shared["rows"][:3]] == expected
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not MNIST.is_dir(), reason=f"the four MNIST files are not in {MNIST}")
 def test_lego_blocks_on_all_of_mnist_is_right_19_times_in_20(tmp_path):
     options = ("--data", "mnist", "--epochs", 10, "--seed", 1)  # the default of 30 takes three times as long
@@ -126,6 +127,7 @@ def test_one_unit_tells_0_from_1(tmp_path):
     assert sum(metrics["right"]) == round(metrics["test_accuracy"] * 200)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not MNIST.is_dir(), reason=f"the four MNIST files are not in {MNIST}")
 def test_one_unit_tells_0_from_1_on_all_of_mnist(tmp_path):
     options, pictures = ("--data", "mnist"), ("unit", "signals")
@@ -153,6 +155,7 @@ def test_one_unit_does_so_on_other_seeds(seed):
     assert accuracy(network, digits.test_inputs, digits.test_labels) > 0.99
 
 
+@pytest.mark.long
 def test_two_hidden_layers_measures_windows_and_gaps(tmp_path):
     options = ("--data", "digits", "--epochs", 2, "--hidden", 6, 5)
     pictures = ("first_layer", "second_layer", "activity")

@@ -304,6 +304,7 @@ def test_a_tree_of_depth_5_is_faithful_on_tumors(tumors):
     assert found.mean() > fidelities(tumors, rules.distill_tree, samples=0).mean()
 
 
+@pytest.mark.long
 def test_trepan_makes_do_with_a_tenth_of_the_data(tumors):
     found = fidelities(tumors, rules.trepan, few=True)
     assert found.mean() >= fidelities(tumors, rules.distill_tree, few=True).mean() - 0.005
