@@ -87,23 +87,8 @@ def write_the_page_to_draw_on(app: Any) -> None:
     if PAGE.exists():
         return
     from experiments import draw
-    from experiments._digits import accuracy, load_digits
-    from experiments._results import write_whole
 
-    digits = load_digits("mnist-5k")
-    networks = draw.train(digits, epochs=10, seed=0)
-    right = {
-        name: accuracy(network, digits.test_inputs, digits.test_labels)
-        for name, network in networks.items()
-    }
-    told = {
-        name: f"Right on {share:.1%} of a thousand test images."
-        for name, share in right.items()
-    }
-    write_whole(
-        PAGE,
-        lambda path: path.write_text(draw.page(networks, told), encoding="utf-8"),
-    )
+    draw.main(output=PAGE.parent)
 
 
 def tables_as_rst(

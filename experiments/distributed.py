@@ -83,11 +83,11 @@ def main(
     """
     check_seed(seed)
     check_at_least("epochs", epochs, 1)
+    check_at_least("batch_size", batch_size, 1)
     check_at_least("processes", processes, 1)
     check_between("index", index, 0, processes - 1)
     if processes > 1:
         jax.distributed.initialize(coordinator, processes, index)
-    check_at_least("batch_size", batch_size, 1)
     if batch_size % jax.device_count():
         raise ValueError(
             f"`batch_size` must be a multiple of all {jax.device_count()} devices; got {batch_size}"

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn._checks import is_key
 from jaxnn._rewrite import tap
 
 
@@ -144,7 +145,7 @@ def split(argument: str, tree: Any) -> tuple[tuple[Any, ...], Static]:
     for leaf in leaves:
         if not is_array(leaf):
             known.append(("static", type(leaf), leaf))  # with its type, as 1, 1.0 and True are equal
-        elif jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        elif is_key(leaf):
             arrays.append(jax.random.key_data(leaf))
             known.append(("key", jax.random.key_impl(leaf)))
         else:

@@ -129,10 +129,16 @@ def check_real(name: str, value: Any) -> float:
     return real
 
 
+def is_key(value: Any) -> bool:
+    """Whether `value` is an array of random keys of the new kind, or the shape of one."""
+    dtype = getattr(value, "dtype", None)
+    return dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+
+
 def check_key(name: str, value: Any) -> None:
     """Raise unless `value` is one random key, of the new kind or the old (uint32 of shape (2,))."""
     dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
-    new = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
+    new = is_key(value) and shape == ()
     if not (new or (dtype == jnp.uint32 and shape == (2,))):
         raise TypeError(f"`{name}` must be one random key, such as jax.random.key(0); got {_show(value)}")
 

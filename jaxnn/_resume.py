@@ -26,6 +26,7 @@ except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
 from jaxnn._checkpoint import write_whole
+from jaxnn._checks import is_key
 from jaxnn._history import History, apart, together
 from jaxnn._train_steps import State, Sums
 
@@ -259,7 +260,7 @@ def _unflat(leaves: Mapping[str, Any], like: Any, *, bound: bool) -> Any:
         # Orbax binds all it restores. What was free to follow the data to other devices has to be so again.
         if not getattr(_as_numbers(expected), "committed", bound):
             found = jnp.array(np.asarray(found))
-        if _is_key(expected):
+        if is_key(expected):
             return jax.random.wrap_key_data(found, impl=jax.random.key_impl(expected))
         return found
 
@@ -267,12 +268,8 @@ def _unflat(leaves: Mapping[str, Any], like: Any, *, bound: bool) -> Any:
     return jax.tree.unflatten(structure, [leaf_like(i, leaf) for i, leaf in enumerate(expected)])
 
 
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
 def _as_numbers(leaf: Any) -> Any:
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+    return jax.random.key_data(leaf) if is_key(leaf) else leaf
 
 
 def _dtypes(scalars: Any) -> dict[str, str] | None:

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from jaxnn._checks import is_key
+
 Tree = TypeVar("Tree")
 
 
@@ -73,7 +75,7 @@ def put(tree: Tree, places: Any) -> Tree:
         return jax.device_put(tree, places)
 
     def put_one(leaf: Any, place: NamedSharding) -> Any:
-        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if is_key(leaf):
             data = put_one(jax.random.key_data(leaf), place)
             return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
         if not isinstance(leaf, jax.core.Tracer) and getattr(leaf, "is_fully_addressable", False):

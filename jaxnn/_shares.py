@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 from jax.extend import core
 
 from jaxnn._graph import Step
-from jaxnn._shift import Axes, axes_after, own_axes
+from jaxnn._shift import LAYS_OUT, Axes, axes_after, own_axes
 
-_MOVES = {"broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose", "name", "copy"}
+_MOVES = LAYS_OUT | {"name", "copy"}
 
 
 class Shares(NamedTuple):

@@ -21,7 +21,7 @@ from jaxnn._primitives import is_real
 _SAME = {"stop_gradient", "name", "copy", "copy_p", "reduce_precision", "pvary"}
 _OF_TWO = {"add", "sub", "mul", "div", "max"}  # a scalar operand is repeated
 _RESHAPES = {"reshape", "squeeze", "expand_dims"}
-_LAYS_OUT = _RESHAPES | {"broadcast_in_dim", "transpose"}
+LAYS_OUT = _RESHAPES | {"broadcast_in_dim", "transpose"}
 
 Axes = tuple[int | None, ...]  # for each axis of a value, which of another one's runs along it
 
@@ -167,7 +167,7 @@ def _of_function(eqn: core.JaxprEqn, trace: _Trace) -> _Trace | None:
 def _moved(eqn: core.JaxprEqn, trace: _Trace) -> _Trace | None:
     """The trace after an operation that moves values, repeats them or sums what has the same factor."""
     name, axes = eqn.primitive.name, trace.axes
-    if name in _LAYS_OUT:
+    if name in LAYS_OUT:
         laid = axes_after(eqn, axes)
         if laid is None:
             raise _UnknownError

@@ -5,7 +5,7 @@ by people around them stays.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,10 +36,16 @@ def tables(rows: Iterable[Row]) -> dict[str, str]:
     return {name: _table(found) for name, found in by_table.items()}
 
 
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = ["| " + " | ".join(cells) + " |" for cells in (head, *rows)]
+    return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]])
+
+
 def _table(rows: list[Row]) -> str:
     others = list(dict.fromkeys(name for row in rows for name in row["libraries"] if name != OURS))
     head = ["", "jaxnn", *(f"{name} / jaxnn" for name in others), "floor", "first calls", "memory, MB"]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    table = []
     for row in rows:
         cells = [row["row"], _time(row["libraries"][OURS]["seconds"])]
         cells += [_ratio(row["libraries"].get(name)) for name in others]
@@ -47,8 +53,8 @@ def _table(rows: list[Row]) -> str:
         named = [(name, row["libraries"][name]) for name in (OURS, *others) if name in row["libraries"]]
         cells.append(", ".join(_time(told["first"]) for _, told in named))
         cells.append(", ".join(megabytes(told["memory"]) or "?" for _, told in named))
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        table.append(cells)
+    return markdown(head, table)
 
 
 def _ratio(told: Mapping[str, Any] | None) -> str:

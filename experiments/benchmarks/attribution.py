@@ -161,11 +161,12 @@ def captums(method: str, model: str, examples: int, threads: int, at_once: int, 
     import captum.attr
     import torch
 
+    device = torch_device(threads)
     warnings.simplefilter("ignore")  # what Captum says at each call
-    network, (inputs, targets) = their_model(model).to(torch_device(threads)), data(model, examples)
+    network, (inputs, targets) = their_model(model).to(device), data(model, examples)
     if model == "convolutional":
         inputs = np.moveaxis(inputs, -1, 1).copy()
-    x, t = (torch.from_numpy(a).to(torch_device(threads)) for a in (inputs, targets))
+    x, t = (torch.from_numpy(a).to(device) for a in (inputs, targets))
     batches = list(zip(x.split(at_once), t.split(at_once), strict=True))
     ask = METHODS[method].captums
     return awaited(lambda: [ask(captum.attr, network, x, t, rows) for x, t in batches])

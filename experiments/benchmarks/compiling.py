@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxnn
+from experiments.benchmarks._page import markdown
 from jaxnn import attacks, attribution, dreaming, rules, weights
 
 SIDE = 28
@@ -39,15 +40,14 @@ def measure(console: Console) -> str:
     for name, (first, later) in worst_first:
         table.add_row(name, f"{first:.2f}", f"{1000 * later:.2f}")
     console.print(table)
-    lines = ["| method | first call | a later one |", "|---|---|---|"]
-    lines += [f"| `{n}` | {first:.2f} s | {1000 * later:.2f} ms |" for n, (first, later) in worst_first[:12]]
+    cells = [(f"`{n}`", f"{first:.2f} s", f"{1000 * later:.2f} ms") for n, (first, later) in worst_first[:12]]
     quick = sum(first < 1 for first, _ in found.values())
-    lines.append(f"\nThe slowest twelve of {len(found)}; {quick} take less than a second.")
-    lines.append(
+    return (
+        f"{markdown(('method', 'first call', 'a later one'), cells)}\n\n"
+        f"The slowest twelve of {len(found)}; {quick} take less than a second.\n"
         f"The main job, `python -m experiments.back_query`, takes {job[0]:.1f} s from the shell with nothing "
         f"compiled yet, and {job[1]:.1f} s with what an earlier run has left."
     )
-    return "\n".join(lines)
 
 
 def waits(name: str) -> tuple[float, float]:

@@ -17,6 +17,7 @@ from rich.table import Table
 
 import jaxnn
 from experiments._results import save_figure
+from experiments.benchmarks._page import markdown
 from jaxnn import attribution
 
 Measured = dict[str, tuple[list[int], list[float]]]
@@ -32,30 +33,24 @@ def measure(console: Console, quick: bool, picture: Path) -> str:
         "hidden units": (lambda n: ask(sizes=(784, n, 10)), _powers(3, 12)),
         "networks in a stack": (lambda n: ask(networks=n), _powers(0, 7)),
     }
-    found: Measured = {
-        name: (counts[:3] if quick else counts, [_seconds(of(n)) for n in (counts[:3] if quick else counts)])
-        for name, (of, counts) in sizes.items()
-    }
+    found: Measured = {}
+    for name, (of, counts) in sizes.items():
+        counts = counts[:3] if quick else counts
+        found[name] = counts, [_seconds(of(n)) for n in counts]
     exponents = {name: exponent(*points) for name, points in found.items()}
-    table = Table("growing", "from", "to", "seconds", "exponent", title="Growth of the cost")
-    lines = ["| growing | from | to | seconds | exponent |", "|---|---|---|---|---|"]
+    head = ("growing", "from", "to", "seconds", "exponent")
+    table, rows = Table(*head, title="Growth of the cost"), []
     for name, (counts, seconds) in found.items():
-        cells = (
-            name,
-            f"{counts[0]}",
-            f"{counts[-1]:,}",
-            f"{seconds[0]:.2g} to {seconds[-1]:.2g}",
-            f"{exponents[name]:.2f}",
-        )
-        table.add_row(*cells)
-        lines.append("| " + " | ".join(cells) + " |")
+        ends = f"{seconds[0]:.2g} to {seconds[-1]:.2g}"
+        rows.append((name, f"{counts[0]}", f"{counts[-1]:,}", ends, f"{exponents[name]:.2f}"))
+        table.add_row(*rows[-1])
     console.print(table)
     figure, axes = plt.subplots(2, 2, figsize=(9, 7), layout="constrained", sharey=True)
     for ax, (name, points) in zip(axes.flat, found.items(), strict=True):
         draw(ax, name, *points, exponents[name])
     figure.suptitle(f"Integrated gradients of {EXAMPLES} images: how the cost grows")
     save_figure(figure, picture)
-    return "\n".join(lines)
+    return markdown(head, rows)
 
 
 def ask(

@@ -13,6 +13,7 @@ from rich.table import Table
 
 import jaxnn
 from experiments._digits import accuracy, load_digits
+from experiments.benchmarks._page import markdown
 from jaxnn import attribution
 
 ADAM = optax.adam(1e-3)
@@ -43,11 +44,9 @@ def measure(console: Console, quick: bool) -> str:
     table = Table(
         "precision", *(f"accuracy, seed {seed}" for seed in SEEDS), title="Training in half precision"
     )
-    lines = ["| trained in | " + " | ".join(f"seed {seed}" for seed in SEEDS) + " |", "|---|---|---|---|"]
-    for dtype, shares in right.items():
-        cells = (dtype, *(f"{share:.3f}" for share in shares))
-        table.add_row(*cells)
-        lines.append("| " + " | ".join(cells) + " |")
+    rows = [(dtype, *(f"{share:.3f}" for share in shares)) for dtype, shares in right.items()]
+    for row in rows:
+        table.add_row(*row)
     console.print(table)
     middle, high = np.quantile(apart, [0.5, 0.99])
     told = (
@@ -55,7 +54,7 @@ def measure(console: Console, quick: bool) -> str:
         f"those in float32 by {middle:.1%} of their length (median; 1 % by more than {high:.1%})."
     )
     console.print(told)
-    return "\n".join([*lines, "", told])
+    return f"{markdown(('trained in', *(f'seed {seed}' for seed in SEEDS)), rows)}\n\n{told}"
 
 
 def distances(network: jaxnn.Network, images: jax.Array) -> list[float]:
