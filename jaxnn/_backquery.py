@@ -10,8 +10,9 @@ from jax.typing import ArrayLike
 
 from jaxnn import _checks
 from jaxnn._activation import INVERTIBLE_NAMES, activation, rescale
+from jaxnn._engine.loops import vary_like
 from jaxnn._network import Dense, Network, check_network
-from jaxnn._sharding import vary_like, with_automatic_axes
+from jaxnn._sharding import with_automatic_axes
 
 Box = tuple[float, float]  # the lowest and the highest value allowed; infinite where there is no end
 _Step = tuple[jax.Array, jax.Array, jax.Array]  # where it is, where it looks ahead, the momentum

@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxnn import _checks
-from jaxnn._chunks import map_indices
+from jaxnn._engine.loops import map_indices
 from jaxnn._model import as_model
 from jaxnn._progress import progress_bar
 from jaxnn._sharding import automatic, check_mesh, of_this_process, placed_by_rule, with_automatic_axes

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
-from jaxnn._sharding import vary_like
+from jaxnn._engine.loops import vary_like
 
 Model = TypeVar("Model", bound=Callable[..., Any])
 

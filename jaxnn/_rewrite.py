@@ -1,8 +1,8 @@
-"""The engine: run a function with other rules for some of its operations.
+"""The public face of the engine: run a function with other rules for some of its operations.
 
-Whatever a function computes, its jaxpr is a list of equations over primitives. `jaxnn._jaxpr` evaluates it
-equation by equation, and a table of rules may take an equation's place. Reading intermediates (`capture`),
-intervening on them (`intervene`) and new rules for old operations (`rewrite`) are such tables.
+`jaxnn._engine.jaxpr` evaluates a function's jaxpr equation by equation, and a table of rules may take an
+equation's place. Reading intermediates (`capture`), intervening on them (`intervene`) and new rules for old
+operations (`rewrite`) are such tables.
 """
 
 from collections import Counter
@@ -16,10 +16,16 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.extend import core
 
 from jaxnn._checks import check_array
-from jaxnn._jaxpr import Keyed, Path, Plan, called, walk
-from jaxnn._jaxpr import Traced as Traced
-from jaxnn._jaxpr import bind as bind
-from jaxnn._jaxpr import trace as trace
+from jaxnn._engine.jaxpr import (
+    Keyed,
+    Path,
+    Plan,
+    Traced as Traced,
+    bind as bind,
+    called,
+    trace as trace,
+    walk,
+)
 from jaxnn._model import Held, as_arrays, as_model
 
 Value = TypeVar("Value")

@@ -18,9 +18,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxnn._checks import check_array, check_integer, check_option, is_concrete
-from jaxnn._planes import TWO_INPUT_NAMES as TWO_INPUT_NAMES
-from jaxnn._planes import Points as Points
-from jaxnn._planes import two_inputs as two_inputs
+from jaxnn._point_sets import TWO_INPUT_NAMES as TWO_INPUT_NAMES, Points as Points, two_inputs as two_inputs
 
 __all__ = (
     "TWO_INPUT_NAMES", "Dataset", "Points", "Split", "encode_images", "encode_labels", "load", "two_inputs"

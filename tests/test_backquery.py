@@ -9,8 +9,8 @@ import scipy.optimize
 
 import jaxnn
 from jaxnn._activation import INVERTIBLE_NAMES
-from tests import numpy_book
 from tests.conftest import in_precision
+from tests.helpers import numpy_book
 
 TARGETS = np.where(np.eye(10) > 0, 0.99, 0.01)
 

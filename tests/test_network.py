@@ -7,8 +7,8 @@ import pytest
 
 import jaxnn
 from jaxnn._activation import ACTIVATION_NAMES
-from tests import numpy_book
 from tests.conftest import in_precision
+from tests.helpers import numpy_book
 
 
 def test_arrays_are_leaves_and_names_are_static():

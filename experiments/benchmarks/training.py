@@ -20,7 +20,7 @@ from experiments._digits import load_digits
 from experiments.benchmarks._case import Case
 from experiments.benchmarks._floor import Work
 from experiments.benchmarks._measure import Build, Call, awaited, torch_device
-from tests import numpy_book
+from tests.helpers import numpy_book
 
 SIZES = (784, 200, 10)
 RATE = 0.1

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnn._loops import for_steps
-from jaxnn._sharding import vary_like
+from jaxnn._engine.cpu_layout import for_steps
+from jaxnn._engine.loops import vary_like
 from jaxnn.attacks._common import Attack, Task, better
 from jaxnn.attacks._criteria import margin_of
 from jaxnn.attacks._geometry import confine, project, steepest, uniform_in_ball

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
-from jaxnn._model import as_model, inputs
-from jaxnn._model import prepare as prepare_model
-from jaxnn._sharding import vary_like
+from jaxnn._engine.loops import vary_like
+from jaxnn._model import as_model, inputs, prepare as prepare_model
 from jaxnn.attacks._criteria import Label, check_label
 from jaxnn.attacks._geometry import NORMS, distance
 

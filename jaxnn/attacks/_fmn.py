@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn import _checks
-from jaxnn._loops import for_steps
-from jaxnn._sharding import vary_like
+from jaxnn._engine.cpu_layout import for_steps
+from jaxnn._engine.loops import vary_like
 from jaxnn.attacks._common import Attack, Bounds, Model, Task, prepare
 from jaxnn.attacks._criteria import Label, margin_of
 from jaxnn.attacks._geometry import confine, distance, steepest

@@ -9,8 +9,8 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from jaxnn import _checks
+from jaxnn._engine.loops import vary_like
 from jaxnn._model import inputs, like
-from jaxnn._sharding import vary_like
 from jaxnn.attacks._common import Attack, Bounds, Model, Task, prepare
 from jaxnn.attacks._criteria import Label, margin_of
 from jaxnn.attacks._geometry import distance, steepest

@@ -14,8 +14,7 @@ from jax.tree_util import Partial
 
 from jaxnn import _checks
 from jaxnn._map import map_examples
-from jaxnn._model import as_model
-from jaxnn._model import prepare as prepare_model
+from jaxnn._model import as_model, prepare as prepare_model
 from jaxnn._progress import progress_bar
 from jaxnn.attacks._common import Attack, Model, better, check_attack, in_ball
 from jaxnn.attacks._criteria import misclassified

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn import _checks
-from jaxnn._sharding import vary_like
+from jaxnn._engine.loops import vary_like
 from jaxnn.attacks._common import Attack, Task, judge
 from jaxnn.attacks._geometry import distance
 

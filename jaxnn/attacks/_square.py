@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 
 from jaxnn import _checks
-from jaxnn._sharding import vary_like
+from jaxnn._engine.loops import vary_like
 from jaxnn.attacks._common import Attack, Bounds, Model, Task, prepare
 from jaxnn.attacks._criteria import Label, margin_of
 from jaxnn.attacks._geometry import confine, distance

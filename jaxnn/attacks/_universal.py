@@ -7,10 +7,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn import _checks
-from jaxnn._loops import in_order
-from jaxnn._model import inputs as model_inputs
-from jaxnn._model import rows_like
-from jaxnn._sharding import vary_like
+from jaxnn._engine.cpu_layout import in_order
+from jaxnn._engine.loops import vary_like
+from jaxnn._model import inputs as model_inputs, rows_like
 from jaxnn.attacks._common import Attack, Bounds, Model, Task, check_within, prepare, raveled
 from jaxnn.attacks._criteria import margin_of
 from jaxnn.attacks._geometry import confine, distance, project, steepest

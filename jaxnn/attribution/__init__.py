@@ -1,31 +1,33 @@
 """Which inputs made it say that? Each method is a function of a model, an example and a target."""
 
-from jaxnn.attribution._deep_lift import deep_lift as deep_lift
-from jaxnn.attribution._deep_lift import deep_lift_shap as deep_lift_shap
+from jaxnn.attribution._deep_lift import deep_lift as deep_lift, deep_lift_shap as deep_lift_shap
 from jaxnn.attribution._estimate import Estimate as Estimate
-from jaxnn.attribution._grad_cam import grad_cam as grad_cam
-from jaxnn.attribution._grad_cam import guided_grad_cam as guided_grad_cam
-from jaxnn.attribution._gradient import input_x_gradient as input_x_gradient
-from jaxnn.attribution._gradient import saliency as saliency
-from jaxnn.attribution._gradient import smooth_grad as smooth_grad
-from jaxnn.attribution._gradient import var_grad as var_grad
-from jaxnn.attribution._guided import deconvnet as deconvnet
-from jaxnn.attribution._guided import guided_backprop as guided_backprop
-from jaxnn.attribution._layer import layer_activation as layer_activation
-from jaxnn.attribution._layer import layer_gradient_x_activation as layer_gradient_x_activation
-from jaxnn.attribution._layer import neuron_gradient as neuron_gradient
-from jaxnn.attribution._layer_path import internal_influence as internal_influence
-from jaxnn.attribution._layer_path import layer_conductance as layer_conductance
-from jaxnn.attribution._layer_path import layer_integrated_gradients as layer_integrated_gradients
+from jaxnn.attribution._grad_cam import grad_cam as grad_cam, guided_grad_cam as guided_grad_cam
+from jaxnn.attribution._gradient import (
+    input_x_gradient as input_x_gradient,
+    saliency as saliency,
+    smooth_grad as smooth_grad,
+    var_grad as var_grad,
+)
+from jaxnn.attribution._guided import deconvnet as deconvnet, guided_backprop as guided_backprop
+from jaxnn.attribution._layer import (
+    layer_activation as layer_activation,
+    layer_gradient_x_activation as layer_gradient_x_activation,
+    neuron_gradient as neuron_gradient,
+)
+from jaxnn.attribution._layer_path import (
+    internal_influence as internal_influence,
+    layer_conductance as layer_conductance,
+    layer_integrated_gradients as layer_integrated_gradients,
+)
 from jaxnn.attribution._lrp import lrp as lrp
-from jaxnn.attribution._path import completeness_gap as completeness_gap
-from jaxnn.attribution._path import expected_gradients as expected_gradients
-from jaxnn.attribution._path import integrated_gradients as integrated_gradients
+from jaxnn.attribution._path import (
+    completeness_gap as completeness_gap,
+    expected_gradients as expected_gradients,
+    integrated_gradients as integrated_gradients,
+)
 from jaxnn.attribution._permutation import permutation_importance as permutation_importance
-from jaxnn.attribution._perturbation import feature_ablation as feature_ablation
-from jaxnn.attribution._perturbation import occlusion as occlusion
+from jaxnn.attribution._perturbation import feature_ablation as feature_ablation, occlusion as occlusion
 from jaxnn.attribution._rise import rise as rise
-from jaxnn.attribution._shapley import shapley_sampling as shapley_sampling
-from jaxnn.attribution._shapley import shapley_values as shapley_values
-from jaxnn.attribution._surrogate import kernel_shap as kernel_shap
-from jaxnn.attribution._surrogate import lime as lime
+from jaxnn.attribution._shapley import shapley_sampling as shapley_sampling, shapley_values as shapley_values
+from jaxnn.attribution._surrogate import kernel_shap as kernel_shap, lime as lime

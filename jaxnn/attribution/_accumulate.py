@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn._chunks import over_chunks
+from jaxnn._engine.loops import over_chunks
 from jaxnn.attribution._estimate import Estimate, Moments, merge, no_samples, standard_error, wide
 
 _canonical = jax.dtypes.canonicalize_dtype

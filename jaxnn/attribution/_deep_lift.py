@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
-from jaxnn._graph import backward, graph
+from jaxnn._engine.graph import backward, graph
 from jaxnn._model import like, prepare, rows_like, scalar
 from jaxnn.attribution._accumulate import as_dtype_of, weighted_sum
 from jaxnn.attribution._deep_lift_rules import rescale_rule, run_both

@@ -12,12 +12,11 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend import core
 
-from jaxnn._graph import Graph, Run, Step, gradient, refuse, summed_to
-from jaxnn._jaxpr import bind
-from jaxnn._primitives import is_real
-from jaxnn._recognize import relu_factor
-from jaxnn._shares import Shares, shares
-from jaxnn._shift import shifts
+from jaxnn._engine.graph import Graph, Run, Step, gradient, refuse, summed_to
+from jaxnn._engine.jaxpr import bind
+from jaxnn._engine.primitives import is_real
+from jaxnn._engine.relu import relu_factor
+from jaxnn._engine.softmax import Shares, shares, shifts
 from jaxnn.attribution._estimate import wide
 
 _OF_TWO = {"mul", "div", "max", "min", "pow", "atan2"}

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnn._chunks import over_chunks
+from jaxnn._engine.loops import over_chunks
 from jaxnn.attribution._estimate import merge, no_samples, standard_error, wide
 
 SPARE = 16  # draws beyond one a feature, from whose residuals a standard error can be told

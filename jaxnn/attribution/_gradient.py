@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
-from jaxnn._affine import split
+from jaxnn._engine.affine_prefix import split
 from jaxnn._model import check_entries, prepare, scalar
 from jaxnn.attribution._accumulate import as_dtype_of, mean_of, moments, variance_of, weighted_sum
 

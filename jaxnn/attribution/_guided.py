@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from jaxnn._graph import Run, Step, backward, gradient, graph, refuse
+from jaxnn._engine.graph import Run, Step, backward, gradient, graph, refuse
+from jaxnn._engine.primitives import CUSTOM
+from jaxnn._engine.relu import is_clamped_variance, is_relu, relu_factor
 from jaxnn._model import prepare, scalar
-from jaxnn._primitives import CUSTOM
-from jaxnn._recognize import is_clamped_variance, is_relu, relu_factor
 
 Model = Callable[..., Any]
 Target = Any

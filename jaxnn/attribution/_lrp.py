@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn import _checks
-from jaxnn._graph import backward, graph
+from jaxnn._engine.graph import backward, graph
 from jaxnn._model import like, prepare, scalar
 from jaxnn.attribution._lrp_layers import bounds, entrances, layers
 from jaxnn.attribution._lrp_rules import COMPOSITES, LAYER_KINDS, RULES, Options

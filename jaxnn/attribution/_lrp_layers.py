@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnn._graph import Graph, Run, Step
-from jaxnn._jaxpr import bind
+from jaxnn._engine.graph import Graph, Run, Step
+from jaxnn._engine.jaxpr import bind
 
 KINDS = {"dot_general": "dense", "conv_general_dilated": "conv"}
 _SUMS = ("reduce_sum", "reduce_window_sum", "cumsum")

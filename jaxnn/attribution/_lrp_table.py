@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from jaxnn._graph import Graph, Run, Step, gradient, refuse, summed_to
-from jaxnn._primitives import is_real
-from jaxnn._shares import shares
-from jaxnn._shift import Shifts, shifts
+from jaxnn._engine.graph import Graph, Run, Step, gradient, refuse, summed_to
+from jaxnn._engine.primitives import is_real
+from jaxnn._engine.softmax import Shifts, shares, shifts
 from jaxnn.attribution._lrp_layers import Layer
 from jaxnn.attribution._lrp_rules import Options, shared
 

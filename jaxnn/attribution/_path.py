@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
-from jaxnn._affine import split
+from jaxnn._engine.affine_prefix import split
+from jaxnn._engine.loops import vary_like
 from jaxnn._model import inputs, like, prepare, rows_like, scalar
-from jaxnn._sharding import vary_like
 from jaxnn.attribution._accumulate import as_dtype_of, mean_of, moments, weighted_sum
 
 Model = Callable[..., Any]

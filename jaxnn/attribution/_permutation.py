@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn import _checks, losses
-from jaxnn._chunks import map_indices, over_chunks
+from jaxnn._engine.loops import map_indices, over_chunks
 from jaxnn._model import as_model, inputs
 from jaxnn.attribution._estimate import Estimate, merge, no_samples, standard_error, wide
 from jaxnn.attribution._gradient import Model

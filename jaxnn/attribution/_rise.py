@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 
 from jaxnn import _checks
-from jaxnn._chunks import over_chunks
+from jaxnn._engine.loops import over_chunks
 from jaxnn._model import like, prepare, scalar
 from jaxnn.attribution._estimate import Estimate, merge, no_samples, standard_error, wide
 from jaxnn.attribution._gradient import Model, Target

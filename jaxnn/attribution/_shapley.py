@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
-from jaxnn._chunks import map_indices, over_chunks
+from jaxnn._engine.loops import map_indices, over_chunks
 from jaxnn._model import like, prepare, scalar
 from jaxnn.attribution._estimate import Estimate, merge, no_samples, standard_error, wide
 from jaxnn.attribution._gradient import Model, Target

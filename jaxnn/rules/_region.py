@@ -16,10 +16,10 @@ from jax import lax
 from jax.extend import core
 from jax.flatten_util import ravel_pytree
 
-from jaxnn._graph import Graph, graph
-from jaxnn._jaxpr import bind
+from jaxnn._engine.graph import Graph, graph
+from jaxnn._engine.jaxpr import bind
+from jaxnn._engine.primitives import is_affine
 from jaxnn._model import as_model, inputs
-from jaxnn._primitives import is_affine
 
 
 class LinearRegion(NamedTuple):

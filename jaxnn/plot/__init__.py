@@ -1,0 +1,23 @@
+"""Figures: pure functions that draw on, and return, matplotlib `Axes`.
+
+They take arrays and results of the library, never models, and hold no state. One file per kind of figure:
+`_images` (grids, curves and bars; start here), `_maps` (activations and decision maps), `_attribution`,
+`_rules`; `_common` has the colors and the checks that they share.
+"""
+
+from jaxnn.plot._attribution import attribution as attribution, feature_bars as feature_bars
+from jaxnn.plot._common import BLUE as BLUE, ORANGE as ORANGE
+from jaxnn.plot._images import (
+    features_of_output as features_of_output,
+    image_grid as image_grid,
+    output_bars as output_bars,
+    training_curve as training_curve,
+    weight_grid as weight_grid,
+)
+from jaxnn.plot._maps import activation_image as activation_image, decision_map as decision_map
+from jaxnn.plot._rules import (
+    decision_tree as decision_tree,
+    regions as regions,
+    rule_list as rule_list,
+    rule_on_data as rule_on_data,
+)

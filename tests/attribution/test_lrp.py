@@ -1,0 +1,271 @@
+"""LRP: the rules by their equations, what is kept, and what is a layer."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from jaxnn import attribution
+from tests.conftest import in_precision
+from tests.engine.test_graph import RELUS
+
+RNG = np.random.default_rng(0)
+W, V = RNG.normal(size=(6, 8)), RNG.normal(size=(8, 3))
+B, C = RNG.normal(size=8), RNG.normal(size=3)
+K = RNG.normal(size=(3, 3, 2, 4)) / 4
+X = RNG.normal(size=6)
+IMAGE = RNG.normal(size=(8, 8, 2))
+relu = jax.nn.relu
+RULES = ("epsilon", "gamma", "alpha_beta", "z_plus", "w_square", "flat")
+
+
+def dense(x, bias=1.0, relu=relu):
+    return relu(x @ W + bias * B) @ V + bias * C
+
+
+def by_hand(rule, a, w, b, relevance, low=-2.0, high=2.5):
+    """The rules of Bach et al. 2015 and Montavon et al. 2019, from the terms a_i w_ij of each sum."""
+
+    def shared(terms, rest):
+        z = terms.sum(0) + rest
+        return (terms * relevance / (z + 1e-6 * np.where(z < 0, -1, 1))).sum(1)
+
+    terms, zero = a[:, None] * w, np.zeros_like(b)
+    up, down = shared(np.maximum(terms, 0), np.maximum(b, 0)), shared(np.minimum(terms, 0), np.minimum(b, 0))
+    if rule == "gamma":
+        above = (terms.sum(0) + b) > 0
+        more = np.where(above, np.maximum(terms, 0), np.minimum(terms, 0))
+        return shared(terms + 0.25 * more, b + 0.25 * np.where(above, np.maximum(b, 0), np.minimum(b, 0)))
+    box = terms - low * np.maximum(w, 0) - high * np.minimum(w, 0)
+    return {
+        "epsilon": lambda: shared(terms, b),
+        "z_plus": lambda: up,
+        "alpha_beta": lambda: 2 * up - down,
+        "w_square": lambda: shared(w**2, b**2),
+        "flat": lambda: shared(np.ones_like(w), zero),
+        "z_box": lambda: shared(box, zero),
+    }[rule]()
+
+
+@pytest.mark.parametrize("rule", [*RULES, "z_box"])
+def test_the_rules_by_their_equations(rule):
+    above = "epsilon" if rule == "z_box" else rule
+    hidden = np.maximum(X @ W + B, 0)
+    start = np.eye(3)[1] * (hidden @ V + C)
+    expected = by_hand(rule, X, W, B, by_hand(above, hidden, V, C, start))
+    asked = {"dense": above, "first": "z_box"} if rule == "z_box" else rule
+    with in_precision("float64"):
+        answer = attribution.lrp(dense, X, 1, rule=asked, low=-2.0, high=2.5)
+        np.testing.assert_allclose(answer, expected, rtol=1e-10)
+
+
+def convolved(x):
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(
+        x[None], jnp.asarray(K, x.dtype), (1, 1), "SAME", dimension_numbers=numbers
+    )[0]
+
+
+def network(x):
+    """A convolution, both pools, a skip connection and a dense layer; no bias."""
+    h = nn.max_pool(relu(convolved(x)), (2, 2), (2, 2))
+    h = h + jnp.tanh(h)
+    return nn.avg_pool(h, (2, 2), (2, 2)).reshape(-1) @ jnp.asarray(
+        np.sin(np.arange(16 * 3)).reshape(16, 3), x.dtype
+    )
+
+
+@pytest.mark.parametrize("rule", ["epsilon", "flat", "w_square", "gamma", "epsilon_plus_flat"])
+def test_without_bias_it_adds_up_to_the_answer(rule):
+    with in_precision("float64"):
+        for function, x in ((network, IMAGE), (lambda x: dense(x, bias=0.0), X)):
+            answer = attribution.lrp(function, x, 1, rule=rule, epsilon=0.0, stabilizer=1e-30)
+            np.testing.assert_allclose(answer.sum(), function(x)[1], rtol=1e-9)
+
+
+def test_z_plus_adds_up_where_something_raises_each_unit():
+    with in_precision("float64"):
+        answer = attribution.lrp(lambda x: relu(x @ W) @ abs(V), X, 1, rule="z_plus", stabilizer=1e-30)
+        np.testing.assert_allclose(answer.sum(), (np.maximum(X @ W, 0) @ abs(V))[1], rtol=1e-9)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_any_way_to_write_a_layer(rule):
+    """One affine map: in one product, with its bias in the weights, scaled after, in a loop."""
+
+    def scaled(x):
+        s = np.array([1, -1, 2, -2, 0.5, -0.5, 1, 3])
+        mean = np.arange(8.0) / 8
+        return relu((x @ (W / s) + B / s + mean - mean) * s) @ V + C
+
+    def transposed(x):
+        h = jnp.einsum("i,ij->j", x, W).reshape(2, 4) + B.reshape(2, 4)
+        return (V.T @ relu(h.ravel())).T + C
+
+    def checkpointed(x):
+        return jax.jit(jax.checkpoint(dense))(x)
+
+    def batched(x):
+        return jax.vmap(dense)(x[None])[0]
+
+    with in_precision("float64"):
+        first = attribution.lrp(dense, X, 1, rule=rule)
+        ways = [transposed, checkpointed, batched]
+        for way in [*ways, *([] if rule == "flat" else [scaled])]:
+            np.testing.assert_allclose(attribution.lrp(way, X, 1, rule=rule), first, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_any_way_to_write_a_relu(rule):
+    with in_precision("float64"):
+        first = attribution.lrp(dense, X, 1, rule=rule)
+        for name in ("maximum", "where", "mask", "clip", "jit"):
+            other = attribution.lrp(lambda x, name=name: dense(x, relu=RELUS[name]), X, 1, rule=rule)
+            np.testing.assert_allclose(other, first, rtol=1e-12)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_batch_norm_after_a_convolution_is_part_of_it(rule):
+    scale, mean, shift = np.array([1.5, -0.5, 2.0, -1.0]), np.arange(4) / 4, np.arange(4) / 8 - 0.2
+
+    def apart(x):
+        return relu((convolved(x) - mean) * scale + shift).mean((0, 1))
+
+    def together(x):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        kernel = jnp.asarray(K * scale)
+        z = lax.conv_general_dilated(x[None], kernel, (1, 1), "SAME", dimension_numbers=numbers)[0]
+        return relu(z + (shift - mean * scale)).mean((0, 1))
+
+    with in_precision("float64"):
+        one, other = (attribution.lrp(f, IMAGE, 1, rule=rule) for f in (apart, together))
+        np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-12)
+
+
+def test_a_rule_for_each_kind_of_layer():
+    def function(x):
+        return relu(relu(convolved(x)).mean((0, 1)) @ jnp.asarray(V[:4])) @ jnp.asarray(V[:3])
+
+    def asked(**rules):
+        return np.asarray(attribution.lrp(function, IMAGE, 1, rule=rules, low=-3, high=3))
+
+    with in_precision("float64"):
+        base = asked(conv="z_plus", dense="epsilon")
+        np.testing.assert_array_equal(base, attribution.lrp(function, IMAGE, 1, rule="epsilon_plus"))
+        np.testing.assert_array_equal(base, asked(conv="z_plus"))
+        np.testing.assert_array_equal(base, asked(first="z_plus", conv="gamma"))
+        np.testing.assert_array_equal(base, asked(first_conv="z_plus", first="flat"))
+        np.testing.assert_array_equal(base, asked(conv="z_plus", first_dense="flat"))
+        assert not np.allclose(base, asked(conv="z_plus", dense="gamma"))
+        assert not np.allclose(base, asked(first="z_box"))
+
+
+def test_bounds_follow_the_input_to_the_first_layer():
+    """Normalized and laid out anew, it still has its own bounds."""
+
+    def normalized(x):
+        return dense(((x - 0.5) / -0.25).reshape(2, 3).ravel())
+
+    with in_precision("float64"):
+        rule = {"first": "z_box"}
+        one = attribution.lrp(normalized, X, 1, rule=rule, low=0.0, high=1.0)
+        other = attribution.lrp(dense, (X - 0.5) / -0.25, 1, rule=rule, low=-2.0, high=2.0)
+        np.testing.assert_allclose(one, other, rtol=1e-10)
+        arrays = attribution.lrp(normalized, X, 1, rule=rule, low=np.zeros(6), high=np.ones(6))
+        np.testing.assert_allclose(one, arrays, rtol=1e-10)
+
+
+@pytest.mark.parametrize("norm", ["layer", "rms", "by hand", "gated", "skip"])
+def test_normalization_and_gates_keep_the_relevance(norm):
+    layer = {"layer": nn.LayerNorm(use_bias=False), "rms": nn.RMSNorm()}.get(norm)
+
+    def function(x):
+        if layer is not None:
+            x = layer.apply({"params": {"scale": jnp.arange(1.0, 7.0)}}, x)
+        elif norm == "by hand":
+            x = (x - x.mean()) / jnp.sqrt(jnp.var(x) + 1e-5)
+        elif norm == "gated":
+            return nn.glu(x @ W) @ V[:4]
+        return relu(x @ W) @ V + (x[:3] if norm == "skip" else 0)
+
+    with in_precision("float64"):
+        answer = attribution.lrp(function, X, 1, epsilon=0.0, stabilizer=1e-30)
+        np.testing.assert_allclose(answer.sum(), function(X)[1], rtol=1e-8)
+
+
+def test_the_softmax_of_an_attention_is_linearized():
+    """Achtibat et al. 2024: half to the values, half to the weights; through the softmax by its slope."""
+
+    def function(x):
+        return jax.nn.softmax(x[:3]) * x[3:]
+
+    with in_precision("float64"):
+        y = jax.nn.softmax(jnp.asarray(X[:3]))
+        half = np.eye(3)[1] * float(y[1] * X[4]) / 2
+        answer = attribution.lrp(function, X, 1, stabilizer=0.0)
+        np.testing.assert_allclose(answer[3:], half, rtol=1e-10)
+        np.testing.assert_allclose(answer[:3], X[:3] * (half - y * half.sum()), rtol=1e-10)
+        attention = nn.MultiHeadDotProductAttention(num_heads=2)
+        x = RNG.normal(size=(5, 4))
+        variables = attention.init(jax.random.key(0), jnp.asarray(x))
+        relevance = attribution.lrp(lambda x: attention.apply(variables, x).mean(0), x, 1)
+        assert np.all(np.isfinite(relevance))
+        assert np.any(relevance)
+
+
+REFUSED = {
+    "sort": lambda x: jnp.sort(x)[0],
+    "reduce_prod": jnp.prod,
+    "while": lambda x: lax.while_loop(lambda h: h[0] < 3, lambda h: h + 1, x).sum(),
+    "div": lambda x: x[0] / x[1],
+    "pow": lambda x: x[0] ** x[1],
+    "sub": lambda x: jax.nn.log_softmax(x)[0],
+    "select_n": lambda x: jnp.where(x[0] > x[1], x[2], x[3]),
+    "stop_gradient": lambda x: (x + lax.stop_gradient(jnp.round(x) - x)).sum(),
+}
+
+
+@pytest.mark.parametrize("primitive", REFUSED)
+def test_what_has_no_rule_is_an_error_that_names_it(primitive):
+    with pytest.raises(NotImplementedError, match=f"lrp.*{primitive}"):
+        attribution.lrp(REFUSED[primitive], jnp.arange(5.0) + 0.5)
+
+
+def test_a_sum_of_exactly_zero_counts_as_positive():
+    even = lambda x: jnp.cos(x @ jnp.ones((2, 1)))  # noqa: E731
+    found = attribution.lrp(even, jnp.array([1.0, -1.0]), epsilon=0.5)
+    np.testing.assert_allclose(found, [2.0, -2.0])
+
+
+def test_what_is_divided_by_the_sum_of_another_row_is_no_softmax():
+    crossed = lambda x: (lambda raised: raised / raised.sum(1))(jnp.exp(x)).ravel()  # noqa: E731
+    with pytest.raises(NotImplementedError, match="lrp.*div"):
+        attribution.lrp(crossed, jnp.ones((3, 3)), 1)
+
+
+def test_bad_input():
+    x = jnp.asarray(X, jnp.float32)
+    with pytest.raises(ValueError, match="`rule` must be one of 'epsilon'.*got 'zplus'"):
+        attribution.lrp(dense, x, 1, rule="zplus")
+    with pytest.raises(ValueError, match="`rule` must be one of 'dense', 'conv'.*got 'pool'"):
+        attribution.lrp(dense, x, 1, rule={"pool": "epsilon"})
+    with pytest.raises(ValueError, match=r"`rule\['dense'\]` must be one of"):
+        attribution.lrp(dense, x, 1, rule={"dense": "epsilon_plus"})
+    with pytest.raises(TypeError, match="`rule` must be a name, or a dictionary"):
+        attribution.lrp(dense, x, 1, rule=3)
+    with pytest.raises(ValueError, match="`low` must be given"):
+        attribution.lrp(dense, x, 1, rule={"first": "z_box"})
+    with pytest.raises(ValueError, match=r"`high` must have shape \(6,\)"):
+        attribution.lrp(dense, x, 1, rule={"first": "z_box"}, low=0, high=np.ones(3))
+    with pytest.raises(ValueError, match="`low` must nowhere be above `high`; got 1 and 0"):
+        attribution.lrp(dense, x, 1, rule={"first": "z_box"}, low=1, high=0)
+    with pytest.raises(ValueError, match="`rule` must name z_box for layers that read the input alone"):
+        attribution.lrp(dense, x, 1, rule="z_box")
+    with pytest.raises(ValueError, match="`rule` must not give z_box to 'dense' layers"):
+        attribution.lrp(dense, x, 1, rule={"dense": "z_box"}, low=0, high=1)
+    with pytest.raises(ValueError, match="`alpha` must be a number of at least 1; got 0.5"):
+        attribution.lrp(dense, x, 1, alpha=0.5)
+    with pytest.raises(TypeError, match="`gamma`"):
+        attribution.lrp(dense, x, 1, gamma="much")

@@ -1,0 +1,53 @@
+"""The experiment on attacks: its numbers hang together, and the pictures are there."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import adversarial
+from tests.experiments.test_main import run
+
+
+@pytest.mark.long
+def test_adversarial_attacks_four_networks(tmp_path):
+    options = (
+        "--data",
+        "digits",
+        "--hidden",
+        16,
+        "--epochs",
+        2,
+        "--hardening",
+        1,
+        "--examples",
+        64,
+        "--output",
+        tmp_path,
+    )
+    done = run("experiments.adversarial", *options)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    for name in ("accuracy", "smallest", "meaning"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 15_000
+    for name, curves in found["robust_accuracy"].items():
+        for attack, shares in curves.items():
+            assert (np.diff(shares) <= 0).all(), (name, attack)
+        assert (np.array(curves["strongest"]) <= np.array(curves["pgd"]) + 0.05).all()
+        assert curves["noise"][2] >= curves["pgd"][2]
+    assert set(found["correlations"]["dense"]) > set(found["correlations"]["convolutional"])
+    assert found["smallest_change_l2"]["dense"] > 0
+
+
+def test_correlations_are_numpys():
+    one, other = np.random.default_rng(0).normal(size=(2, 3, 4, 5))
+    expected = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(one, other, strict=True)]
+    np.testing.assert_allclose(adversarial.correlations(one, other), expected)
+    assert adversarial.correlations(one, 0 * other).tolist() == [0, 0, 0]
+
+
+def test_an_image_flattened_is_answered_as_the_row_is():
+    network = adversarial.jaxnn.init(jax.random.key(0), (12, 3))
+    image = jax.random.uniform(jax.random.key(1), (3, 4, 1))
+    np.testing.assert_allclose(adversarial.of_image(network, image), network(image.ravel()))
