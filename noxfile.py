@@ -33,13 +33,6 @@ def _python(session: nox.Session, module: tuple[str, ...]) -> None:
 
 
 @nox.session
-def tests(session: nox.Session) -> None:
-    """Run the default test suite."""
-    _install(session, "tests")
-    _python(session, TESTS)
-
-
-@nox.session
 def lint(session: nox.Session) -> None:
     """Check style, format and types, and run the docstring examples."""
     _install(session, "tests")
@@ -55,6 +48,13 @@ def docs(session: nox.Session) -> None:
     _install(session, "docs")
     session.run("python", "-m", *SITE)
     session.run("python", "docs/check.py", "site")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the default test suite."""
+    _install(session, "tests")
+    _python(session, TESTS)
 
 
 @nox.session
