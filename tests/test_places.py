@@ -87,7 +87,7 @@ def words(path):
 
 
 @cache
-def tested_words(folder):
+def words_of_tests(folder):
     """The words in the tests of a family and in the comparisons with other libraries."""
     paths = {*(ROOT / "tests" / folder).rglob("*.py"), *(ROOT / "tests" / "peers").rglob("*.py")}
     return {word for path in paths - {Path(__file__)} for word in re.findall(r"\w+", path.read_text())}
@@ -110,7 +110,7 @@ def missing_places(function):
     if not names_it("CHANGELOG.md", name):
         yield f"CHANGELOG.md: `{name}` under Unreleased"
     folder = FOLDERS.get(family, ".")
-    if name not in tested_words(folder):
+    if name not in words_of_tests(folder):
         yield f"tests/{folder}: a test of `{name}`"
 
 
