@@ -15,14 +15,14 @@ Model = TypeVar("Model", bound=Callable[..., Any])
 
 
 @flax.struct.dataclass
-class Held:
+class Frozen:
     """Arrays of a model that training leaves as they are, such as running statistics."""
 
     value: Any
 
 
 def _is_held(node: Any) -> bool:
-    return isinstance(node, Held)
+    return isinstance(node, Frozen)
 
 
 def _is_trainable(leaf: Any) -> bool:
@@ -74,7 +74,7 @@ def _answer(model: Any, x: Any) -> Any:
 
 
 def prepare(
-    model: Any, x: Any, target: Any, name: str = "target", *, smooth: bool = True
+    model: Any, x: Any, target: Any, name: str = "target", *, differentiable: bool = True
 ) -> tuple[Any, Any, Any]:
     """Check the arguments that every explanation has, and make each one that a jitted function takes.
 
@@ -84,7 +84,7 @@ def prepare(
         target: an output index (a tuple of them for an output of several axes), None for an output of one
             entry, or a function from the output to a scalar.
         name: what the caller knows `target` as.
-        smooth: whether the scalar must have a slope; otherwise it may be a count or a truth value, too.
+        differentiable: whether the scalar must have a gradient; otherwise it may be an integer or a boolean.
 
     Returns:
         `(model, x, target)`: pytrees, `target` as an index or a callable.
@@ -95,13 +95,13 @@ def prepare(
         ValueError: the output has no such entry, or `target` is None and it has more than one.
     """
     model = as_model(model)
-    x = inputs("x", x)
+    x = as_example("x", x)
     output = jax.eval_shape(_answer, model, x)  # from the cache of traces, after the first time
-    target = _check_target(target, output, name, smooth=smooth)
+    target = _check_target(target, output, name, differentiable=differentiable)
     return model, vary_like(x, (model, target)), target
 
 
-def inputs(name: str, x: Any) -> Any:
+def as_example(name: str, x: Any) -> Any:
     """An example as a pytree of floating-point arrays."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(x)
     if _is_number_list(x):  # a nested list of numbers is an array, not a pytree
@@ -112,7 +112,7 @@ def inputs(name: str, x: Any) -> Any:
     return jax.tree.unflatten(structure, checked)
 
 
-def check_entries(x: Any) -> int:
+def count_elements(x: Any) -> int:
     """Return how many entries the arrays of an example have in all, or raise where they have none."""
     size = sum(leaf.size for leaf in jax.tree.leaves(x))
     if size == 0:
@@ -125,24 +125,24 @@ def as_arrays(x: Any) -> Any:
     return jnp.asarray(x) if isinstance(x, list) and _is_number_list(x) else jax.tree.map(jnp.asarray, x)
 
 
-def like(name: str, value: Any, x: Any) -> Any:
+def broadcast_like(name: str, value: Any, x: Any) -> Any:
     """Something to put beside an example, of its structure, shapes and types; one number stands for all."""
     if not isinstance(value, dict | list | tuple) and jnp.ndim(value) == 0:
         number = _checks.check_float_array(name, value)
         return jax.tree.map(lambda leaf: jnp.full_like(leaf, number.astype(leaf.dtype)), x)
-    return _fitting(name, inputs(name, value), x, ())
+    return _check_structure(name, as_example(name, value), x, ())
 
 
-def rows_like(name: str, value: Any, x: Any) -> Any:
+def check_batch_like(name: str, value: Any, x: Any) -> Any:
     """A set of things like an example, along a first axis."""
-    value = inputs(name, value)
+    value = as_example(name, value)
     shape = jax.tree.leaves(value)[0].shape
     if not shape or shape[0] == 0:
         raise ValueError(f"`{name}` must hold at least one, along a first axis; got shape {shape}")
-    return _fitting(name, value, x, shape[:1])
+    return _check_structure(name, value, x, shape[:1])
 
 
-def _fitting(name: str, value: Any, x: Any, rows: tuple[int, ...]) -> Any:
+def _check_structure(name: str, value: Any, x: Any, rows: tuple[int, ...]) -> Any:
     structure, expected = str(jax.tree.structure(value)), str(jax.tree.structure(x))
     if structure != expected:
         raise ValueError(f"`{name}` must have the structure of `x`, {expected}; got {structure}")
@@ -156,17 +156,17 @@ def _is_number_list(x: Any) -> bool:
     return isinstance(x, list | tuple) and all(np.ndim(leaf) == 0 for leaf in jax.tree.leaves(x))
 
 
-def _check_target(target: Any, output: Any, name: str, *, smooth: bool) -> Any:
+def _check_target(target: Any, output: Any, name: str, *, differentiable: bool) -> Any:
     if callable(target):
         target = as_model(target)
         scalar = jax.eval_shape(_answer, target, output)
         if getattr(scalar, "shape", None) != ():
             raise ValueError(f"`{name}` must give a scalar of the output; got {scalar}")
-        _check_kind(scalar.dtype, name, smooth=smooth)
+        _check_kind(scalar.dtype, name, differentiable=differentiable)
         return target
     if not hasattr(output, "shape"):
         raise ValueError(f"`{name}` must be a function, as the output is a {type(output).__name__}, no array")
-    _check_kind(output.dtype, name, smooth=smooth)
+    _check_kind(output.dtype, name, differentiable=differentiable)
     if target is None:
         if output.size != 1:
             raise ValueError(f"`{name}` must name an entry of the output, of shape {output.shape}; got None")
@@ -182,8 +182,8 @@ def _check_target(target: Any, output: Any, name: str, *, smooth: bool) -> Any:
     return tuple(jnp.asarray(index) for index in indices)
 
 
-def _check_kind(dtype: Any, name: str, *, smooth: bool) -> None:
-    if smooth and not jnp.issubdtype(dtype, jnp.floating):
+def _check_kind(dtype: Any, name: str, *, differentiable: bool) -> None:
+    if differentiable and not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"`{name}` must name a floating-point number, which has a slope; got dtype {dtype}")
     if not any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
         raise TypeError(f"`{name}` must name a real number; got dtype {dtype}")

@@ -94,7 +94,7 @@ ROWS = {
     "path_products": Row(lambda n, x: x @ weights.path_products(n), (100,)),
     "lesion": Row(lambda n, x: _damaged(n)(x), (100,)),
     "roughness": Row(lambda n, x: weights.roughness(weights.kernel_images(n) * x.reshape(10, 10)), (100,)),
-    "random_share": Row(lambda n, x: x * weights.random_share(jax.random.key(4), 100, 0.5), (100,)),
+    "random_mask": Row(lambda n, x: x * weights.random_mask(jax.random.key(4), 100, 0.5), (100,)),
 } | {
     f"activation {name}": Row(lambda n, x, name=name: jaxnn.activation(name).function(x), (100,))
     for name in ("sigmoid", "tanh", "relu", "leaky_relu", "softplus", "elu", "gelu", "softmax")
