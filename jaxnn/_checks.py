@@ -147,7 +147,7 @@ def check_number(
     at_most: float | None = None,
     below: float | None = None,
 ) -> jax.Array:
-    """Return one real number, which may be traced, as an array; a concrete one must be finite and in range."""
+    """Return one real number, which may be traced, as an array; a concrete one is finite and in range."""
     array = check_float_array(name, value)
     check_shape(name, array, (), "one number")
     check_finite(name, array)

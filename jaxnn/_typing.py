@@ -20,7 +20,7 @@ Model: TypeAlias = Callable[[Any], Any]
 """A callable pytree of one example, `model(x) -> y`."""
 
 Target: TypeAlias = int | np.integer[Any] | jax.Array | tuple[Any, ...] | Callable[[Any], Any] | None
-"""An output index, a tuple of indices, a function from the output to a scalar, or None for a scalar output."""
+"""An output index, a tuple of them, a function from the output to a scalar, or None for a scalar output."""
 
 Labels: TypeAlias = int | npt.ArrayLike | jax.Array
 """Integer class labels: one of shape `()`, or `(N,)`."""
