@@ -30,7 +30,7 @@ def _is_trainable(leaf: Any) -> bool:
 
 
 def partition(model: ModelT) -> tuple[ModelT, ModelT]:
-    """Partition a model into the trainable floating-point arrays and the rest, each with None for the other."""
+    """Split a model into its trainable floating-point arrays and the rest, each with None for the other."""
     trainable = jax.tree.map(lambda leaf: leaf if _is_trainable(leaf) else None, model, is_leaf=_is_frozen)
     rest = jax.tree.map(lambda leaf: None if _is_trainable(leaf) else leaf, model, is_leaf=_is_frozen)
     return trainable, rest
@@ -142,7 +142,7 @@ def check_batch_like(name: str, value: Any, x: Any) -> Any:
     value = as_example(name, value)
     shape = jax.tree.leaves(value)[0].shape
     if not shape or shape[0] == 0:
-        raise ValueError(f"`{name}` must have at least one element along its first axis; got shape {shape}")
+        raise ValueError(f"`{name}` must hold at least one example, along a first axis; got shape {shape}")
     return _cast_like(name, value, x, shape[:1])
 
 
