@@ -26,7 +26,7 @@ from experiments._digits import DataName, Digits, load_digits, train_sigmoids
 from experiments._options import check_at_least, check_seed
 from experiments._results import make_folder, save_results, sizes_of
 from jaxnn.plot import BLUE, ORANGE
-from jaxnn.weights import lesion, random_share
+from jaxnn.weights import lesion, random_mask
 
 SHARES = np.linspace(0, 1, 21)
 SHOWN = [0, 1, 2, 5, 10, 15, 18, 19, 20]  # of the shares, in the tables
@@ -103,10 +103,10 @@ DAMAGES = {"hidden units": without_units, "weights": without_weights}
 def removed(order: str, key: jax.Array, share: jax.Array, layer: int, strength: jax.Array) -> jax.Array:
     """A mask with that share of the parts True, in one of the `ORDERS`."""
     if order == "random":
-        return random_share(jax.random.fold_in(key, layer), strength.shape, share)
+        return random_mask(jax.random.fold_in(key, layer), strength.shape, share)
     ranked = jnp.argsort(strength.ravel(), descending=order == "strongest first")
     ranks = jnp.argsort(ranked).reshape(strength.shape)
-    return ranks < jnp.round(share * strength.size)  # as many as `random_share` removes
+    return ranks < jnp.round(share * strength.size)  # as many as `random_mask` removes
 
 
 @partial(jax.jit, static_argnames=("kind", "order"))

@@ -21,7 +21,7 @@ from rich.table import Table
 import jaxnn
 from experiments._options import check_seed
 from experiments._results import make_folder, save_results, sizes_of
-from jaxnn.datasets import Points, two_inputs
+from jaxnn.datasets import Points, point_set
 
 # Up to eight units, or a multiple of it, so that in the picture each layer begins a row.
 HIDDEN = {"gaussians": (2,), "circles": (4, 2), "exclusive-or": (8, 4), "spiral": (16, 8)}
@@ -51,8 +51,8 @@ def main(
     keys = jax.random.split(jax.random.key(seed), (len(HIDDEN), 4))
     figures, accuracies = {}, {}
     for name, (train_key, test_key, key, other_key) in zip(HIDDEN, keys, strict=True):
-        points = two_inputs(name, key=train_key, n=n, noise=noise)
-        others = two_inputs(name, key=test_key, n=2000, noise=noise)
+        points = point_set(name, key=train_key, n=n, noise=noise)
+        others = point_set(name, key=test_key, n=2000, noise=noise)
         network = train_small(key, points, HIDDEN[name], epochs)
         plain = train_small(other_key, points, (), epochs)
         accuracies[name] = [accuracy(model, others) for model in (network, plain)]

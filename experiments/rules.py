@@ -320,7 +320,7 @@ def figure_of_depth(trees: list[rules.TreeRules]) -> Figure:
 def about_plane(key: jax.Array, name: Any) -> Findings:
     """The linear regions of a relu network of two inputs, and how exact its tree is."""
     point_key, init_key, order_key, test_key = jax.random.split(key, 4)
-    points = jaxnn.datasets.two_inputs(name, key=point_key, n=500)
+    points = jaxnn.datasets.point_set(name, key=point_key, n=500)
     figures, found = {}, {}
     for sizes in ((2, 8, 2), (2, 10, 10, 2)):
         network = jaxnn.init(

@@ -116,8 +116,16 @@ def check_integer(name: str, value: Any, *, at_least: int) -> int:
     return integer
 
 
-def check_real(name: str, value: Any) -> float:
-    """Return `value` as a finite float, or raise; a traced one is refused, as it shapes the program."""
+def check_real(
+    name: str,
+    value: Any,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+) -> float:
+    """Return `value` as a finite float within the given ends; a traced one is refused (a static argument)."""
     try:
         if isinstance(value, str | bytes):
             raise TypeError("text")
@@ -126,7 +134,80 @@ def check_real(name: str, value: Any) -> float:
         raise TypeError(f"`{name}` must be a number, not traced; got {_show(value)}") from error
     if not math.isfinite(real):
         raise ValueError(f"`{name}` must be finite; got {real}")
+    check_values(name, real, at_least=at_least, above=above, at_most=at_most, below=below)
     return real
+
+
+def check_number(
+    name: str,
+    value: Any,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+) -> jax.Array:
+    """Return one real number, which may be traced, as an array; a concrete one is finite and in range."""
+    array = check_float_array(name, value)
+    check_shape(name, array, (), "one number")
+    check_finite(name, array)
+    check_values(name, array, at_least=at_least, above=above, at_most=at_most, below=below)
+    return array
+
+
+def check_values(
+    name: str,
+    values: Any,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+) -> None:
+    """Raise where a concrete value lies outside of an interval; NaN does, and traced values pass."""
+    if not is_concrete(values):
+        return
+    array = np.asarray(values)  # in NumPy: under `jax.jit` a comparison by JAX would be traced
+    ends = ((at_least, operator.ge), (above, operator.gt), (at_most, operator.le), (below, operator.lt))
+    if all(bool(np.all(inside(array, end))) for end, inside in ends if end is not None):
+        return
+    shown = f"{array}" if array.ndim == 0 else f"values from {array.min()} to {array.max()}"
+    raise ValueError(f"`{name}` must {_interval(at_least, above, at_most, below)}; got {shown}")
+
+
+def _interval(at_least: float | None, above: float | None, at_most: float | None, below: float | None) -> str:
+    low, high = at_least if above is None else above, at_most if below is None else below
+    if high is None:
+        return f"be {'at least' if above is None else 'above'} {low:g}"
+    if low is None:
+        return f"be {'at most' if below is None else 'below'} {high:g}"
+    return f"lie in {'[' if above is None else '('}{low:g}, {high:g}{']' if below is None else ')'}"
+
+
+def check_interval(name: str, value: Any) -> tuple[float, float]:
+    """Return a pair `(low, high)` of finite numbers with `low < high`, or raise."""
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
+        raise TypeError(f"`{name}` must be a pair (low, high); got {_show(value)}")
+    low, high = (check_real(f"{name}[{i}]", end) for i, end in enumerate(value))
+    if not low < high:
+        raise ValueError(f"`{name}` must be (low, high) with low below high; got ({low:g}, {high:g})")
+    return low, high
+
+
+def check_structure(name: str, value: Any, reference: Any, reference_name: str = "x") -> None:
+    """Raise unless two pytrees have the same structure."""
+    structure, expected = str(jax.tree.structure(value)), str(jax.tree.structure(reference))
+    if structure != expected:
+        raise ValueError(
+            f"`{name}` must have the structure of `{reference_name}`, {expected}; got {structure}"
+        )
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Return `value`, or raise unless it is True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"`{name}` must be True or False; got {_show(value)}")
+    return value
 
 
 def is_key(value: Any) -> bool:

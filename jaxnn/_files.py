@@ -5,7 +5,7 @@ import uuid
 from pathlib import Path
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
     """Write under a temporary name in the same folder, then move into place."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:

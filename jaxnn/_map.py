@@ -9,10 +9,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxnn import _checks
-from jaxnn._engine.loops import map_indices
+from jaxnn._engine.loops import chunked_map
 from jaxnn._model import as_model
 from jaxnn._progress import progress_bar
-from jaxnn._sharding import automatic, check_mesh, of_this_process, placed_by_rule, with_automatic_axes
+from jaxnn._sharding import automatic, check_mesh, model_sharding, of_this_process, with_automatic_axes
 
 
 def map_examples(
@@ -79,13 +79,13 @@ def map_examples(
         if mesh is not None:
             raise ValueError("`mesh` must be None under tracing: place the arrays on the mesh instead")
         data = jax.tree.map(jnp.asarray, arrays)
-        return map_indices(lambda i: fn(*jax.tree.map(lambda leaf: leaf[i], data)), count, batch_size)
+        return chunked_map(lambda i: fn(*jax.tree.map(lambda leaf: leaf[i], data)), count, batch_size)
 
     placement = None
     if mesh is not None:
         mesh = automatic(mesh)
         placement = NamedSharding(mesh, PartitionSpec(mesh.axis_names[0]))
-        fn = jax.device_put(fn, placed_by_rule(fn, mesh))
+        fn = jax.device_put(fn, model_sharding(fn, mesh))
     fn, arrays = with_automatic_axes((fn, arrays))
     total, answers = -(-count // batch_size), None
     with progress_bar("examples", total, enabled=progress) as advance:

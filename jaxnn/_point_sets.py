@@ -24,7 +24,7 @@ class Points(NamedTuple):
     labels: jax.Array
 
 
-def two_inputs(name: str, *, key: jax.Array, n: int, noise: ArrayLike = 0.0) -> Points:
+def point_set(name: str, *, key: jax.Array, n: int, noise: ArrayLike = 0.0) -> Points:
     """Draw points of a plane that are in one of two classes.
 
     - `"circles"`: a disc, class 1, in a ring, class 0: radius `U(0, 0.5)` and `U(0.7, 1)`, at any angle.
@@ -54,12 +54,12 @@ def two_inputs(name: str, *, key: jax.Array, n: int, noise: ArrayLike = 0.0) -> 
 
     Example:
         >>> import jax, jaxnn
-        >>> points = jaxnn.datasets.two_inputs("exclusive-or", key=jax.random.key(0), n=200)
+        >>> points = jaxnn.datasets.point_set("exclusive-or", key=jax.random.key(0), n=200)
         >>> one_positive = (points.inputs > 0).sum(axis=1) == 1
         >>> points.inputs.shape, bool((one_positive == points.labels).all())
         ((200, 2), True)
     """
-    _checks.check_option("name", name, TWO_INPUT_NAMES)
+    _checks.check_option("name", name, POINT_SETS)
     _checks.check_key("key", key)
     n = _checks.check_integer("n", n, at_least=1)
     deviation = _checks.check_float_array("noise", noise)
@@ -112,4 +112,4 @@ _PLANES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
     "gaussians": _gaussians,
     "spiral": _spiral,
 }
-TWO_INPUT_NAMES = tuple(_PLANES)
+POINT_SETS = tuple(_PLANES)

@@ -17,16 +17,16 @@ from jax.extend import core
 
 from jaxnn._checks import check_array
 from jaxnn._engine.jaxpr import (
-    Keyed,
     Path,
     Plan,
+    StaticKeyDict,
     Traced as Traced,
     bind as bind,
     called,
     trace as trace,
     walk,
 )
-from jaxnn._model import Held, as_arrays, as_model
+from jaxnn._model import Frozen, as_arrays, as_model
 
 Value = TypeVar("Value")
 
@@ -89,15 +89,15 @@ def capture(model: Callable[..., Any], x: Any) -> tuple[Any, dict[str, jax.Array
         (['hidden_0_in', 'hidden_0', 'output_in', 'output'], (30,))
     """
     y, named = _capture(as_model(model), as_arrays(x))
-    return y, named.by_key()
+    return y, named.to_dict()
 
 
 @jax.jit
-def _capture(model: Any, x: Any) -> tuple[Any, Keyed]:
+def _capture(model: Any, x: Any) -> tuple[Any, StaticKeyDict]:
     traced = trace(model, x)
     y, captured = traced.evaluate(Plan(_is_named))
     named = {label: captured[path] for path, label in _labels(traced).items() if path in captured}
-    return y, Keyed.of(named)
+    return y, StaticKeyDict.from_dict(named)
 
 
 def names(model: Callable[..., Any], x: Any) -> tuple[str, ...]:
@@ -168,14 +168,14 @@ def intervene(model: Callable[..., Any], replacements: Mapping[str, Any]) -> Int
     if not isinstance(replacements, Mapping) or not all(isinstance(name, str) for name in replacements):
         raise TypeError(f"`replacements` must be a dictionary by name; got {replacements!r}")
     held = {
-        name: as_model(new) if callable(new) else Held(check_array(f"replacements[{name!r}]", new))
+        name: as_model(new) if callable(new) else Frozen(check_array(f"replacements[{name!r}]", new))
         for name, new in replacements.items()
     }
     return Intervened(as_model(model), held)
 
 
 def _replacement(label: str, new: Any, value: jax.Array) -> jax.Array:
-    if isinstance(new, Held):
+    if isinstance(new, Frozen):
         return _in_place_of(value, f"replacements[{label!r}]", new.value)
     return _in_place_of(value, f"replacements[{label!r}](value)", new(value))
 

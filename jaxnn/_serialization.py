@@ -15,7 +15,7 @@ import numpy as np
 from flax import serialization
 
 from jaxnn._activation import ACTIVATION_NAMES
-from jaxnn._files import write_whole
+from jaxnn._files import write_atomically
 from jaxnn._network import Dense, Network
 
 _FORMAT = b"jaxnn model 1"
@@ -58,7 +58,7 @@ def save(path: str | os.PathLike[str], model: Any) -> None:
         leaves[name] = np.asarray(leaf, jnp.result_type(leaf) if scalar else None)
     content = {"leaves": leaves, "activations": activations_of(model), "network": isinstance(model, Network)}
     body = serialization.msgpack_serialize(content)
-    write_whole(Path(path), b"\n".join([_FORMAT, hashlib.sha256(body).hexdigest().encode(), body]))
+    write_atomically(Path(path), b"\n".join([_FORMAT, hashlib.sha256(body).hexdigest().encode(), body]))
 
 
 def activations_of(model: Any) -> dict[str, str]:

@@ -26,7 +26,7 @@ def check_mesh(mesh: Any, batch_size: int | None) -> None:
         )
 
 
-def placed_by_rule(tree: Any, mesh: Mesh) -> Any:
+def model_sharding(tree: Any, mesh: Mesh) -> Any:
     """Where the arrays of a model live on a mesh, a sharding a leaf.
 
     Each is on all devices along the first axis of the mesh, which share the examples. Along a second axis its

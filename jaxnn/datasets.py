@@ -18,10 +18,10 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxnn._checks import check_array, check_integer, check_option, is_concrete
-from jaxnn._point_sets import TWO_INPUT_NAMES as TWO_INPUT_NAMES, Points as Points, two_inputs as two_inputs
+from jaxnn._point_sets import POINT_SETS as POINT_SETS, Points as Points, point_set as point_set
 
 __all__ = (
-    "TWO_INPUT_NAMES", "Dataset", "Points", "Split", "encode_images", "encode_labels", "load", "two_inputs"
+    "POINT_SETS", "Dataset", "Points", "Split", "encode_images", "encode_labels", "load", "point_set"
 )  # fmt: skip
 
 _MIRRORS = (

@@ -15,7 +15,7 @@ from jaxnn._network import Dense, Network, check_network
 
 __all__ = (
     "TopFeatures", "contributions", "kernel_images", "lesion", "output_images", "path_products",
-    "random_share", "roughness", "top_features",
+    "random_mask", "roughness", "top_features",
 )  # fmt: skip
 
 _PARTS = 4096  # the square of it is a number that float32 holds
@@ -364,7 +364,7 @@ def _sum_of_squares(images: jax.Array) -> jax.Array:
     return jnp.sum(images**2, axis=(-2, -1))
 
 
-def random_share(key: jax.Array, shape: int | Shape, share: ArrayLike) -> jax.Array:
+def random_mask(key: jax.Array, shape: int | Shape, share: ArrayLike) -> jax.Array:
     """A random mask with a share of its entries True, such as the units or weights for `lesion`.
 
     Exactly `round(share * n)` of the `n` entries are True (a half rounds to the even number; `share` is
@@ -387,7 +387,7 @@ def random_share(key: jax.Array, shape: int | Shape, share: ArrayLike) -> jax.Ar
 
     Example:
         >>> import jax, jaxnn
-        >>> int(jaxnn.weights.random_share(jax.random.key(0), 30, 0.2).sum())
+        >>> int(jaxnn.weights.random_mask(jax.random.key(0), 30, 0.2).sum())
         6
     """
     _checks.check_key("key", key)

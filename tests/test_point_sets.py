@@ -7,19 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnn.datasets import TWO_INPUT_NAMES, two_inputs
+from jaxnn.datasets import POINT_SETS, point_set
 
-every_name = pytest.mark.parametrize("name", TWO_INPUT_NAMES)
+every_name = pytest.mark.parametrize("name", POINT_SETS)
 
 
 def draw(name, n=4001, seed=0, **options):
-    points = two_inputs(name, key=jax.random.key(seed), n=n, **options)
+    points = point_set(name, key=jax.random.key(seed), n=n, **options)
     return np.asarray(points.inputs, np.float64), np.asarray(points.labels)
 
 
 @every_name
 def test_shape_type_and_balance(name):
-    points = two_inputs(name, key=jax.random.key(0), n=7)
+    points = point_set(name, key=jax.random.key(0), n=7)
     assert points.inputs.shape == (7, 2)
     assert points.inputs.dtype == jnp.float32
     assert points.labels.dtype == jnp.int32
@@ -89,7 +89,7 @@ def test_noise_is_added_to_the_same_points(name):
 
 def test_it_composes():
     def one(seed, noise):
-        return two_inputs("spiral", key=jax.random.key(seed), n=10, noise=noise).inputs
+        return point_set("spiral", key=jax.random.key(seed), n=10, noise=noise).inputs
 
     mapped = jax.jit(jax.vmap(one, (0, None)))(jnp.arange(5), 0.2)
     np.testing.assert_allclose(mapped, jnp.stack([one(seed, 0.2) for seed in range(5)]), atol=1e-6)
@@ -113,4 +113,4 @@ def test_it_composes():
 def test_bad_input_says_what_was_expected(options, error, message):
     good = {"name": "spiral", "key": jax.random.key(0), "n": 4}
     with pytest.raises(error, match=message):
-        two_inputs(**(good | options))
+        point_set(**(good | options))

@@ -262,7 +262,7 @@ def test_many_draws_are_one_vmap():
     keys = jax.random.split(jax.random.key(1), 20)
 
     def damaged_answer(key, share):
-        return weights.lesion(net, layer=0, units=weights.random_share(key, 9, share))(x)
+        return weights.lesion(net, layer=0, units=weights.random_mask(key, 9, share))(x)
 
     every_share = jax.vmap(damaged_answer, (None, 0))
     answers = jax.jit(jax.vmap(every_share, (0, None)))(keys, jnp.array([0.0, 0.5, 1.0]))
@@ -294,12 +294,12 @@ def test_no_gradient_reaches_what_was_removed():
     assert np.all(gradient[~removed] != 0)
 
 
-# --- random_share
+# --- random_mask
 
 
 @given(st.floats(0, 1, width=32), st.sampled_from([1, 9, (4, 5)]), st.integers(0, 3))
 def test_a_share_of_the_entries_is_true(share, shape, seed):
-    mask = weights.random_share(jax.random.key(seed), shape, share)
+    mask = weights.random_mask(jax.random.key(seed), shape, share)
     assert mask.shape == (shape if isinstance(shape, tuple) else (shape,))
     assert mask.dtype == bool
     assert int(mask.sum()) == np.round(np.float32(share) * np.float32(mask.size))
@@ -320,7 +320,7 @@ def test_the_number_of_true_entries_is_exact_for_large_shapes(n, share):
 def test_growing_shares_hold_each_other_and_all_entries_are_as_likely():
     keys = jax.random.split(jax.random.key(0), 2000)
     shares = jnp.linspace(0, 1, 7)
-    drawn = jax.vmap(jax.vmap(weights.random_share, (None, None, 0)), (0, None, None))(keys, 6, shares)
+    drawn = jax.vmap(jax.vmap(weights.random_mask, (None, None, 0)), (0, None, None))(keys, 6, shares)
     assert np.all(np.diff(np.asarray(drawn, int), axis=1) >= 0)
     # 2000 draws of probability 1/2 have a standard error of 0.011.
     np.testing.assert_allclose(drawn[:, 3].mean(axis=0), 0.5, atol=0.045)
@@ -393,11 +393,11 @@ NET, KEY = network((12, 30, 4)), jax.random.key(0)
         (lambda: weights.lesion(NET, layer=0, units=[[1]]), r"`units` must have shape \(m,\)"),
         (lambda: weights.lesion(NET, layer=0, units=[True]), r"`units` must have shape \(30,\).*'hidden_0'"),
         (lambda: weights.lesion(NET, layer=0, weights=np.ones((30, 12), bool)), r"`weights` .*\(12, 30\)"),
-        (lambda: weights.random_share(KEY, 9, 1.1), r"`share` must lie in \[0, 1\]; got 1.1"),
-        (lambda: weights.random_share(KEY, 9, -0.1), r"`share` must lie in \[0, 1\]"),
-        (lambda: weights.random_share(KEY, 9, np.nan), r"`share` must lie in .*; got nan"),
-        (lambda: weights.random_share(KEY, 9, [0.1]), r"`share` must have shape \(\)"),
-        (lambda: weights.random_share(KEY, 0, 0.1), r"`shape\[0\]` must be at least 1"),
+        (lambda: weights.random_mask(KEY, 9, 1.1), r"`share` must lie in \[0, 1\]; got 1.1"),
+        (lambda: weights.random_mask(KEY, 9, -0.1), r"`share` must lie in \[0, 1\]"),
+        (lambda: weights.random_mask(KEY, 9, np.nan), r"`share` must lie in .*; got nan"),
+        (lambda: weights.random_mask(KEY, 9, [0.1]), r"`share` must have shape \(\)"),
+        (lambda: weights.random_mask(KEY, 0, 0.1), r"`shape\[0\]` must be at least 1"),
     ],
 )
 def test_bad_values_say_what_was_expected(call, message):
@@ -416,8 +416,8 @@ def test_bad_values_say_what_was_expected(call, message):
         (lambda: weights.lesion(NET, layer=0, units=[0.5]), "`units` must be a mask .* float32"),
         (lambda: weights.lesion(NET, layer=0, units="all"), "`units` must be an array"),
         (lambda: weights.lesion(NET, layer=0, weights=np.ones((12, 30))), "`weights` must be a mask"),
-        (lambda: weights.random_share(7, 9, 0.1), "`key` must be one random key"),
-        (lambda: weights.random_share(KEY, 2.5, 0.1), r"`shape\[0\]` must be an integer"),
+        (lambda: weights.random_mask(7, 9, 0.1), "`key` must be one random key"),
+        (lambda: weights.random_mask(KEY, 2.5, 0.1), r"`shape\[0\]` must be an integer"),
     ],
 )
 def test_bad_types_say_what_was_expected(call, message):

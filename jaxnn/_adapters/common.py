@@ -100,14 +100,14 @@ def evaluation(call: Callable[..., Any], switches: Mapping[str, bool]) -> dict[s
 
 
 @dataclasses.dataclass(frozen=True)
-class Compared:
+class HashableModule:
     """A Linen module, equal to those made of the same parts, be there lists and dictionaries among them."""
 
-    it: nn.Module = dataclasses.field(compare=False)
+    module: nn.Module = dataclasses.field(compare=False)
     parts: Any
 
     @classmethod
-    def of(cls, module: nn.Module) -> "Compared":
+    def wrap(cls, module: nn.Module) -> "HashableModule":
         compared = cls(module, _parts(module))
         check_hashable("module", compared)
         return compared
@@ -179,13 +179,6 @@ def check_hashable(argument: str, static: Any) -> None:
             f"`{argument}` must hold arrays where the framework holds its parameters, and otherwise what can "
             f"be hashed, being compiled in; {error}"
         ) from error
-
-
-def check_flag(name: str, value: Any) -> bool:
-    """Return `value`, or raise unless it is True or False."""
-    if not isinstance(value, bool):
-        raise TypeError(f"`{name}` must be True or False; got {kind_of(value)}")
-    return value
 
 
 def kind_of(value: Any) -> str:

@@ -15,7 +15,7 @@ from jaxnn._adapters.common import (
     naming_class,
     split,
 )
-from jaxnn._model import Held
+from jaxnn._model import Frozen
 
 if TYPE_CHECKING:
     from equinox import Module as EquinoxModule
@@ -33,7 +33,7 @@ class EquinoxModel:
     """
 
     arrays: Any
-    held: Held
+    held: Frozen
     rest: Static = flax.struct.field(pytree_node=False)
     static: Static = flax.struct.field(pytree_node=False)
 
@@ -95,7 +95,7 @@ def from_equinox(module: "EquinoxModule", state: Any = None, **kwargs: Any) -> E
     check_hashable("module", jax.tree.structure(arrays))
     keywords = evaluation(type(module).__call__, _EVALUATION) | kwargs
     held, static = split("kwargs", (state, keywords))
-    return EquinoxModel(arrays, Held(held), split("module", rest)[1], static)
+    return EquinoxModel(arrays, Frozen(held), split("module", rest)[1], static)
 
 
 def _naming_equinox(node: Any, path: tuple[str, ...]) -> Any:

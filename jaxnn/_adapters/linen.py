@@ -8,9 +8,8 @@ import flax.struct
 
 from jaxnn._adapters.common import (
     FLAX_EVALUATION,
-    Compared,
+    HashableModule,
     Static,
-    check_flag,
     evaluation,
     in_batch,
     kind_of,
@@ -18,7 +17,8 @@ from jaxnn._adapters.common import (
     name_arrays_in_batch,
     split,
 )
-from jaxnn._model import Held
+from jaxnn._checks import check_flag
+from jaxnn._model import Frozen
 
 
 @flax.struct.dataclass
@@ -31,8 +31,8 @@ class LinenModel:
     """
 
     params: Any
-    held: Held
-    module: Compared = flax.struct.field(pytree_node=False)
+    held: Frozen
+    module: HashableModule = flax.struct.field(pytree_node=False)
     method: Any = flax.struct.field(pytree_node=False)
     static: Static = flax.struct.field(pytree_node=False)
     batched: bool = flax.struct.field(pytree_node=False)
@@ -51,7 +51,7 @@ class LinenModel:
         def ask(x: Any) -> Any:
             with nn.intercept_methods(name_output):
                 variables = {"params": self.params, **collections}
-                return self.module.it.apply(variables, x, method=self.method, **keywords)
+                return self.module.module.apply(variables, x, method=self.method, **keywords)
 
         return in_batch(ask, x) if self.batched else ask(x)
 
@@ -123,8 +123,8 @@ def from_linen(
     params = collections.pop("params", {})
     held, static = split("kwargs", (collections, keywords))
     clone: Any = module.clone
-    compared = Compared.of(clone(**switches))
-    return LinenModel(params, Held(held), compared, method, static, check_flag("batched", batched))
+    compared = HashableModule.wrap(clone(**switches))
+    return LinenModel(params, Frozen(held), compared, method, static, check_flag("batched", batched))
 
 
 def _is_collection(value: Any) -> bool:

@@ -8,7 +8,6 @@ import jax
 from jaxnn._adapters.common import (
     FLAX_EVALUATION,
     Static,
-    check_flag,
     check_hashable,
     evaluation,
     in_batch,
@@ -18,7 +17,8 @@ from jaxnn._adapters.common import (
     naming_class,
     split,
 )
-from jaxnn._model import Held
+from jaxnn._checks import check_flag
+from jaxnn._model import Frozen
 
 if TYPE_CHECKING:
     from flax.nnx import Module as NNXModule
@@ -34,7 +34,7 @@ class NNXModel:
     """
 
     params: Any
-    held: Held
+    held: Frozen
     graph: Any = flax.struct.field(pytree_node=False)
     static: Static = flax.struct.field(pytree_node=False)
     batched: bool = flax.struct.field(pytree_node=False)
@@ -103,4 +103,4 @@ def from_nnx(module: "NNXModule", *, batched: bool = False, **kwargs: Any) -> NN
     graph, params, rest = split_state(copy, nnx.Param, ...)
     held, static = split("kwargs", (rest, evaluation(type(module).__call__, FLAX_EVALUATION) | kwargs))
     check_hashable("module", graph)
-    return NNXModel(params, Held(held), graph, static, check_flag("batched", batched))
+    return NNXModel(params, Frozen(held), graph, static, check_flag("batched", batched))

@@ -24,7 +24,7 @@ _ENTERED = {"jit": "jaxpr", "closed_call": "call_jaxpr", "remat2": "jaxpr", "sca
 _LONG = 16  # steps, from which on a second copy of the weights is worth its making
 
 
-def for_steps(steps: int, function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
+def hoist_layouts(steps: int, function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
     """The same function, to be called in a loop.
 
     Args:
@@ -46,7 +46,7 @@ def for_steps(steps: int, function: Callable[..., Any], *args: Any) -> Callable[
     return lambda *args: traced._replace(inputs=jax.tree.leaves(args)).evaluate(plan)[0]
 
 
-def in_order(function: Callable[..., Any]) -> Callable[..., Any]:
+def canonical_convolutions(function: Callable[..., Any]) -> Callable[..., Any]:
     """The same function, to be called inside of a loop, where its weights can no longer be laid out."""
     if jax.default_backend() != "cpu":
         return function

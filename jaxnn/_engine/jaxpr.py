@@ -143,13 +143,13 @@ def _shown(eqn: core.JaxprEqn) -> str:
 
 
 def _again(params: Mapping[str, Any], body: Callable[..., Evaluated], values: Sequence[Any]) -> Evaluated:
-    def keyed(*values: Any) -> tuple[list[Any], Keyed]:
+    def keyed(*values: Any) -> tuple[list[Any], StaticKeyDict]:
         outputs, captured = body(*values)
-        return outputs, Keyed.of(captured)
+        return outputs, StaticKeyDict.from_dict(captured)
 
     options = {key: params[key] for key in ("policy", "prevent_cse")}
     outputs, captured = jax.checkpoint(keyed, **options)(*values)
-    return outputs, captured.by_key()
+    return outputs, captured.to_dict()
 
 
 def scan_sizes(params: Mapping[str, Any]) -> tuple[int, int]:
@@ -167,11 +167,11 @@ def _scan(params: Mapping[str, Any], body: Callable[..., Evaluated], values: Seq
 
     def step(carry: Any, row: Any) -> tuple[Any, Any]:
         outputs, captured = body(*consts, *carry, *row)
-        return outputs[:n_carry], (outputs[n_carry:], Keyed.of(captured))
+        return outputs[:n_carry], (outputs[n_carry:], StaticKeyDict.from_dict(captured))
 
     options = {key: params[key] for key in ("length", "reverse", "unroll")}
     carry, (outputs, captured) = lax.scan(step, list(carry), list(rows), **options)
-    return [*carry, *outputs], captured.by_key()
+    return [*carry, *outputs], captured.to_dict()
 
 
 def _cond(params: Mapping[str, Any], inside: Callable[..., Any], values: Sequence[Any]) -> list[Any]:
@@ -190,17 +190,17 @@ def _while(params: Mapping[str, Any], inside: Callable[..., Any], values: Sequen
 
 
 @flax.struct.dataclass
-class Keyed:
+class StaticKeyDict:
     """A dictionary as a pytree that keeps its order, with keys of any kind: for scan and jit."""
 
     values: tuple[Any, ...]
     keys: tuple[Any, ...] = flax.struct.field(pytree_node=False)
 
     @classmethod
-    def of(cls, entries: dict[Any, Any]) -> "Keyed":
-        """Its entries, to be read back with `by_key`."""
+    def from_dict(cls, entries: dict[Any, Any]) -> "StaticKeyDict":
+        """Its entries, to be read back with `to_dict`."""
         return cls(tuple(entries.values()), tuple(entries))
 
-    def by_key(self) -> dict[Any, Any]:
+    def to_dict(self) -> dict[Any, Any]:
         """The dictionary."""
         return dict(zip(self.keys, self.values, strict=True))

@@ -1,4 +1,8 @@
-"""Many small computations a few at a time, so that memory does not grow with their number."""
+"""Loops: scan, while and for loops that compose with `jax.shard_map`, and chunked loops in bounded memory.
+
+Inside of `jax.shard_map` the carry of a loop must vary over the same mesh axes at its start as at its end.
+The loops here see to that, so no method has to. Use them in place of those of `jax.lax`.
+"""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -7,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnn._engine.cpu_layout import for_steps, in_order
+from jaxnn._engine.cpu_layout import canonical_convolutions, hoist_layouts
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
 ChunkStep = Callable[[Any, jax.Array, jax.Array], tuple[Any, Any]]
@@ -15,51 +19,73 @@ Tree = TypeVar("Tree")
 
 
 def vary_like(tree: Tree, reference: Any) -> Tree:
-    """Mark the leaves of `tree` as differing along every mesh axis along which `reference` does.
+    """Make `tree` device-varying over every manual mesh axis that `reference` varies over.
 
-    Outside `jax.shard_map` nothing changes. Inside it, a gradient with respect to a value that is the same
-    on all devices is summed over them without being asked, and the carry of a scan must differ along
-    the same axes at its start as at its end. After this, each device computes on its own.
+    Outside of `jax.shard_map` nothing changes. Inside it, a gradient with respect to a value that is the same
+    on all devices is summed over them. With respect to a varying value, each device computes its own.
     """
-    # An array made like another differs where that one does, whatever its own shape and values.
-    differs = jnp.array(False)
+    # Version-independent: an array created like another varies over the same axes, whatever its values.
+    varies = jnp.array(False)
     for leaf in jax.tree.leaves(reference):
         if isinstance(leaf, jax.core.Tracer):
-            differs |= jnp.zeros_like(leaf, shape=(), dtype=bool)
-    if not isinstance(differs, jax.core.Tracer):
+            varies |= jnp.zeros_like(leaf, shape=(), dtype=bool)
+    if not isinstance(varies, jax.core.Tracer):
         return tree
-    return jax.tree.map(lambda leaf: jnp.where(differs, leaf, leaf), tree)
+    return jax.tree.map(lambda leaf: jnp.where(varies, leaf, leaf), tree)
 
 
-def scan(step: Step, carry: Any, rows: Any = None, length: int | None = None) -> tuple[Any, Any]:
-    """`jax.lax.scan`, with the convolutions and the weights of its step in order."""
+def scan(
+    step: Step, carry: Any, rows: Any = None, length: int | None = None, *, hoist: bool = True
+) -> tuple[Any, Any]:
+    """`jax.lax.scan`, with a carry that varies as its result does.
+
+    Args:
+        step: `step(carry, row) -> (carry, output)`.
+        carry: the initial carry.
+        rows: a pytree of arrays `(length, ...)`, or None.
+        length: number of steps; None to take it from `rows`.
+        hoist: whether to lay out convolutions and weights before the loop; see `cpu_layout`.
+    """
     steps = jax.tree.leaves(rows)[0].shape[0] if length is None else length
     if steps > 0:
-        step = for_steps(steps, step, carry, jax.tree.map(lambda leaf: leaf[0], rows))
+        row = jax.tree.map(lambda leaf: leaf[0], rows)
+        if hoist:
+            step = hoist_layouts(steps, step, carry, row)
+        carry = _varying_carry(lambda carry: step(carry, row)[0], carry)
     return lax.scan(step, carry, rows, length)
 
 
-def over_chunks(step: ChunkStep, carry: Any, count: int, size: int, *, like: Any) -> tuple[Any, Any]:
-    """Count from 0 to `count - 1` in chunks of at most `size`.
+def while_loop(condition: Callable[[Any], Any], body: Callable[[Any], Any], carry: Any) -> Any:
+    """`jax.lax.while_loop`, with a carry that varies as its result does."""
+    return lax.while_loop(condition, body, _varying_carry(body, carry))
+
+
+def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Any], Any], carry: Any) -> Any:
+    """`jax.lax.fori_loop`, with a carry that varies as its result does."""
+    return lax.fori_loop(lower, upper, body, _varying_carry(lambda carry: body(lower, carry), carry))
+
+
+def chunked_scan(step: ChunkStep, carry: Any, count: int, size: int) -> tuple[Any, Any]:
+    """Scan over the indices from 0 to `count - 1` in chunks of at most `size`.
+
+    A gradient recomputes each chunk, so memory does not grow with the number of chunks.
 
     Args:
-        step: `step(carry, indices, valid) -> (carry, outputs)`. The last chunk is filled up by repeating the
-            last index, with `valid` false there: what is summed into the carry has to look at it. Outputs
-            have an entry an index on their first axis.
-        carry: what the first step gets.
-        count: at least 1.
-        size: at least 1.
-        like: what the step computes with; where that differs between devices, so does the carry.
+        step: `step(carry, indices, valid) -> (carry, outputs)`. The last chunk is padded by repeating the
+            last index, with `valid` False there; sums in the carry must mask it. Outputs have one element
+            per index on their first axis.
+        carry: the initial carry.
+        count: number of indices, at least 1.
+        size: largest number of indices per chunk, at least 1.
 
     Returns:
-        `(carry, outputs)`: the last carry, and the outputs of all `count` indices.
+        `(carry, outputs)`: the final carry, and the outputs of all `count` indices.
     """
     chunks = -(-count // size)
-    size = -(-count // chunks)  # even chunks: the least to fill up
+    size = -(-count // chunks)  # equal chunks: the least padding
 
-    step = step if chunks == 1 else in_order(step)  # a single chunk is no loop: that would cost compilation
+    step = step if chunks == 1 else canonical_convolutions(step)  # one chunk is no loop
 
-    # Kept for a gradient, what happens inside all chunks would fill the memory: it is computed anew.
     @jax.checkpoint
     def chunk(carry: Any, number: jax.Array) -> tuple[Any, Any]:
         indices = number * size + jnp.arange(size)
@@ -67,12 +93,20 @@ def over_chunks(step: ChunkStep, carry: Any, count: int, size: int, *, like: Any
 
     if chunks == 1:
         return chunk(carry, jnp.array(0))
-    carry, outputs = lax.scan(chunk, vary_like(carry, like), jnp.arange(chunks))
+    carry, outputs = scan(chunk, carry, jnp.arange(chunks), hoist=False)
     return carry, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], outputs)
 
 
-def map_indices(function: Callable[[jax.Array], Any], count: int, size: int) -> Any:
-    """The answers of a function of one index, for 0 to `count - 1`, stacked."""
-    return over_chunks(
-        lambda _, indices, valid: (None, jax.vmap(function)(indices)), None, count, size, like=None
-    )[1]
+def chunked_map(function: Callable[[jax.Array], Any], count: int, size: int) -> Any:
+    """Outputs of a function of one index, for 0 to `count - 1`, stacked; `size` indices at a time."""
+    return chunked_scan(lambda _, indices, valid: (None, jax.vmap(function)(indices)), None, count, size)[1]
+
+
+def _varying_carry(body: Callable[[Any], Any], carry: Tree) -> Tree:
+    """The carry, varying over every mesh axis that anything in `body(carry)` varies over.
+
+    One pass reaches the fixed point: each axis that the body brings in reaches some part of its result.
+    """
+    if not jax.sharding.get_abstract_mesh().manual_axes:
+        return carry
+    return vary_like(carry, body(carry))  # only the axes are used, so the compiler drops the computation

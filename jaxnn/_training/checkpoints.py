@@ -26,7 +26,7 @@ except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
 from jaxnn._checks import is_key
-from jaxnn._files import write_whole
+from jaxnn._files import write_atomically
 from jaxnn._training.history import History, apart, together
 from jaxnn._training.steps import State, Sums
 
@@ -147,7 +147,7 @@ def store(manager: Any, standing: Standing, settings: Mapping[str, Any]) -> None
     if jax.process_index() == 0:
         folder = Path(manager.directory) / str(number)
         content = json.dumps({"record": record, "files": _digests(folder)}, sort_keys=True)
-        write_whole(folder / _SEAL, f"{_digest(content.encode())}\n{content}".encode())
+        write_atomically(folder / _SEAL, f"{_digest(content.encode())}\n{content}".encode())
 
 
 def last(manager: Any, start: State, settings: Mapping[str, Any]) -> Standing:

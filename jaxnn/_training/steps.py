@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxnn._engine.loops import scan
 from jaxnn._model import combine
-from jaxnn._sharding import placed_by_rule
+from jaxnn._sharding import model_sharding
 
 Loss = Callable[[Any, Any], jax.Array]  # (output, target) of one example -> scalar
 
@@ -99,7 +99,7 @@ def _advance(
         updates, new = optimizer.update(gradient, state.optimizer, state.trainable, **extra)
         moved = (optax.apply_updates(state.trainable, updates), new)
         if mesh is not None:  # otherwise the compiler may choose another place for each step
-            moved = lax.with_sharding_constraint(moved, placed_by_rule(moved, mesh))
+            moved = lax.with_sharding_constraint(moved, model_sharding(moved, mesh))
         return State(*moved, state.alive), seen
 
     if chosen is None:

@@ -12,10 +12,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxnn import _checks, losses
 from jaxnn._engine.loops import vary_like
-from jaxnn._model import Model, combine, partition
+from jaxnn._model import ModelT, combine, partition
 from jaxnn._progress import progress_bar
 from jaxnn._serialization import activations_of
-from jaxnn._sharding import automatic, check_mesh, placed_by_rule, put, with_automatic_axes
+from jaxnn._sharding import automatic, check_mesh, model_sharding, put, with_automatic_axes
 from jaxnn._training.checkpoints import Standing, beginning, checkpoints, fingerprint, last, store
 from jaxnn._training.data import Feed, batches, examples
 from jaxnn._training.history import (
@@ -37,7 +37,7 @@ _SGD = optax.sgd(0.1)  # made once: an optimizer is a static argument, and a new
 
 
 def train(
-    model: Model,
+    model: ModelT,
     inputs: Any | Iterable[tuple[Any, Any]],
     targets: Any = None,
     *,
@@ -52,7 +52,7 @@ def train(
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int | None = None,
     progress: bool = False,
-) -> tuple[Model, History]:
+) -> tuple[ModelT, History]:
     """Train a model by stochastic gradient descent, a compiled scan over the batches of each epoch.
 
     A step takes the exact gradient of the mean loss of its batch with respect to every floating-point array
@@ -179,13 +179,13 @@ def _start(model: Any, beside: Any, optimizer: Any, mesh: Mesh | None) -> tuple[
     """The state before the first step, of arrays of our own, and what of the model is not trained."""
     trainable, rest = partition(model)
     if mesh is not None:  # before the optimizer makes more of its size: no device need hold it whole
-        trainable, rest = put((trainable, rest), placed_by_rule((trainable, rest), mesh))
+        trainable, rest = put((trainable, rest), model_sharding((trainable, rest), mesh))
     trainable, alive = vary_like((trainable, jnp.array(True)), (trainable, rest, beside))
     state = State(trainable, optimizer.init(trainable), alive)
     # Copies: the caller keeps his, and an optimizer may hold one buffer twice.
     state = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
     if mesh is not None:  # what the optimizer made anew, too: another placement would compile anew
-        state = put(state, placed_by_rule(state, mesh))
+        state = put(state, model_sharding(state, mesh))
     return state, rest
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 
 from jaxnn import _checks
-from jaxnn._engine.cpu_layout import for_steps
+from jaxnn._engine.cpu_layout import hoist_layouts
 from jaxnn._engine.loops import vary_like
 from jaxnn.attacks._climb import best_of, keeper, random_input
 from jaxnn.attacks._common import Attack, Bounds, Model, Task, prepare
@@ -150,7 +150,7 @@ def _apgd(
         z = fixed.model(y)
         return climbed(z), margin(z) > 0
 
-    ascend = for_steps(steps, jax.value_and_grad(value, has_aux=True), fixed.x)
+    ascend = hoist_layouts(steps, jax.value_and_grad(value, has_aux=True), fixed.x)
 
     def look(y: jax.Array) -> tuple[_Point, jax.Array]:
         (height, success), slope = ascend(y)

@@ -9,7 +9,7 @@ import optax
 from jax import lax
 
 from jaxnn import _checks
-from jaxnn._engine.cpu_layout import for_steps
+from jaxnn._engine.cpu_layout import hoist_layouts
 from jaxnn._engine.loops import vary_like
 from jaxnn.attacks._common import Attack, Bounds, Model, Task, prepare
 from jaxnn.attacks._criteria import Label, margin_of
@@ -203,7 +203,7 @@ def _descend(
 
     length = -(-steps // _CHECKS)
     w = jnp.arctanh((x.astype(wide) - center) / half * _INSIDE)
-    look = for_steps(steps, jax.value_and_grad(loss, has_aux=True), w)
+    look = hoist_layouts(steps, jax.value_and_grad(loss, has_aux=True), w)
     infinite = jnp.full((), jnp.inf, wide)
     inner = (w, adam.init(w), _Found(x, infinite, jnp.asarray(False)), infinite, x)
     start = vary_like((jnp.int32(0), infinite, jnp.asarray(True), inner), x)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnn._engine.cpu_layout import for_steps
+from jaxnn._engine.cpu_layout import hoist_layouts
 from jaxnn._engine.loops import vary_like
 from jaxnn.attacks._common import Attack, Task, better
 from jaxnn.attacks._criteria import margin_of
@@ -78,7 +78,7 @@ def best_of(one: Callable[[Any], Attack], restarts: int, task: Task) -> Attack:
 
 def _steps(task: Task, pace: Pace, start: jax.Array, norm: str, loss: Any, steps: int) -> jax.Array:
     keep = keeper(task, norm)
-    slope = for_steps(steps, jax.grad(lambda y: loss(task.model(y))), start)
+    slope = hoist_layouts(steps, jax.grad(lambda y: loss(task.model(y))), start)
     size = (pace.step * task.epsilon).astype(start.dtype)
 
     def step(carry: tuple[jax.Array, Any], _: None) -> tuple[tuple[jax.Array, Any], None]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxnn import _checks
 from jaxnn._engine.loops import vary_like
-from jaxnn._model import as_model, inputs, prepare as prepare_model
+from jaxnn._model import as_example, as_model, prepare as prepare_model
 from jaxnn.attacks._criteria import Label, check_label
 from jaxnn.attacks._geometry import NORMS, distance
 
@@ -107,7 +107,7 @@ def prepare(
         raise TypeError(f"`targeted` must be True or False; got {targeted!r}")
     if needs_key or key is not None:
         _checks.check_key("key", key)
-    x = inputs("x", x)
+    x = as_example("x", x)
     if not callable(label):
         model = as_model(model)
         label = _one_label(model, x, label)
@@ -248,7 +248,7 @@ def _like(name: str, bound: Any, x: Any, flat: jax.Array) -> jax.Array:
     """A bound as a scalar, or raveled as `x` is."""
     if not isinstance(bound, dict | list | tuple) and jnp.ndim(bound) == 0:
         return _checks.check_float_array(name, bound).astype(flat.dtype)
-    given = inputs(name, bound)
+    given = as_example(name, bound)
     expected, structure = str(jax.tree.structure(x)), str(jax.tree.structure(given))
     if structure != expected:
         raise ValueError(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn import _checks
-from jaxnn._engine.cpu_layout import in_order
+from jaxnn._engine.cpu_layout import canonical_convolutions
 from jaxnn._engine.loops import vary_like
 from jaxnn.attacks._common import Attack, Bounds, Model, Task, prepare
 from jaxnn.attacks._criteria import Label, margin_of
@@ -102,7 +102,7 @@ def _deepfool(
     def step(carry: Any) -> Any:
         count, candidate, total, _ = carry
         least = jnp.maximum(distance(total, norm), tiny)
-        push = in_order(lambda y: _step(lambda z: aims(fixed.model(z)), y, norm, least))
+        push = canonical_convolutions(lambda y: _step(lambda z: aims(fixed.model(z)), y, norm, least))
         change = push(candidate)
         total = total + jnp.where(jnp.isfinite(change), change, 0)  # no way out of where the model is NaN
         candidate = jnp.clip(x + reach * total, *fixed.bounds)

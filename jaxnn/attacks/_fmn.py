@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn import _checks
-from jaxnn._engine.cpu_layout import for_steps
+from jaxnn._engine.cpu_layout import hoist_layouts
 from jaxnn._engine.loops import vary_like
 from jaxnn.attacks._common import Attack, Bounds, Model, Task, prepare
 from jaxnn.attacks._criteria import Label, margin_of
@@ -91,7 +91,7 @@ def _fmn(
 ) -> Attack:
     fixed = constant(task)
     margin, x = margin_of(fixed.label, targeted), fixed.x
-    ascend = for_steps(steps, jax.value_and_grad(lambda z: margin(fixed.model(z))), x)
+    ascend = hoist_layouts(steps, jax.value_and_grad(lambda z: margin(fixed.model(z))), x)
     # Radii in at least single precision: the last change of them is a thousandth.
     wide = jnp.promote_types(x.dtype, jnp.float32)
     farthest = distance(jnp.maximum(x - fixed.low, fixed.high - x).astype(wide), norm)

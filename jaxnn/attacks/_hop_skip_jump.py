@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 from jaxnn import _checks
 from jaxnn._engine.loops import vary_like
-from jaxnn._model import inputs, like
+from jaxnn._model import as_example, broadcast_like
 from jaxnn.attacks._common import Attack, Bounds, Model, Task, prepare
 from jaxnn.attacks._criteria import Label, margin_of
 from jaxnn.attacks._geometry import distance, steepest
@@ -106,7 +106,7 @@ def hop_skip_jump(
 
 
 def _check_start(start: Any, x: Any, task: Task) -> jax.Array:
-    given = like("start", start, inputs("x", x))
+    given = broadcast_like("start", start, as_example("x", x))
     flat = ravel_pytree(given)[0].reshape(task.x.shape).astype(task.x.dtype)
     _checks.check_finite("start", flat)
     if _checks.known_false(jnp.all((flat >= task.low) & (flat <= task.high))):

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn import _checks
-from jaxnn._engine.cpu_layout import in_order
+from jaxnn._engine.cpu_layout import canonical_convolutions
 from jaxnn._engine.loops import vary_like
-from jaxnn._model import inputs as model_inputs, rows_like
+from jaxnn._model import as_example as model_inputs, check_batch_like
 from jaxnn.attacks._common import Attack, Bounds, Model, Task, check_within, prepare, raveled
 from jaxnn.attacks._criteria import margin_of
 from jaxnn.attacks._geometry import confine, distance, project, steepest
@@ -103,7 +103,7 @@ def universal(
     _checks.check_option("loss", loss, LOSSES)
     inputs = model_inputs("inputs", inputs)
     first = jax.tree.map(lambda leaf: leaf[0] if leaf.ndim and len(leaf) else leaf, inputs)
-    inputs = rows_like("inputs", inputs, first)
+    inputs = check_batch_like("inputs", inputs, first)
     count = len(jax.tree.leaves(inputs)[0])
     if not callable(labels):
         labels = _checks.check_array("labels", labels)
@@ -168,7 +168,9 @@ def _universal(
         return jnp.where(wanted, loss_of(task, loss, targeted)(z), 0)
 
     def batch(change: jax.Array, numbers: jax.Array) -> tuple[jax.Array, None]:
-        slope = in_order(jax.grad(lambda v: jnp.mean(jax.vmap(price, (None, 0))(v, numbers))))(change)
+        slope = canonical_convolutions(jax.grad(lambda v: jnp.mean(jax.vmap(price, (None, 0))(v, numbers))))(
+            change
+        )
         return project(change + size * steepest(slope, norm), norm, fixed.epsilon), None
 
     def epoch(state: _State, number: jax.Array) -> tuple[_State, None]:

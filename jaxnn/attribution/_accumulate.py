@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn._engine.loops import over_chunks
+from jaxnn._engine.loops import chunked_scan
 from jaxnn.attribution._estimate import Estimate, Moments, merge, no_samples, standard_error, wide
 
 _canonical = jax.dtypes.canonicalize_dtype
 Function = Callable[[Any], Any]  # from one row, or the number of one sample, to a pytree of arrays
 
 
-def weighted_sum(function: Function, rows: Any, weights: np.ndarray, batch_size: int, like: Any) -> Any:
+def weighted_sum(function: Function, rows: Any, weights: np.ndarray, batch_size: int) -> Any:
     """`sum_k weights_k * function(rows_k)`, `batch_size` rows at a time.
 
     Args:
@@ -25,7 +25,6 @@ def weighted_sum(function: Function, rows: Any, weights: np.ndarray, batch_size:
         rows: a pytree of NumPy arrays, `(n, ...)`.
         weights: `(n,)`.
         batch_size: rows at a time.
-        like: what the function computes with; see `over_chunks`.
     """
     # Copies: JAX remembers by its identity what a NumPy array became, also where float64 is on since.
     rows, factors = jax.tree.map(lambda a: jnp.asarray(a.astype(_canonical(a.dtype))), (rows, weights))
@@ -41,17 +40,16 @@ def weighted_sum(function: Function, rows: Any, weights: np.ndarray, batch_size:
         ), None
 
     start = jax.tree.map(lambda s: jnp.zeros(s.shape, _wide(s)), _shapes(function, rows))
-    return over_chunks(step, start, len(weights), batch_size, like=like)[0]
+    return chunked_scan(step, start, len(weights), batch_size)[0]
 
 
-def moments(function: Function, n_samples: int, batch_size: int, like: Any) -> Any:
+def moments(function: Function, n_samples: int, batch_size: int) -> Any:
     """The `Moments` of each array of `function(s)`, for `s` from 0 to `n_samples - 1`.
 
     Args:
         function: what is sampled, by the number of the sample.
         n_samples: how many.
         batch_size: samples at a time.
-        like: what the function computes with; see `over_chunks`.
     """
 
     def step(held: Any, indices: jax.Array, valid: jax.Array) -> tuple[Any, None]:
@@ -59,7 +57,7 @@ def moments(function: Function, n_samples: int, batch_size: int, like: Any) -> A
         return jax.tree.map(lambda m, v: merge(m, wide(v), valid), held, values, is_leaf=_is_moments), None
 
     start = jax.tree.map(lambda s: no_samples(s.shape, _wide(s)), _shapes(function, jnp.arange(n_samples)))
-    return over_chunks(step, start, n_samples, batch_size, like=like)[0]
+    return chunked_scan(step, start, n_samples, batch_size)[0]
 
 
 def mean_of(held: Any, x: Any, *, with_error: bool = False) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxnn import _checks
 from jaxnn._engine.graph import backward, graph
-from jaxnn._model import like, prepare, rows_like, scalar
+from jaxnn._model import broadcast_like, check_batch_like, prepare, scalar
 from jaxnn.attribution._accumulate import as_dtype_of, weighted_sum
 from jaxnn.attribution._deep_lift_rules import rescale_rule, run_both
 
@@ -56,7 +56,7 @@ def deep_lift(model: Model, x: Any, target: Target = None, *, baseline: Any = 0.
         [5.0, 3.0]
     """
     model, x, target = prepare(model, x, target)
-    return _deep_lift(model, x, target, like("baseline", baseline, x))
+    return _deep_lift(model, x, target, broadcast_like("baseline", baseline, x))
 
 
 @jax.jit
@@ -110,7 +110,7 @@ def deep_lift_shap(
         [3.0, 2.5]
     """
     model, x, target = prepare(model, x, target)
-    baselines = rows_like("baselines", baselines, x)
+    baselines = check_batch_like("baselines", baselines, x)
     count = jax.tree.leaves(baselines)[0].shape[0]
     batch_size = count if batch_size is None else _checks.check_integer("batch_size", batch_size, at_least=1)
     batch_size = min(batch_size, count)  # so that all sizes from there on are one program
@@ -123,7 +123,5 @@ def _deep_lift_shap(model: Any, x: Any, target: Any, baselines: Any, *, batch_si
         return _deep_lift(model, x, target, jax.tree.map(lambda rows: rows[number], baselines))
 
     count = jax.tree.leaves(baselines)[0].shape[0]
-    mean = weighted_sum(
-        one, np.arange(count), np.full(count, 1 / count), batch_size, like=(model, x, target, baselines)
-    )
+    mean = weighted_sum(one, np.arange(count), np.full(count, 1 / count), batch_size)
     return as_dtype_of(mean, x)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnn._engine.loops import over_chunks
+from jaxnn._engine.loops import chunked_scan
 from jaxnn.attribution._estimate import merge, no_samples, standard_error, wide
 
 SPARE = 16  # draws beyond one a feature, from whose residuals a standard error can be told
@@ -33,7 +33,7 @@ class Fit(NamedTuple):
 
 def fitted(
     fit: Fit, answer: Callable[[jax.Array], jax.Array], columns: int, batch_size: int,
-    *, with_error: bool, like: Any,
+    *, with_error: bool,
 ) -> tuple[jax.Array, jax.Array]:  # fmt: skip
     """The solution `(columns,)`, and its standard error, zeros where that is not asked for."""
     weights = jax.eval_shape(fit.draw, jnp.array(0))[1]
@@ -49,7 +49,7 @@ def fitted(
         return (gram, moment + _einsum("kpi,kp->i", weighted, wide(answers) - offsets)), wide(answers)
 
     start = jnp.zeros((columns, columns), dtype), jnp.zeros(columns, dtype)
-    (gram, moment), answers = over_chunks(gather, start, fit.draws, size, like=like)
+    (gram, moment), answers = chunked_scan(gather, start, fit.draws, size)
     # The matrix is the same for every example: of a batch, devices share the products with its inverse,
     # while they would each solve for all.
     factor = jax.scipy.linalg.cho_factor(gram + fit.penalty(gram).astype(dtype))
@@ -57,12 +57,10 @@ def fitted(
     solution = _einsum("ij,j->i", inverse, moment)
     if not with_error:
         return solution, jnp.zeros_like(solution)
-    return solution, _errors(fit, answers, solution, inverse, size, (like, gram))
+    return solution, _errors(fit, answers, solution, inverse, size)
 
 
-def _errors(
-    fit: Fit, answers: jax.Array, solution: jax.Array, inverse: jax.Array, size: int, like: Any
-) -> jax.Array:
+def _errors(fit: Fit, answers: jax.Array, solution: jax.Array, inverse: jax.Array, size: int) -> jax.Array:
     """The standard errors of a solution, `(columns,)`, from what its draws' answers differ by from it."""
     dtype = solution.dtype
 
@@ -79,7 +77,7 @@ def _errors(
         return (squares, spare + jnp.sum(weight * (1 - leverage))), (residual, leverage)
 
     none = jnp.zeros((), dtype), jnp.zeros((), dtype)
-    (squares, spare), (residuals, leverages) = over_chunks(left_over, none, fit.draws, size, like=like)
+    (squares, spare), (residuals, leverages) = chunked_scan(left_over, none, fit.draws, size)
     common = squares / jnp.maximum(spare, jnp.finfo(dtype).tiny)
 
     # Each draw moves the solution by the inverse matrix times its row times its residual. How much these
@@ -96,7 +94,7 @@ def _errors(
         moves = (weights[:, 0] * jnp.where(residual < 0, -far, far))[:, None] * row
         return merge(moments, _einsum("ki,ij->kj", moves, inverse), valid), None
 
-    moments, _ = over_chunks(influence, no_samples(solution.shape, dtype), fit.draws, size, like=like)
+    moments, _ = chunked_scan(influence, no_samples(solution.shape, dtype), fit.draws, size)
     return fit.draws * standard_error(moments)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxnn import _checks
 from jaxnn._engine.affine_prefix import split
-from jaxnn._model import check_entries, prepare, scalar
+from jaxnn._model import count_elements, prepare, scalar
 from jaxnn.attribution._accumulate import as_dtype_of, mean_of, moments, variance_of, weighted_sum
 
 Model = Callable[..., Any]
@@ -221,7 +221,7 @@ def _prepare_noisy(
         if _checks.known_false(bounds[0] < bounds[1]):
             raise ValueError(f"`bounds` must be (low, high), low below high; got {bounds.tolist()}")
     model, x, target = prepare(model, x, target)
-    check_entries(x)
+    count_elements(x)
     return (model, x, target, key, noise, bounds), sizes
 
 
@@ -262,13 +262,13 @@ def _smooth_grad(
             found = jax.grad(function)(copies(sample))
             return jax.tree.map(jnp.square, found) if squared else found
 
-        return mean_of(moments(slopes, n_samples, batch_size, x), x, with_error=with_error)
+        return mean_of(moments(slopes, n_samples, batch_size), x, with_error=with_error)
     # The affine first part of the model takes the sum of the slopes back to the input at once.
     first, rest = split(function, x)
     cut, pull = jax.vjp(first, x)
     mean = weighted_sum(
         lambda sample: jax.grad(rest)(first(copies(sample))),
-        np.arange(n_samples), np.full(n_samples, 1 / n_samples), batch_size, like=cut,
+        np.arange(n_samples), np.full(n_samples, 1 / n_samples), batch_size,
     )  # fmt: skip
     return pull(as_dtype_of(mean, cut))[0]
 
@@ -278,5 +278,5 @@ def _var_grad(
     model: Any, x: Any, target: Any, key: Any, noise: Any, bounds: Any, *, n_samples: int, batch_size: int
 ) -> Any:
     slopes = jax.grad(scalar(model, target))
-    found = moments(lambda sample: slopes(_noisy(x, key, noise, bounds, sample)), n_samples, batch_size, x)
+    found = moments(lambda sample: slopes(_noisy(x, key, noise, bounds, sample)), n_samples, batch_size)
     return variance_of(found, x)

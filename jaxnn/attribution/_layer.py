@@ -11,7 +11,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from jaxnn._model import as_model, inputs, prepare, scalar, select
+from jaxnn._model import as_example, as_model, prepare, scalar, select
 from jaxnn._rewrite import capture, check_names, intervene, names
 
 Model = Callable[..., Any]
@@ -92,7 +92,7 @@ def layer_activation(model: Model, x: Any, *, layer: str) -> jax.Array:
         >>> attribution.layer_activation(network, [0.5] * 784, layer="hidden_0").shape
         (30,)
     """
-    model, x = as_model(model), inputs("x", x)
+    model, x = as_model(model), as_example("x", x)
     check_layer(model, x, layer)
     return _layer_activation(LayerOf(model, layer), x)
 
@@ -167,7 +167,7 @@ def neuron_gradient(model: Model, x: Any, unit: Target = None, *, layer: str) ->
         >>> attribution.neuron_gradient(network, [0.5] * 784, 7, layer="hidden_0").shape
         (784,)
     """
-    model, x = as_model(model), inputs("x", x)
+    model, x = as_model(model), as_example("x", x)
     check_layer(model, x, layer)
     return _neuron_gradient(*prepare(LayerOf(model, layer), x, unit, name="unit"))
 

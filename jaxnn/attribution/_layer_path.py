@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnn._model import like
+from jaxnn._model import broadcast_like
 from jaxnn.attribution._accumulate import weighted_sum
 from jaxnn.attribution._layer import LayerOf, after, prepare_layer, value_and_slope
 from jaxnn.attribution._path import between, check_steps, integrate, nodes
@@ -60,7 +60,9 @@ def layer_integrated_gradients(
     """
     sizes = check_steps(steps, quadrature, batch_size)
     model, x, target = prepare_layer(model, x, target, layer)
-    return _layer_integrated_gradients(model, x, target, like("baseline", baseline, x), layer=layer, **sizes)
+    return _layer_integrated_gradients(
+        model, x, target, broadcast_like("baseline", baseline, x), layer=layer, **sizes
+    )
 
 
 @jax.jit(static_argnames=("layer", "steps", "quadrature", "batch_size"))
@@ -127,7 +129,7 @@ def layer_conductance(
     """
     sizes = check_steps(steps, quadrature, batch_size)
     model, x, target = prepare_layer(model, x, target, layer)
-    return _layer_conductance(model, x, target, like("baseline", baseline, x), layer=layer, **sizes)
+    return _layer_conductance(model, x, target, broadcast_like("baseline", baseline, x), layer=layer, **sizes)
 
 
 @jax.jit(static_argnames=("layer", "steps", "quadrature", "batch_size"))
@@ -149,7 +151,7 @@ def _layer_conductance(
         value, slope = value_and_slope(model, here, target, layer)
         return slope * (LayerOf(model, layer)(there) - value)
 
-    total = weighted_sum(share, (positions[:-1], positions[1:]), np.ones(steps), batch_size, like=x)
+    total = weighted_sum(share, (positions[:-1], positions[1:]), np.ones(steps), batch_size)
     return total.astype(jax.eval_shape(LayerOf(model, layer), x).dtype)
 
 
@@ -200,7 +202,9 @@ def internal_influence(
     """
     sizes = check_steps(steps, quadrature, batch_size)
     model, x, target = prepare_layer(model, x, target, layer)
-    return _internal_influence(model, x, target, like("baseline", baseline, x), layer=layer, **sizes)
+    return _internal_influence(
+        model, x, target, broadcast_like("baseline", baseline, x), layer=layer, **sizes
+    )
 
 
 @jax.jit(static_argnames=("layer", "steps", "quadrature", "batch_size"))
@@ -220,5 +224,5 @@ def _internal_influence(
     def slope(position: Any) -> jax.Array:
         return value_and_slope(model, between(baseline, x, position), target, layer)[1]
 
-    mean = weighted_sum(slope, positions, weights, batch_size, like=x)
+    mean = weighted_sum(slope, positions, weights, batch_size)
     return mean.astype(jax.eval_shape(LayerOf(model, layer), x).dtype)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxnn import _checks
 from jaxnn._engine.graph import backward, graph
-from jaxnn._model import like, prepare, scalar
+from jaxnn._model import broadcast_like, prepare, scalar
 from jaxnn.attribution._lrp_layers import bounds, entrances, layers
 from jaxnn.attribution._lrp_rules import COMPOSITES, LAYER_KINDS, RULES, Options
 from jaxnn.attribution._lrp_table import relevance_rule
@@ -164,4 +164,4 @@ def _in_order(low: jax.Array, high: jax.Array) -> bool:
 def _check_bound(name: str, bound: Any, x: Any) -> Any:
     if bound is None:
         raise ValueError(f"`{name}` must be given for the rule z_box: a number, or of the structure of `x`")
-    return like(name, bound, x)
+    return broadcast_like(name, bound, x)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
-from jaxnn._model import check_entries
+from jaxnn._model import count_elements
 
 Groups = Any  # of the structure of the example; None: every entry is a group
 
@@ -28,7 +28,7 @@ def check_groups(groups: Any, n_groups: Any, x: Any) -> tuple[Groups, int]:
     """
     if n_groups is not None:
         n_groups = _checks.check_integer("n_groups", n_groups, at_least=1)
-    size = check_entries(x)
+    size = count_elements(x)
     if groups is None:
         if n_groups not in (None, size):
             raise ValueError(f"`n_groups` must be {size}, an entry each, without `groups`; got {n_groups}")

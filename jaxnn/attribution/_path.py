@@ -11,7 +11,7 @@ import numpy as np
 from jaxnn import _checks
 from jaxnn._engine.affine_prefix import split
 from jaxnn._engine.loops import vary_like
-from jaxnn._model import inputs, like, prepare, rows_like, scalar
+from jaxnn._model import as_example, broadcast_like, check_batch_like, prepare, scalar
 from jaxnn.attribution._accumulate import as_dtype_of, mean_of, moments, weighted_sum
 
 Model = Callable[..., Any]
@@ -64,7 +64,7 @@ def integrated_gradients(
     """
     sizes = check_steps(steps, quadrature, batch_size)
     model, x, target = prepare(model, x, target)
-    return _integrated_gradients(model, x, target, like("baseline", baseline, x), **sizes)
+    return _integrated_gradients(model, x, target, broadcast_like("baseline", baseline, x), **sizes)
 
 
 @jax.jit(static_argnames=("steps", "quadrature", "batch_size"))
@@ -91,7 +91,7 @@ def integrate(
     def slopes(position: Any) -> Any:
         return jax.grad(rest)(between(start, end, position))
 
-    mean = weighted_sum(slopes, positions, weights, batch_size, like=end)
+    mean = weighted_sum(slopes, positions, weights, batch_size)
     (slope,) = pull(as_dtype_of(mean, end))
     return jax.tree.map(lambda a, b, g: _change(b, a) * g, x, baseline, slope)
 
@@ -186,7 +186,7 @@ def expected_gradients(
         "batch_size": _checks.check_integer("batch_size", batch_size, at_least=1),
     }
     model, x, target = prepare(model, x, target)
-    baselines = rows_like("baselines", baselines, x)
+    baselines = check_batch_like("baselines", baselines, x)
     return _expected_gradients(model, x, target, baselines, key, **sizes, with_error=bool(with_error))
 
 
@@ -212,7 +212,7 @@ def _expected_gradients(
         slopes = jax.grad(scalar(model, target))(point)
         return jax.tree.map(lambda a, b, g: (a - b) * g, x, baseline, slopes)
 
-    return mean_of(moments(share, n_samples, batch_size, x), x, with_error=with_error)
+    return mean_of(moments(share, n_samples, batch_size), x, with_error=with_error)
 
 
 def completeness_gap(
@@ -250,12 +250,12 @@ def completeness_gap(
         >>> float(attribution.completeness_gap(square, x, None, slopes))
         9.0
     """
-    model, x, target = prepare(model, x, target, smooth=False)
+    model, x, target = prepare(model, x, target, differentiable=False)
     if baselines is None:
-        baselines = jax.tree.map(lambda leaf: leaf[None], like("baseline", baseline, x))
+        baselines = jax.tree.map(lambda leaf: leaf[None], broadcast_like("baseline", baseline, x))
     else:
-        baselines = rows_like("baselines", baselines, x)
-    return _completeness_gap(model, x, target, inputs("attributions", attributions), baselines)
+        baselines = check_batch_like("baselines", baselines, x)
+    return _completeness_gap(model, x, target, as_example("attributions", attributions), baselines)
 
 
 @jax.jit

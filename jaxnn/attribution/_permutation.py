@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn import _checks, losses
-from jaxnn._engine.loops import map_indices, over_chunks
-from jaxnn._model import as_model, inputs
+from jaxnn._engine.loops import chunked_map, chunked_scan
+from jaxnn._model import as_example, as_model
 from jaxnn.attribution._estimate import Estimate, merge, no_samples, standard_error, wide
 from jaxnn.attribution._gradient import Model
 from jaxnn.attribution._masks import check_groups, mix, spread
@@ -75,7 +75,7 @@ def permutation_importance(
     _checks.check_key("key", key)
     if not callable(loss):
         raise TypeError(f"`loss` must be a function of (output, target); got {type(loss).__name__}")
-    model, loss, x = as_model(model), as_model(loss, "loss"), inputs("x", x)
+    model, loss, x = as_model(model), as_model(loss, "loss"), as_example("x", x)
     if isinstance(target, list):
         target = _checks.check_array("target", target)
     target = jax.tree.map(lambda leaf: _checks.check_array("target", leaf), target)
@@ -118,7 +118,7 @@ def _permutation_importance(
     def own(index: jax.Array) -> jax.Array:
         return wide(_loss(model, loss, row(x, index), row(target, index)))
 
-    losses_before = map_indices(own, count, batch_size)
+    losses_before = chunked_map(own, count, batch_size)
 
     def mean_rise(one: jax.Array, group: jax.Array) -> jax.Array:
         order = jax.random.permutation(jax.random.fold_in(one, group), count)
@@ -127,15 +127,15 @@ def _permutation_importance(
             changed = mix(row(x, index), row(x, order[index]), groups, jnp.arange(n) != group)
             return wide(_loss(model, loss, changed, row(target, index))) - losses_before[index]
 
-        return jnp.mean(map_indices(rise, count, batch_size))
+        return jnp.mean(chunked_map(rise, count, batch_size))
 
     def once(moments: Any, indices: jax.Array, valid: jax.Array) -> tuple[Any, None]:
         one = jax.random.fold_in(key, indices[0])
-        rises = map_indices(lambda group: mean_rise(one, group), n, max(1, batch_size // count))
+        rises = chunked_map(lambda group: mean_rise(one, group), n, max(1, batch_size // count))
         return merge(moments, rises[None], valid), None
 
     start = no_samples((n,), losses_before.dtype)
-    moments, _ = over_chunks(once, start, n_samples, 1, like=(model, loss, x, target, groups, key))
+    moments, _ = chunked_scan(once, start, n_samples, 1)
     example = row(x, 0)
     value = spread(moments.mean, groups, example)
     return Estimate(value, spread(standard_error(moments), groups, example)) if with_error else value

@@ -10,8 +10,8 @@ import numpy as np
 from jax import lax
 
 from jaxnn import _checks
-from jaxnn._engine.loops import map_indices
-from jaxnn._model import like, prepare, scalar
+from jaxnn._engine.loops import chunked_map
+from jaxnn._model import broadcast_like, prepare, scalar
 from jaxnn.attribution._estimate import wide
 from jaxnn.attribution._gradient import Model, Target
 from jaxnn.attribution._masks import check_groups, mix, spread
@@ -63,8 +63,8 @@ def feature_ablation(
         [6.0, 7.0, 7.0]
     """
     batch_size = _checks.check_integer("batch_size", batch_size, at_least=1)
-    model, x, target = prepare(model, x, target, smooth=False)
-    baseline, (groups, n) = like("baseline", baseline, x), check_groups(groups, n_groups, x)
+    model, x, target = prepare(model, x, target, differentiable=False)
+    baseline, (groups, n) = broadcast_like("baseline", baseline, x), check_groups(groups, n_groups, x)
     return _feature_ablation(model, x, target, baseline, groups, n=n, batch_size=batch_size)
 
 
@@ -77,7 +77,7 @@ def _feature_ablation(
     def without(group: jax.Array) -> jax.Array:  # without the n-th, which no entry is in: the whole example
         return f(mix(x, baseline, groups, jnp.arange(n) != group))
 
-    answers = wide(map_indices(without, n + 1, batch_size))  # counts without a sign would wrap
+    answers = wide(chunked_map(without, n + 1, batch_size))  # counts without a sign would wrap
     return spread(answers[n] - answers[:n], groups, x)
 
 
@@ -122,8 +122,8 @@ def occlusion(
         [3.0, 4.0, 5.0]
     """
     batch_size = _checks.check_integer("batch_size", batch_size, at_least=1)
-    model, x, target = prepare(model, x, target, smooth=False)
-    baseline = like("baseline", baseline, x)
+    model, x, target = prepare(model, x, target, differentiable=False)
+    baseline = broadcast_like("baseline", baseline, x)
     windows, strides = _check_windows(window, stride, x)
     return _occlusion(model, x, target, baseline, windows=windows, strides=strides, batch_size=batch_size)
 
@@ -193,7 +193,7 @@ def _falls(
             mask = mask[..., None] & jnp.asarray(cover)[place]
         return f(jnp.where(mask, empty, x))
 
-    answers = wide(map_indices(hidden, count + 1, batch_size))
+    answers = wide(chunked_map(hidden, count + 1, batch_size))
     falls = (answers[count] - answers[:count]).reshape(counts)
     for cover in covers:  # takes the first axis away and puts the entries last: after all, in order again
         mean = (cover / cover.sum(axis=0)).astype(falls.dtype)  # over the windows that cover each entry

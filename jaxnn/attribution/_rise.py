@@ -10,8 +10,8 @@ import numpy as np
 from jax import lax
 
 from jaxnn import _checks
-from jaxnn._engine.loops import over_chunks
-from jaxnn._model import like, prepare, scalar
+from jaxnn._engine.loops import chunked_scan
+from jaxnn._model import broadcast_like, prepare, scalar
 from jaxnn.attribution._estimate import Estimate, merge, no_samples, standard_error, wide
 from jaxnn.attribution._gradient import Model, Target
 
@@ -77,11 +77,11 @@ def rise(
     probability = _checks.check_real("probability", probability)
     if not 0 < probability < 1:
         raise ValueError(f"`probability` must lie between 0 and 1; got {probability}")
-    model, x, target = prepare(model, x, target, smooth=False)
+    model, x, target = prepare(model, x, target, differentiable=False)
     if not isinstance(x, jax.Array) or x.ndim == 0:
         raise TypeError("`x` must be one array of at least one axis, for masks to lie over")
     axes, grid = _check_axes(axes, grid, x)
-    baseline = like("baseline", baseline, x)
+    baseline = broadcast_like("baseline", baseline, x)
     return _rise(
         model, x, target, baseline, key, probability,
         axes=axes, grid=grid, n_samples=n_samples, batch_size=batch_size, with_error=bool(with_error),
@@ -125,9 +125,7 @@ def _rise(
         return merge(moments, jax.vmap(sample)(indices), valid), None
 
     start = no_samples(shape, wide(f(x)).dtype)
-    moments, _ = over_chunks(
-        several, start, n_samples, batch_size, like=(model, x, target, baseline, key, probability)
-    )
+    moments, _ = chunked_scan(several, start, n_samples, batch_size)
     everywhere = lambda values: jnp.broadcast_to(values, x.shape).astype(x.dtype)  # noqa: E731
     if with_error:
         return Estimate(everywhere(moments.mean), everywhere(standard_error(moments)))

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
-from jaxnn._engine.loops import map_indices, over_chunks
-from jaxnn._model import like, prepare, scalar
+from jaxnn._engine.loops import chunked_map, chunked_scan
+from jaxnn._model import broadcast_like, prepare, scalar
 from jaxnn.attribution._estimate import Estimate, merge, no_samples, standard_error, wide
 from jaxnn.attribution._gradient import Model, Target
 from jaxnn.attribution._masks import check_groups, mix, spread
@@ -60,8 +60,8 @@ def shapley_values(
         [3.0, 3.0, 1.0]
     """
     batch_size = _checks.check_integer("batch_size", batch_size, at_least=1)
-    model, x, target = prepare(model, x, target, smooth=False)
-    baseline, (groups, n) = like("baseline", baseline, x), check_groups(groups, n_groups, x)
+    model, x, target = prepare(model, x, target, differentiable=False)
+    baseline, (groups, n) = broadcast_like("baseline", baseline, x), check_groups(groups, n_groups, x)
     if n > _MOST_GROUPS:
         raise ValueError(
             f"`groups` must be at most {_MOST_GROUPS}, as each set of them is evaluated; got {n}. "
@@ -79,7 +79,7 @@ def _shapley_values(
     def of_set(number: jax.Array) -> jax.Array:  # its bits say which features are present
         return f(mix(x, baseline, groups, (number >> jnp.arange(n)) & 1 == 1))
 
-    values = wide(map_indices(of_set, 2**n, batch_size))
+    values = wide(chunked_map(of_set, 2**n, batch_size))
     sizes = np.bitwise_count(np.arange(2**n))
     weights = jnp.asarray([1 / (n * math.comb(n - 1, size)) for size in range(n)], values.dtype)
     # The feature of bit b: the numbers whose b-th bit is 0, and beside each the one whose b-th bit is 1.
@@ -144,8 +144,8 @@ def shapley_sampling(
     batch_size = _checks.check_integer("batch_size", batch_size, at_least=1)
     n_samples = _checks.check_integer("n_samples", n_samples, at_least=2 if with_error else 1)
     _checks.check_key("key", key)
-    model, x, target = prepare(model, x, target, smooth=False)
-    baseline, (groups, n) = like("baseline", baseline, x), check_groups(groups, n_groups, x)
+    model, x, target = prepare(model, x, target, differentiable=False)
+    baseline, (groups, n) = broadcast_like("baseline", baseline, x), check_groups(groups, n_groups, x)
     return _shapley_sampling(
         model, x, target, baseline, groups, key,
         n=n, n_samples=n_samples, batch_size=batch_size, with_error=bool(with_error),
@@ -167,14 +167,13 @@ def _shapley_sampling(
         def first_few(index: jax.Array) -> jax.Array:
             return f(mix(x, baseline, groups, ranks[index // n] <= index % n))
 
-        values = map_indices(first_few, len(ranks) * n, batch_size).reshape(-1, n)
+        values = chunked_map(first_few, len(ranks) * n, batch_size).reshape(-1, n)
         before = jnp.concatenate([jnp.broadcast_to(empty, (len(ranks), 1)), values[:, :-1]], axis=1)
         gains = jnp.take_along_axis(wide(values) - wide(before), ranks, axis=1)
         return merge(moments, gains, valid), None
 
-    moments, _ = over_chunks(
+    moments, _ = chunked_scan(
         several, no_samples((n,), wide(empty).dtype), n_samples, max(1, batch_size // n),
-        like=(model, x, target, baseline, groups, key),
     )  # fmt: skip
     value = spread(moments.mean, groups, x)
     return Estimate(value, spread(standard_error(moments), groups, x)) if with_error else value

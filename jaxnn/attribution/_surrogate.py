@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
-from jaxnn._model import like, prepare, scalar
+from jaxnn._model import broadcast_like, prepare, scalar
 from jaxnn.attribution._estimate import Estimate, wide
 from jaxnn.attribution._fit import SPARE, Fit, fitted
 from jaxnn.attribution._gradient import Model, Target
@@ -74,8 +74,8 @@ def kernel_shap(
     """
     batch_size = _checks.check_integer("batch_size", batch_size, at_least=1)
     _checks.check_key("key", key)
-    model, x, target = prepare(model, x, target, smooth=False)
-    baseline, (groups, n) = like("baseline", baseline, x), check_groups(groups, n_groups, x)
+    model, x, target = prepare(model, x, target, differentiable=False)
+    baseline, (groups, n) = broadcast_like("baseline", baseline, x), check_groups(groups, n_groups, x)
     if n_samples is None:
         n_samples = 2 * n + 2048
     least = min(2 * (n + SPARE), 2**n - 2) if with_error else 0
@@ -129,7 +129,7 @@ def _kernel_shap(
     else:
         rest, error = fitted(
             fit, lambda present: f(mix(x, baseline, groups, present)), n, batch_size,
-            with_error=with_error and not exact, like=(model, x, target, baseline, groups, key),
+            with_error=with_error and not exact,
         )  # fmt: skip
     value = spread(whole / n + rest, groups, x)
     return Estimate(value, spread(error, groups, x)) if with_error else value
@@ -195,8 +195,8 @@ def lime(
     batch_size = _checks.check_integer("batch_size", batch_size, at_least=1)
     _checks.check_key("key", key)
     kernel_width, ridge = _positive("kernel_width", kernel_width), _positive("ridge", ridge)
-    model, x, target = prepare(model, x, target, smooth=False)
-    baseline, (groups, n) = like("baseline", baseline, x), check_groups(groups, n_groups, x)
+    model, x, target = prepare(model, x, target, differentiable=False)
+    baseline, (groups, n) = broadcast_like("baseline", baseline, x), check_groups(groups, n_groups, x)
     least = n + SPARE if with_error else 2
     n_samples = _checks.check_integer("n_samples", n_samples, at_least=least)
     return _lime(
@@ -233,7 +233,7 @@ def _lime(
     fit = Fit(draw=toss, draws=n_samples, row=row, penalty=lambda gram: penalty)
     slopes, error = fitted(
         fit, lambda present: f(mix(x, baseline, groups, present)), n + 1, batch_size,
-        with_error=with_error, like=(model, x, target, baseline, groups, key),
+        with_error=with_error,
     )  # fmt: skip
     value = spread(slopes[:n], groups, x)
     return Estimate(value, spread(error[:n], groups, x)) if with_error else value

@@ -19,7 +19,7 @@ from jax.flatten_util import ravel_pytree
 from jaxnn._engine.graph import Graph, graph
 from jaxnn._engine.jaxpr import bind
 from jaxnn._engine.primitives import is_affine
-from jaxnn._model import as_model, inputs
+from jaxnn._model import as_example, as_model
 
 
 class LinearRegion(NamedTuple):
@@ -79,7 +79,7 @@ def linear_region(model: Callable[..., Any], x: Any) -> LinearRegion:
         >>> bool((region.normals @ jnp.array([-5.0, 0.1]) <= region.offsets).all())  # x_0 <= 0 and x_1 >= 0
         True
     """
-    return _linear_region(as_model(model), inputs("x", x))
+    return _linear_region(as_model(model), as_example("x", x))
 
 
 @jax.jit

@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 
 import jaxnn
 from jaxnn._model import partition
-from jaxnn._sharding import placed_by_rule
+from jaxnn._sharding import model_sharding
 from jaxnn._training import steps
 from tests.conftest import in_precision
 from tests.helpers import numpy_book
@@ -357,7 +357,7 @@ def _compiled_steps(mesh):
     trainable, rest = partition(identity_network())
     optimizer = optax.sgd(0.1)
     state = steps.State(trainable, optimizer.init(trainable), jnp.array(True))
-    state = jax.device_put(state, placed_by_rule(state, mesh))
+    state = jax.device_put(state, model_sharding(state, mesh))
     data = jax.device_put((jnp.asarray(x), jnp.asarray(t)), jax.sharding.NamedSharding(mesh, jax.P()))
     return steps.advance.lower(
         state, None, rest, data, jnp.arange(64).reshape(4, 16), loss=jaxnn.losses.squared_error,
