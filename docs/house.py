@@ -20,6 +20,8 @@ FLOORS: list[tuple[str, dict[str, str]]] = [
     (
         "types and files",
         {
+            "_typing": "Model, Target",
+            "_precision": "at least float32",
             "_files": "atomic writes",
             "_progress": "progress bars",
         },
