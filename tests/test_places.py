@@ -106,7 +106,7 @@ def missing_places(function):
     if family in GUIDES and function not in NOT_IN_GUIDE and not names_it(f"docs/{GUIDES[family]}.md", name):
         yield f"docs/{GUIDES[family]}.md: `{name}` in the table of the family's functions"
     if family in CHOSEN and function not in NOT_CHOSEN and not names_it("docs/choosing.md", name):
-        yield f"docs/choosing.md: the question that `{name}` answers, or why not in NOT_CHOSEN here"
+        yield f"docs/choosing.md: a row with `{name}`, or a reason in NOT_CHOSEN of this test"
     if not names_it("CHANGELOG.md", name):
         yield f"CHANGELOG.md: `{name}` under Unreleased"
     folder = FOLDERS.get(family, ".")
