@@ -65,7 +65,7 @@ def pytest_collection_modifyitems(config, items):
 def _row(item):
     """The public function whose row of the contract a test is of, or None."""
     named = hasattr(item, "callspec") and "row" in item.callspec.params
-    return item.callspec.id.split("-")[0].split()[0] if named else None
+    return item.callspec.id.split("-")[-1].split()[0] if named else None
 
 
 def _group(item):
