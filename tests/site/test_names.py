@@ -46,7 +46,7 @@ def test_every_public_name_is_found(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "name",
-    ["jaxnn.train", "jaxnn.plot.BLUE", "jaxnn.datasets.TWO_INPUT_NAMES", "jaxnn.rules.Tree.leaf"],
+    ["jaxnn.train", "jaxnn.plot.BLUE", "jaxnn.datasets.POINT_SETS", "jaxnn.rules.Tree.leaf"],
 )
 def test_functions_constants_and_methods_of_ours_count(name):
     assert name in set(names.public_names(jaxnn))
