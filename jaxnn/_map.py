@@ -1,6 +1,7 @@
 """A function of one example over a whole data set, a batch at a time."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from jaxnn import _checks
 from jaxnn._engine.loops import chunked_map
 from jaxnn._model import as_model
 from jaxnn._progress import progress_bar
-from jaxnn._sharding import automatic, check_mesh, model_sharding, of_this_process, with_automatic_axes
+from jaxnn._sharding import automatic_axes, check_mesh, local_copy, model_sharding
 
 
 def map_examples(
@@ -67,13 +68,13 @@ def map_examples(
     """
     batch_size = _checks.check_integer("batch_size", batch_size, at_least=1)
     if mesh is not None:
-        check_mesh(mesh, batch_size)
+        mesh = check_mesh(mesh, batch_size)
         if mesh.is_multi_process:
             raise ValueError(
                 "`mesh` must be of this process's own devices, jax.local_devices(): each maps its own "
                 "part of the data, by itself"
             )
-    fn = of_this_process("fn", as_model(fn, "fn"))
+    fn = jax.tree.map(partial(local_copy, "fn"), as_model(fn, "fn"))
     (arrays,), count = _checks.check_rows(arrays=arrays)
     if not _checks.is_concrete((fn, arrays, jnp.zeros(()))):  # under `jax.jit`, what is made is traced too
         if mesh is not None:
@@ -83,10 +84,9 @@ def map_examples(
 
     placement = None
     if mesh is not None:
-        mesh = automatic(mesh)
         placement = NamedSharding(mesh, PartitionSpec(mesh.axis_names[0]))
         fn = jax.device_put(fn, model_sharding(fn, mesh))
-    fn, arrays = with_automatic_axes((fn, arrays))
+    fn, arrays = jax.tree.map(automatic_axes, (fn, arrays))
     total, answers = -(-count // batch_size), None
     with progress_bar("examples", total, enabled=progress) as advance:
         for start, batch in _computed(fn, arrays, count, batch_size, placement):

@@ -58,12 +58,12 @@ def as_model(model: Any, name: str = "model") -> Any:
     leaves = jax.tree.leaves(model)
     if len(leaves) == 1 and leaves[0] is model:
         return jax.tree_util.Partial(model)
-    for leaf in leaves:
+    for path, leaf in jax.tree.leaves_with_path(model):
         if not isinstance(leaf, jax.Array | np.ndarray | np.generic | float | int):
             raise TypeError(
-                f"`{name}` must be a pytree of arrays; this {type(model).__name__} holds a "
-                f"{type(leaf).__name__}. An Equinox module goes through jaxnn.from_equinox; otherwise pass "
-                "jax.tree_util.Partial(function, arrays)"
+                f"`{name}` must be a pytree of arrays; its leaf {jax.tree_util.keystr(path)} is a "
+                f"{type(leaf).__name__}. An Equinox module goes through jaxnn.from_equinox; of any pure "
+                "function, jax.tree_util.Partial(function, arrays) makes a model"
             )
     return model
 

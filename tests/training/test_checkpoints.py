@@ -18,7 +18,7 @@ from jax.tree_util import Partial
 
 import jaxnn
 from jaxnn._training import checkpoints, train as training
-from jaxnn._training.checkpoints import fingerprint
+from jaxnn._training.data import fingerprint
 from tests.conftest import in_precision
 from tests.training.test_train import blobs, identity_network
 
@@ -233,7 +233,7 @@ def test_it_may_go_on_with_checkpoints_at_other_steps(tmp_path, monkeypatch):
         jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, checkpoint_every=2, **options)
     seen = []
     monkeypatch.setattr(
-        training, "store", lambda m, at, s: seen.append(at.done) or checkpoints.store(m, at, s)
+        training, "store", lambda m, at, s: seen.append(at.steps_in_epoch) or checkpoints.store(m, at, s)
     )
     jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, checkpoint_every=5, **options)
     assert seen == [5, 10, 15, 20, 0]

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jax.tree_util import Partial
 
 import jaxnn
-from jaxnn._model import partition
+from jaxnn._model import combine, partition
 from jaxnn._sharding import model_sharding
 from jaxnn._training import steps
 from tests.conftest import in_precision
@@ -360,7 +360,7 @@ def _compiled_steps(mesh):
     state = jax.device_put(state, model_sharding(state, mesh))
     data = jax.device_put((jnp.asarray(x), jnp.asarray(t)), jax.sharding.NamedSharding(mesh, jax.P()))
     return steps.advance.lower(
-        state, None, rest, data, jnp.arange(64).reshape(4, 16), loss=jaxnn.losses.squared_error,
+        state, None, Partial(combine, rest=rest), data, jnp.arange(64).reshape(4, 16), loss=jaxnn.losses.squared_error,
         optimizer=optimizer, mesh=mesh,
     ).compile().as_text()  # fmt: skip
 
