@@ -11,6 +11,7 @@ import numpy as np
 from jaxnn import _checks
 from jaxnn._engine.loops import vary_like
 
+ARRAY_TYPES = jax.Array | np.ndarray | np.generic | float | int  # arrays, and numbers that become arrays
 Model = TypeVar("Model", bound=Callable[..., Any])
 
 
@@ -59,7 +60,7 @@ def as_model(model: Any, name: str = "model") -> Any:
     if len(leaves) == 1 and leaves[0] is model:
         return jax.tree_util.Partial(model)
     for path, leaf in jax.tree.leaves_with_path(model):
-        if not isinstance(leaf, jax.Array | np.ndarray | np.generic | float | int):
+        if not isinstance(leaf, ARRAY_TYPES):
             raise TypeError(
                 f"`{name}` must be a pytree of arrays; its leaf {jax.tree_util.keystr(path)} is a "
                 f"{type(leaf).__name__}. An Equinox module goes through jaxnn.from_equinox; of any pure "
