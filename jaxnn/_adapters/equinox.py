@@ -5,16 +5,7 @@ from typing import TYPE_CHECKING, Any
 import flax.struct
 import jax
 
-from jaxnn._adapters.common import (
-    Static,
-    check_hashable,
-    describe,
-    evaluation_keywords,
-    freeze,
-    is_array,
-    name_equinox,
-    naming_class,
-)
+from jaxnn._adapters import common
 from jaxnn._model import Frozen
 from jaxnn._typing import PyTree
 
@@ -35,8 +26,8 @@ class EquinoxModel:
 
     arrays: PyTree
     frozen: Frozen
-    rest: Static = flax.struct.field(pytree_node=False)
-    static: Static = flax.struct.field(pytree_node=False)
+    rest: common.Static = flax.struct.field(pytree_node=False)
+    static: common.Static = flax.struct.field(pytree_node=False)
 
     def __call__(self, x: PyTree) -> PyTree:
         """The module's output in inference mode, each submodule's output tapped by its path."""
@@ -82,19 +73,19 @@ def from_equinox(module: "EquinoxModule", state: Any = None, **kwargs: Any) -> E
     import equinox
 
     if not isinstance(module, equinox.Module) or not callable(module):
-        raise TypeError(f"`module` must be an Equinox module with a __call__; got {describe(module)}")
+        raise TypeError(f"`module` must be an Equinox module with a __call__; got {common.describe(module)}")
     if state is not None and not isinstance(state, equinox.nn.State):
-        raise TypeError(f"`state` must be an equinox.nn.State; got {describe(state)}")
+        raise TypeError(f"`state` must be an equinox.nn.State; got {common.describe(state)}")
     nodes = jax.tree.leaves(module, is_leaf=lambda node: isinstance(node, equinox.nn.StateIndex))
     if state is None and any(isinstance(node, equinox.nn.StateIndex) for node in nodes):
         raise ValueError(
             "`state` is needed, as the module has stateful layers; see equinox.nn.make_with_state"
         )
-    arrays, rest = equinox.partition(equinox.nn.inference_mode(module), is_array)
-    check_hashable("module", jax.tree.structure(arrays))
-    keywords = evaluation_keywords(type(module).__call__, _EVALUATION) | kwargs
-    frozen, static = freeze("kwargs", (state, keywords))
-    return EquinoxModel(arrays, frozen, freeze("module", rest)[1], static)
+    arrays, rest = equinox.partition(equinox.nn.inference_mode(module), common.is_array)
+    common.check_hashable("module", jax.tree.structure(arrays))
+    keywords = common.evaluation_keywords(type(module).__call__, _EVALUATION) | kwargs
+    frozen, static = common.freeze("kwargs", (state, keywords))
+    return EquinoxModel(arrays, frozen, common.freeze("module", rest)[1], static)
 
 
 def _naming_equinox(node: Any, path: tuple[str, ...]) -> Any:
@@ -113,5 +104,5 @@ def _naming_equinox(node: Any, path: tuple[str, ...]) -> Any:
     copy = jax.tree.unflatten(structure, parts)
     if path and callable(copy):
         kind: Any = type(copy)
-        object.__setattr__(copy, "__class__", naming_class(kind, "/".join(path), name_equinox))
+        object.__setattr__(copy, "__class__", common.naming_class(kind, "/".join(path), common.name_equinox))
     return copy

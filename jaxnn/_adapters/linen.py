@@ -6,16 +6,7 @@ from typing import Any
 import flax.linen as nn
 import flax.struct
 
-from jaxnn._adapters.common import (
-    FLAX_EVALUATION,
-    NAMERS,
-    HashableModule,
-    Static,
-    call_one,
-    describe,
-    evaluation_keywords,
-    freeze,
-)
+from jaxnn._adapters import common
 from jaxnn._checks import check_flag
 from jaxnn._model import Frozen
 from jaxnn._typing import PyTree
@@ -32,9 +23,9 @@ class LinenModel:
 
     params: PyTree
     frozen: Frozen
-    module: HashableModule = flax.struct.field(pytree_node=False)
+    module: common.HashableModule = flax.struct.field(pytree_node=False)
     method: str | Callable[..., Any] | None = flax.struct.field(pytree_node=False)
-    static: Static = flax.struct.field(pytree_node=False)
+    static: common.Static = flax.struct.field(pytree_node=False)
     batched: bool = flax.struct.field(pytree_node=False)
 
     def __call__(self, x: PyTree) -> PyTree:
@@ -45,14 +36,14 @@ class LinenModel:
             output = method(*args, **kwargs)
             if context.method_name != "__call__" or not context.module.path:
                 return output
-            return NAMERS[self.batched](output, "/".join(context.module.path))
+            return common.NAMERS[self.batched](output, "/".join(context.module.path))
 
         def apply(x: PyTree) -> PyTree:
             with nn.intercept_methods(name_output):
                 variables = {"params": self.params, **collections}
                 return self.module.module.apply(variables, x, method=self.method, **keywords)
 
-        return call_one(apply, x, batched=self.batched)
+        return common.call_one(apply, x, batched=self.batched)
 
 
 def from_linen(
@@ -100,12 +91,13 @@ def from_linen(
         {'layers_0': (4,), 'layers_2': (2,)}
     """
     if not isinstance(module, nn.Module):
-        raise TypeError(f"`module` must be a Flax Linen module; got {describe(module)}")
+        raise TypeError(f"`module` must be a Flax Linen module; got {common.describe(module)}")
     if module.scope is not None:
         raise ValueError("`module` must not be bound: pass both parts of module.unbind()")
     if not isinstance(variables, Mapping) or not all(isinstance(c, Mapping) for c in variables.values()):
         raise TypeError(
-            f'`variables` must be a dictionary of collections, {{"params": ...}}; got {describe(variables)}'
+            '`variables` must be a dictionary of collections, {"params": ...}; got '
+            f"{common.describe(variables)}"
         )
     if refused := kwargs.keys() & {"mutable", "capture_intermediates"}:
         raise ValueError(f"`kwargs` must not hold {min(refused)!r}: nothing is mutated; see jaxnn.capture")
@@ -115,13 +107,13 @@ def from_linen(
     if not callable(function):
         raise ValueError(f"`method` must be a method of {type(module).__name__} or its name; got {method!r}")
     switches = _switches(module)
-    evaluation = evaluation_keywords(function, FLAX_EVALUATION)
+    evaluation = common.evaluation_keywords(function, common.FLAX_EVALUATION)
     keywords = {name: value for name, value in evaluation.items() if name not in switches} | kwargs
     collections = dict(variables)
     params = collections.pop("params", {})
-    frozen, static = freeze("kwargs", (collections, keywords))
+    frozen, static = common.freeze("kwargs", (collections, keywords))
     clone: Any = module.clone
-    hashable = HashableModule.wrap(clone(**switches))
+    hashable = common.HashableModule.wrap(clone(**switches))
     return LinenModel(params, frozen, hashable, method, static, check_flag("batched", batched))
 
 
@@ -129,6 +121,6 @@ def _switches(module: nn.Module) -> dict[str, bool]:
     """The module's attributes that select training or evaluation, with their values for evaluation."""
     return {
         name: value
-        for name, value in FLAX_EVALUATION.items()
+        for name, value in common.FLAX_EVALUATION.items()
         if name in type(module).__dataclass_fields__ and isinstance(getattr(module, name), bool)
     }

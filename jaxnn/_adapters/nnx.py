@@ -6,17 +6,7 @@ from typing import TYPE_CHECKING, Any
 import flax.struct
 import jax
 
-from jaxnn._adapters.common import (
-    FLAX_EVALUATION,
-    NAMERS,
-    Static,
-    call_one,
-    check_hashable,
-    describe,
-    evaluation_keywords,
-    freeze,
-    naming_class,
-)
+from jaxnn._adapters import common
 from jaxnn._checks import check_flag
 from jaxnn._model import Frozen
 from jaxnn._typing import PyTree
@@ -37,7 +27,7 @@ class NNXModel:
     params: PyTree
     frozen: Frozen
     graph: Any = flax.struct.field(pytree_node=False)
-    static: Static = flax.struct.field(pytree_node=False)
+    static: common.Static = flax.struct.field(pytree_node=False)
     batched: bool = flax.struct.field(pytree_node=False)
 
     def __call__(self, x: PyTree) -> PyTree:
@@ -49,9 +39,9 @@ class NNXModel:
         module = nnx.merge(self.graph, params, rest)
         for path, part in list(nnx.iter_modules(module)):
             if path and callable(part):
-                kind = naming_class(type(part), "/".join(map(str, path)), NAMERS[self.batched])
+                kind = common.naming_class(type(part), "/".join(map(str, path)), common.NAMERS[self.batched])
                 object.__setattr__(part, "__class__", kind)  # the module is a new copy
-        return call_one(functools.partial(module, **keywords), x, batched=self.batched)
+        return common.call_one(functools.partial(module, **keywords), x, batched=self.batched)
 
 
 def from_nnx(module: "NNXModule", *, batched: bool = False, **kwargs: Any) -> NNXModel:
@@ -92,12 +82,12 @@ def from_nnx(module: "NNXModule", *, batched: bool = False, **kwargs: Any) -> NN
     from flax import nnx
 
     if not isinstance(module, nnx.Module) or not callable(module):
-        raise TypeError(f"`module` must be a Flax NNX module with a __call__; got {describe(module)}")
+        raise TypeError(f"`module` must be a Flax NNX module with a __call__; got {common.describe(module)}")
     copy = nnx.clone(module)
     copy.eval()
     split_state: Any = nnx.split  # typed for one filter
     graph, params, rest = split_state(copy, nnx.Param, ...)
-    keywords = evaluation_keywords(type(module).__call__, FLAX_EVALUATION) | kwargs
-    frozen, static = freeze("kwargs", (rest, keywords))
-    check_hashable("module", graph)
+    keywords = common.evaluation_keywords(type(module).__call__, common.FLAX_EVALUATION) | kwargs
+    frozen, static = common.freeze("kwargs", (rest, keywords))
+    common.check_hashable("module", graph)
     return NNXModel(params, frozen, graph, static, check_flag("batched", batched))

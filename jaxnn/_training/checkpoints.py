@@ -94,8 +94,8 @@ def _mark(folder: Path) -> None:
     if names and not any(folder.glob(f"*/{_SEAL}")):
         listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         raise ValueError(
-            f"`checkpoint` must be a folder of `train`'s checkpoints, an empty one or not there yet; in "
-            f"{folder} are {listed} of another make, which would be deleted in time"
+            f"`checkpoint` must be a folder of `train`'s checkpoints, an empty one or not there yet; "
+            f"{folder} holds {listed}, which `train` did not write and would delete in time"
         )
     if jax.process_index() == 0:
         folder.mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ def _lock(folder: Path) -> Iterator[None]:
             fcntl.lockf(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:
             raise ValueError(
-                f"`checkpoint` must be a folder of one run at a time; another is at work in {folder}"
+                f"`checkpoint` must be a folder of one run at a time; another is using {folder}"
             ) from error
         except OSError:  # a file system without locks
             pass

@@ -30,9 +30,7 @@ class Problem(NamedTuple):
         rebuild: `rebuild(trainable) -> model`, a pytree of the arrays that are not trained.
         source: the data.
         held_out: `(inputs, targets)` to evaluate after each epoch, or None.
-        epochs: number of epochs.
         options: static arguments of the compiled steps: `loss`, `optimizer` and `mesh`.
-        checkpoint_every: number of steps of an epoch between checkpoints, or None.
         settings: what identifies the run in its checkpoints, as a JSON object; empty without checkpoints.
     """
 
@@ -40,9 +38,7 @@ class Problem(NamedTuple):
     rebuild: Partial
     source: Source
     held_out: Examples | None
-    epochs: int
     options: Mapping[str, Any]
-    checkpoint_every: int | None
     settings: dict[str, Any]
 
 
@@ -66,8 +62,8 @@ def prepare(
     _check_model(model, loss)
     in_memory = targets is not None
     _check_options(optimizer, key, shuffle, batch_size, in_memory=in_memory)
-    epochs = _checks.check_integer("epochs", epochs, at_least=1)
-    checkpoint_every = _check_checkpoints(checkpoint, checkpoint_every)
+    _checks.check_integer("epochs", epochs, at_least=1)
+    _check_checkpoints(checkpoint, checkpoint_every)
     mesh = None if mesh is None else check_mesh(mesh, batch_size)
 
     model, key = jax.tree.map(automatic_axes, model), _replicate(key, mesh)
@@ -108,7 +104,7 @@ def prepare(
         }
     rebuild = Partial(combine, rest=rest)
     options = {"loss": loss, "optimizer": optimizer, "mesh": mesh}
-    return Problem(state, rebuild, source, held_out, epochs, options, checkpoint_every, settings)
+    return Problem(state, rebuild, source, held_out, options, settings)
 
 
 def _initial_state(
@@ -187,15 +183,14 @@ def _check_options(optimizer: Any, key: Any, shuffle: bool, batch_size: Any, *, 
     _checks.check_integer("batch_size", batch_size, at_least=1)
 
 
-def _check_checkpoints(checkpoint: Any, every: Any) -> int | None:
-    """Return the number of steps between checkpoints, or None; or raise."""
+def _check_checkpoints(checkpoint: Any, every: Any) -> None:
+    """Raise unless the folder is a path, and the number of steps between checkpoints suits it."""
     if checkpoint is not None and not isinstance(checkpoint, str | os.PathLike):
         raise TypeError(f"`checkpoint` must be a path to a folder; got {type(checkpoint).__name__}")
-    if every is None:
-        return None
-    if checkpoint is None:
-        raise ValueError("`checkpoint_every` must be None without `checkpoint`, the folder to write to")
-    return _checks.check_integer("checkpoint_every", every, at_least=1)
+    if every is not None:
+        if checkpoint is None:
+            raise ValueError("`checkpoint_every` must be None without `checkpoint`, the folder to write to")
+        _checks.check_integer("checkpoint_every", every, at_least=1)
 
 
 def _check_loss(model: Any, data: Examples, loss: Loss, name: str) -> None:

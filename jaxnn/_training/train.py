@@ -10,11 +10,7 @@ from jaxnn import _checks, losses
 from jaxnn._model import Model
 from jaxnn._progress import progress_bar
 from jaxnn._training.checkpoints import RunState, checkpoints, restore, store
-from jaxnn._training.history import (
-    History as History,
-    TrainingDivergedError as TrainingDivergedError,
-    stack_history,
-)
+from jaxnn._training.history import History, TrainingDivergedError, stack_history
 from jaxnn._training.prepare import Problem, prepare
 from jaxnn._training.steps import Evaluation, advance, advance_in_place, end_epoch, evaluate
 from jaxnn._typing import Examples, Key, Loss, PyTree
@@ -117,13 +113,12 @@ def train(
         shuffle=shuffle, validation=validation, mesh=mesh, checkpoint=checkpoint,
         checkpoint_every=checkpoint_every,
     )  # fmt: skip
-    every = problem.checkpoint_every
     with checkpoints(checkpoint) as manager, progress_bar("training", epochs, enabled=progress) as show:
-        start = run_state = restore(manager, problem.state, problem.settings, problem.epochs)
+        start = run_state = restore(manager, problem.state, problem.settings, epochs)
         show("", start.epoch)
-        for run_state in _epochs(problem, start):
+        for run_state in _epochs(problem, start, epochs):
             ended = run_state.current is None
-            due = ended or (every is not None and run_state.steps_in_epoch % every == 0)
+            due = ended or (checkpoint_every and run_state.steps_in_epoch % checkpoint_every == 0)
             if manager is not None and due:
                 store(manager, run_state, problem.settings)
             if ended and progress:  # the numbers to show are copied to the host
@@ -131,12 +126,12 @@ def train(
     return problem.rebuild(run_state.epoch_start.trainable), stack_history(run_state.history)
 
 
-def _epochs(problem: Problem, run_state: RunState) -> Iterator[RunState]:
+def _epochs(problem: Problem, run_state: RunState, epochs: int) -> Iterator[RunState]:
     """Train to the last epoch: the run after each segment of an epoch, and after each epoch."""
     rebuild, source = problem.rebuild, problem.source
     # Traced arrays are not donated: under vmap the new state may have an axis that the old one lacks.
     in_place = _checks.is_concrete((problem.state, rebuild, source.arrays))
-    while run_state.epoch < problem.epochs:
+    while run_state.epoch < epochs:
         for data, rows, steps in source.epoch(run_state.epoch, run_state.steps_in_epoch):
             # The state at the start of the epoch is never donated: it is returned if training diverges.
             step = advance_in_place if in_place and run_state.current is not None else advance

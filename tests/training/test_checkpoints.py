@@ -177,7 +177,9 @@ def test_unfinished_folders_are_passed_over(tmp_path, whole, stopped):
 def test_what_others_put_into_a_folder_is_left_there(tmp_path, kind):
     for name in ("5", "6", "7", "8", "notes"):
         (tmp_path / name).mkdir() if kind == "folder" else (tmp_path / name).write_text("mine")
-    with pytest.raises(ValueError, match=r"`checkpoint` must be .* are 5, 6, 7, \.\.\. of another make"):
+    with pytest.raises(
+        ValueError, match=r"`checkpoint` must be .* holds 5, 6, 7, \.\.\., which `train` did not"
+    ):
         jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, **OPTIONS)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["5", "6", "7", "8", "notes"]
 
