@@ -7,7 +7,7 @@ import optax
 from jax.sharding import Mesh
 
 from jaxnn import _checks, losses
-from jaxnn._model import Model
+from jaxnn._model import ModelT
 from jaxnn._progress import progress_bar
 from jaxnn._training.checkpoints import RunState, checkpoints, restore, store
 from jaxnn._training.history import History, TrainingDivergedError, stack_history
@@ -19,7 +19,7 @@ _SGD = optax.sgd(0.1)  # created once: an optimizer is a static argument, and a 
 
 
 def train(
-    model: Model,
+    model: ModelT,
     inputs: PyTree | Iterable[Examples],
     targets: PyTree = None,
     *,
@@ -34,7 +34,7 @@ def train(
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int | None = None,
     progress: bool = False,
-) -> tuple[Model, History]:
+) -> tuple[ModelT, History]:
     """Stochastic gradient descent on any model: a compiled scan over the batches of each epoch.
 
     A step takes the exact gradient of the mean loss of its batch with respect to every floating-point array
