@@ -12,7 +12,7 @@ from jaxnn import _checks
 from jaxnn._activation import INVERTIBLE_NAMES, activation, rescale
 from jaxnn._engine.loops import vary_like
 from jaxnn._network import Dense, Network, check_network
-from jaxnn._sharding import with_automatic_axes
+from jaxnn._sharding import automatic_axes
 
 Box = tuple[float, float]  # the lowest and the highest value allowed; infinite where there is no end
 _Step = tuple[jax.Array, jax.Array, jax.Array]  # where it is, where it looks ahead, the momentum
@@ -98,7 +98,7 @@ def backquery(
         raise ValueError(f"`margin` must lie between {least:.2g}, for {dtype}, and 0.5; got {margin}")
     _checks.check_last_axis("y", outputs, network.sizes[-1], "one entry an output of the network")
     _check_in_range(outputs, network.layers[-1].activation)
-    network, outputs = with_automatic_axes((network, outputs))
+    network, outputs = jax.tree.map(automatic_axes, (network, outputs))
     if method == "transpose":
         return _transpose(network, outputs, margin=margin)
     return _least_squares(network, outputs, margin=margin, sweeps=sweeps, steps=steps)

@@ -11,6 +11,7 @@ import numpy as np
 from jaxnn import _checks
 from jaxnn._engine.loops import vary_like
 
+ARRAY_TYPES = jax.Array | np.ndarray | np.generic | float | int  # arrays, and numbers that become arrays
 ModelT = TypeVar("ModelT", bound=Callable[..., Any])
 
 
@@ -58,10 +59,10 @@ def as_model(model: Any, name: str = "model") -> Any:
     leaves = jax.tree.leaves(model)
     if len(leaves) == 1 and leaves[0] is model:
         return jax.tree_util.Partial(model)
-    for leaf in leaves:
-        if not isinstance(leaf, jax.Array | np.ndarray | np.generic | float | int):
+    for path, leaf in jax.tree.leaves_with_path(model):
+        if not isinstance(leaf, ARRAY_TYPES):
             raise TypeError(
-                f"`{name}` must be a pytree of arrays; this {type(model).__name__} holds a "
+                f"`{name}` must be a pytree of arrays; its leaf {jax.tree_util.keystr(path)} is a "
                 f"{type(leaf).__name__}. Pass an Equinox module through jaxnn.from_equinox, and any other "
                 "function as jax.tree_util.Partial(function, arrays)"
             )
