@@ -177,7 +177,7 @@ def test_query_refuses_bad_input():
     with pytest.raises(TypeError, match="`network` must be a jaxnn.Network; got function"):
         jaxnn.query(lambda x: x, np.zeros(4))
     stack = jax.vmap(lambda key: jaxnn.init(key, (4, 2)))(jax.random.split(jax.random.key(0), 3))
-    with pytest.raises(ValueError, match=r"a stack of shape \(3,\): ask each with jax.vmap"):
+    with pytest.raises(ValueError, match=r"a stack of shape \(3,\): query each with jax.vmap"):
         jaxnn.query(stack, np.zeros(4))
 
 

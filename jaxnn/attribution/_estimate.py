@@ -1,9 +1,12 @@
-"""What a sampled answer is: a mean of samples, and how far from the truth it may be."""
+"""Monte Carlo estimates: the mean of samples with its standard error, updated chunk by chunk."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from jaxnn._typing import PyTree
 
 
 class Estimate(NamedTuple):
@@ -11,31 +14,31 @@ class Estimate(NamedTuple):
 
     Attributes:
         value: of the structure of the example.
-        standard_error: of the same structure: the standard deviation of `value` over the keys that it might
-            have been drawn with, estimated from the samples of this one.
+        standard_error: of the same structure: the standard deviation of `value` over random keys, estimated
+            from the samples of the one key.
     """
 
-    value: Any
-    standard_error: Any
+    value: PyTree
+    standard_error: PyTree
 
 
 class Moments(NamedTuple):
-    """The mean of samples seen so far, and the sum of squared distances to it: `merge` adds samples."""
+    """Running moments: the number of samples, their mean, and the sum of squared distances to it."""
 
     number: jax.Array
     mean: jax.Array
     squares: jax.Array
 
 
-def no_samples(shape: tuple[int, ...], dtype: Any) -> Moments:
+def no_samples(shape: tuple[int, ...], dtype: DTypeLike) -> Moments:
     """The moments before the first sample."""
     return Moments(jnp.zeros((), dtype), jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
 
 def merge(moments: Moments, samples: jax.Array, valid: jax.Array) -> Moments:
-    """The moments with those of `samples` `(b, ...)` that are `valid` `(b,)` added.
+    """Update moments by the `valid` `(b,)` ones of `samples` `(b, ...)`.
 
-    Each chunk's squares are about its own mean: the difference of two large sums would lose them.
+    The squares of a chunk are about its own mean: the difference of two large sums would lose them.
 
     References:
         Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances",
@@ -47,21 +50,19 @@ def merge(moments: Moments, samples: jax.Array, valid: jax.Array) -> Moments:
     mean = jnp.sum(shaped * samples, axis=0) / jnp.maximum(added, 1)
     squares = jnp.sum(shaped * jnp.square(samples - mean), axis=0)
     number, shift = moments.number + added, mean - moments.mean
-    share = added / jnp.maximum(number, 1)
+    fraction = added / jnp.maximum(number, 1)
     return Moments(
         number,
-        moments.mean + shift * share,
-        moments.squares + squares + jnp.square(shift) * moments.number * share,
+        moments.mean + shift * fraction,
+        moments.squares + squares + jnp.square(shift) * moments.number * fraction,
     )
 
 
 def standard_error(moments: Moments) -> jax.Array:
     """The standard error of the mean: `sqrt(sum of squares / (n - 1) / n)`."""
-    variance = moments.squares / (moments.number - 1) / moments.number
-    # The slope of a root at 0 is infinite: where nothing varies, the error is a plain 0.
-    return jnp.where(variance > 0, jnp.sqrt(jnp.where(variance > 0, variance, 1)), variance)
+    return safe_sqrt(moments.squares / (moments.number - 1) / moments.number)
 
 
-def wide(values: jax.Array) -> jax.Array:
-    """In at least float32, to be summed: sums of many bfloat16 values would stop growing."""
-    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
+def safe_sqrt(values: jax.Array) -> jax.Array:
+    """The square root of positive values, with gradient 0 (not infinity) at 0; others are unchanged."""
+    return jnp.where(values > 0, jnp.sqrt(jnp.where(values > 0, values, 1)), values)

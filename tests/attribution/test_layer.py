@@ -146,7 +146,7 @@ def test_other_bad_input_raises():
         ValueError, match=r"`layer` must have shape \(h, w, channels\); 'hidden_0' has \(8,\)"
     ):
         attribution.grad_cam(NETWORK, X, 1, layer="hidden_0")
-    with pytest.raises(ValueError, match="`shape` must have 2 entries"):
+    with pytest.raises(ValueError, match="`shape` must have 2 sizes"):
         attribution.grad_cam(convolutional, np.ones((4, 4)), 0, layer="maps", shape=(3,))
     with pytest.raises(ValueError, match="`unit` must lie from -8 to 7"):
         attribution.neuron_gradient(NETWORK, X, 8, layer="hidden_0")

@@ -127,7 +127,7 @@ def test_memory_does_not_grow_with_the_masks():
         ("lime", {"ridge": "a"}, TypeError, "`ridge` must be a number"),
         ("lime", {"n_samples": 1}, ValueError, "`n_samples` must be at least 2"),
         ("lime", {"key": 0}, TypeError, "`key` must be one random key"),
-        ("rise", {"probability": 1.0}, ValueError, r"`probability` must lie between 0 and 1; got 1.0"),
+        ("rise", {"probability": 1.0}, ValueError, r"`probability` must lie in \(0, 1\); got 1"),
         ("rise", {"grid": 5}, ValueError, r"`grid` must have for each of the axes \(0, 1\)"),
         ("rise", {"grid": (2, 2, 2)}, ValueError, "`grid` must have for each"),
         ("rise", {"grid": 0}, ValueError, r"`grid\[0\]` must be at least 1"),

@@ -170,7 +170,7 @@ DATA = {"x": np.ones((5, 42)), "target": np.ones((5, 3)), "key": jax.random.key(
             ValueError,
             "`x` must have at least one entry",
         ),
-        (ABLATE, {"n_groups": 3}, ValueError, "`n_groups` must be 42, an entry each"),
+        (ABLATE, {"n_groups": 3}, ValueError, "`n_groups` must be 42, one per element"),
         (ABLATE, {"baseline": np.ones(3)}, ValueError, r"`baseline` must have shape \(6, 7\).*got \(3,\)"),
         (ABLATE, {"baseline": {"a": 1.0}}, ValueError, "`baseline` must have the structure of `x`"),
         (ABLATE, {"baseline": "mean"}, TypeError, "`baseline` must be an array of numbers"),
