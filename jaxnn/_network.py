@@ -1,6 +1,7 @@
 """Dense networks as pytrees of parameters: initialization and evaluation."""
 
 import itertools
+import operator
 from collections.abc import Callable, Sequence
 
 import flax.struct
@@ -14,6 +15,7 @@ from jaxnn import _activation, _checks
 from jaxnn._rewrite import tap
 from jaxnn._typing import ActivationName, Key
 
+Layer = int | str  # 0 to n - 1, negative from the end, or a name: "hidden_0", ..., "output"
 Initializer = Callable[..., jax.Array]  # (key, shape, dtype) -> array, as in jax.nn.initializers
 
 _FAN_IN_NORMAL = jax.nn.initializers.variance_scaling(1.0, "fan_in", "normal")
@@ -220,3 +222,25 @@ def check_network(network: Network) -> None:
                 f"shape {bias}; expected ({n_in[0] if n_in else 'n_in'}, n_out) and (n_out,)"
             )
         n_in = shape[1:]
+
+
+def layer_index(argument: str, layer: Layer, network: Network) -> int:
+    """The index from 0 of a layer given by index or name."""
+    check_network(network)
+    names = network.layer_names
+    if isinstance(layer, str):
+        if layer in names:
+            return names.index(layer)
+    else:
+        try:
+            if isinstance(layer, bool):
+                raise TypeError("a boolean")
+            index = operator.index(layer)
+        except TypeError as error:
+            raise TypeError(
+                f"`{argument}` must be a layer's index or name; got {type(layer).__name__} {layer!r}"
+            ) from error
+        if -len(names) <= index < len(names):
+            return index % len(names)
+    listed = ", ".join(f"{name!r} ({i})" for i, name in enumerate(names))
+    raise ValueError(f"`{argument}` must be one of {listed}, or negative from the end; got {layer!r}")

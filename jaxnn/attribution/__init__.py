@@ -7,8 +7,8 @@ public function checks its arguments and calls a jitted one. Sums over steps and
 groups of features in `_masks`.
 """
 
+from jaxnn.attribution._accumulate import Estimate as Estimate
 from jaxnn.attribution._deep_lift import deep_lift as deep_lift, deep_lift_shap as deep_lift_shap
-from jaxnn.attribution._estimate import Estimate as Estimate
 from jaxnn.attribution._grad_cam import grad_cam as grad_cam, guided_grad_cam as guided_grad_cam
 from jaxnn.attribution._gradient import (
     input_x_gradient as input_x_gradient,

@@ -1,4 +1,4 @@
-"""Sums over quadrature nodes and random samples, a chunk at a time.
+"""Sums over quadrature nodes and Monte Carlo estimates over random samples, a chunk at a time.
 
 Sums are accumulated in at least float32, for any precision of the terms.
 """
@@ -9,15 +9,36 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from jaxnn import _checks
 from jaxnn._engine.loops import chunked_scan
 from jaxnn._precision import wide_dtype, widen
 from jaxnn._typing import Key, PyTree
-from jaxnn.attribution._estimate import Estimate, Moments, merge, no_samples, standard_error
 
 _canonical = jax.dtypes.canonicalize_dtype
 Function = Callable[[PyTree], PyTree]  # from one row, or the index of one sample, to a pytree of arrays
+
+
+class Estimate(NamedTuple):
+    """A value estimated from samples.
+
+    Attributes:
+        value: of the structure of the example.
+        standard_error: of the same structure: the standard deviation of `value` over random keys, estimated
+            from the samples of the one key.
+    """
+
+    value: PyTree
+    standard_error: PyTree
+
+
+class Moments(NamedTuple):
+    """Running moments: the number of samples, their mean, and the sum of squared distances to it."""
+
+    number: jax.Array
+    mean: jax.Array
+    squares: jax.Array
 
 
 class Sampling(NamedTuple):
@@ -97,9 +118,9 @@ def estimate(function: Function, sampling: Sampling, finish: Function) -> PyTree
     return Estimate(mean, finish(_map_moments(standard_error, total))) if sampling.with_error else mean
 
 
-def variance_of(total: PyTree, x: PyTree) -> PyTree:
-    """The variance of the samples, divided by their number, in the dtypes of `x`."""
-    return as_dtype_of(_map_moments(lambda m: m.squares / m.number, total), x)
+def variance(function: Function, sampling: Sampling, finish: Function) -> PyTree:
+    """The variance of `function(s)` over the samples, divided by their number; see `estimate`."""
+    return finish(_map_moments(lambda m: m.squares / m.number, moments(function, sampling)))
 
 
 def as_dtype_of(values: PyTree, x: PyTree) -> PyTree:
@@ -113,3 +134,41 @@ def _map_moments(function: Callable[..., PyTree], *trees: PyTree) -> PyTree:
 
 def _shapes(function: Function, rows: PyTree) -> PyTree:
     return jax.eval_shape(function, jax.tree.map(lambda row: row[0], rows))
+
+
+def no_samples(shape: tuple[int, ...], dtype: DTypeLike) -> Moments:
+    """The moments before the first sample."""
+    return Moments(jnp.zeros((), dtype), jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+
+
+def merge(moments: Moments, samples: jax.Array, valid: jax.Array) -> Moments:
+    """Update moments by the `valid` `(b,)` ones of `samples` `(b, ...)`.
+
+    The squares of a chunk are about its own mean: the difference of two large sums would lose them.
+
+    References:
+        Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances",
+        1979, equation 2.1.
+    """
+    weights = valid.astype(moments.mean.dtype)
+    shaped = weights.reshape(-1, *(1,) * (samples.ndim - 1))
+    added = jnp.sum(weights)
+    mean = jnp.sum(shaped * samples, axis=0) / jnp.maximum(added, 1)
+    squares = jnp.sum(shaped * jnp.square(samples - mean), axis=0)
+    number, shift = moments.number + added, mean - moments.mean
+    fraction = added / jnp.maximum(number, 1)
+    return Moments(
+        number,
+        moments.mean + shift * fraction,
+        moments.squares + squares + jnp.square(shift) * moments.number * fraction,
+    )
+
+
+def standard_error(moments: Moments) -> jax.Array:
+    """The standard error of the mean: `sqrt(sum of squares / (n - 1) / n)`."""
+    return safe_sqrt(moments.squares / (moments.number - 1) / moments.number)
+
+
+def safe_sqrt(values: jax.Array) -> jax.Array:
+    """The square root of positive values, with gradient 0 (not infinity) at 0; others are unchanged."""
+    return jnp.where(values > 0, jnp.sqrt(jnp.where(values > 0, values, 1)), values)

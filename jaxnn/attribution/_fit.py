@@ -10,8 +10,15 @@ from jax import lax
 from jaxnn._engine.loops import chunked_scan
 from jaxnn._precision import widen
 from jaxnn._typing import PyTree
-from jaxnn.attribution._accumulate import Sampling
-from jaxnn.attribution._estimate import Estimate, Moments, merge, no_samples, safe_sqrt, standard_error
+from jaxnn.attribution._accumulate import (
+    Estimate,
+    Moments,
+    Sampling,
+    merge,
+    no_samples,
+    safe_sqrt,
+    standard_error,
+)
 
 SPARE = 16  # draws beyond one per feature that residuals need for a standard error
 

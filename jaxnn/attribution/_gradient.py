@@ -14,8 +14,7 @@ from jaxnn.attribution._accumulate import (
     as_dtype_of,
     check_sampling,
     estimate,
-    moments,
-    variance_of,
+    variance,
     weighted_sum,
 )
 
@@ -226,7 +225,8 @@ def var_grad(
 @jax.jit(static_argnames=("sampling",))
 def _var_grad(model: Model, target: Target, copies: "NoisyCopies", sampling: Sampling) -> PyTree:
     gradient = jax.grad(scalar(model, target))
-    return variance_of(moments(lambda sample: gradient(copies(sample)), sampling), copies.x)
+    x = copies.x
+    return variance(lambda sample: gradient(copies(sample)), sampling, lambda values: as_dtype_of(values, x))
 
 
 @flax.struct.dataclass

@@ -9,8 +9,7 @@ import numpy as np
 from jaxnn import _checks
 from jaxnn._precision import widen
 from jaxnn._typing import Key, Model, PyTree, Target
-from jaxnn.attribution._accumulate import Sampling, check_sampling
-from jaxnn.attribution._estimate import Estimate
+from jaxnn.attribution._accumulate import Estimate, Sampling, check_sampling
 from jaxnn.attribution._fit import SPARE, LeastSquares, solve
 from jaxnn.attribution._masks import Game, make_game
 

@@ -9,9 +9,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Real
 
 from jaxnn import _checks
-from jaxnn._network import Network
+from jaxnn._network import Layer, Network, layer_index
 from jaxnn._precision import widen
-from jaxnn.weights._layers import Layer, layer_index
 
 
 def kernel_images(

@@ -10,10 +10,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Integer
 
 from jaxnn import _checks
-from jaxnn._network import Dense, Network
+from jaxnn._network import Dense, Layer, Network, layer_index
 from jaxnn._precision import widen
 from jaxnn._typing import Key, Scalar
-from jaxnn.weights._layers import Layer, layer_index
 
 _PARTS = 4096  # its square is an integer that float32 represents exactly
 
