@@ -1,5 +1,6 @@
 """The strongest weights of each unit, their contributions to its signal, and their products along paths."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -152,7 +153,4 @@ def path_products(network: Network, start: Layer = 0, stop: Layer = -1) -> Float
 @jax.jit
 def _path_products(kernels: list[jax.Array]) -> Float[Array, "n_incoming n_units"]:
     # From the last layer back: most networks narrow, so the running product stays smaller.
-    product = kernels[-1]
-    for kernel in kernels[-2::-1]:
-        product = kernel @ product
-    return product
+    return functools.reduce(lambda product, kernel: kernel @ product, kernels[::-1])

@@ -43,7 +43,7 @@ def kernel_images(
     index = layer_index("layer", layer, network)
     inputs = f"the inputs of layer {network.layer_names[index]!r}"
     shape = _checks.check_image_shape("shape", shape, network.sizes[index], inputs)
-    return _images(network.layers[index].kernel, shape=shape)
+    return jnp.reshape(network.layers[index].kernel.T, (-1, *shape))
 
 
 def output_images(network: Network, shape: Sequence[int] | None = None) -> Float[Array, "n_out ..."]:
@@ -71,11 +71,6 @@ def output_images(network: Network, shape: Sequence[int] | None = None) -> Float
         (10, 5, 6)
     """
     return kernel_images(network, shape, layer=-1)
-
-
-@jax.jit(static_argnames=("shape",))
-def _images(kernel: Float[Array, "n_in n_units"], *, shape: tuple[int, ...]) -> Float[Array, "n_units ..."]:
-    return kernel.T.reshape(kernel.shape[1], *shape)
 
 
 def roughness(images: Real[ArrayLike, "... h w"]) -> Float[Array, "..."]:

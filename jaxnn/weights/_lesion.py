@@ -57,38 +57,25 @@ def lesion(
         [0.5, 0.5, 0.5]
     """
     index = layer_index("layer", layer, network)
-    name = network.layer_names[index]
+    name, layers = network.layer_names[index], list(network.layers)
     if units is None and weights is None:
         raise ValueError("`units` or `weights` must be given; got None for both")
     if units is not None:
-        if index == len(network.layers) - 1:
+        if index == len(layers) - 1:
             raise ValueError("`units` must be those of a hidden layer; got `layer` 'output'")
-        units = _units_mask(units, network.sizes[index + 1], name)
+        removed = _units_mask(units, network.sizes[index + 1], name)
+        layers[index + 1] = _without(layers[index + 1], removed[:, None])
     if weights is not None:
         weights = _checks.check_array("weights", weights)
         if weights.dtype != bool:
             raise TypeError(f"`weights` must be a mask of booleans; got dtype {weights.dtype}")
-        shape = network.layers[index].kernel.shape
-        _checks.check_shape("weights", weights, shape, f"that of the kernel of layer {name!r}")
-    return _lesion(network, units, weights, index=index)
-
-
-@jax.jit(static_argnames=("index",))
-def _lesion(
-    network: Network,
-    units: Bool[Array, "n_units"] | None,
-    weights: Bool[Array, "n_incoming n_units"] | None,
-    *,
-    index: int,
-) -> Network:
-    layers = list(network.layers)
-    if weights is not None:
+        meaning = f"that of the kernel of layer {name!r}"
+        _checks.check_shape("weights", weights, layers[index].kernel.shape, meaning)
         layers[index] = _without(layers[index], weights)
-    if units is not None:
-        layers[index + 1] = _without(layers[index + 1], units[:, None])
     return Network(tuple(layers))
 
 
+@jax.jit
 def _without(layer: Dense, removed: Bool[Array, "#n_in #n_out"]) -> Dense:
     return Dense(jnp.where(removed, 0, layer.kernel), layer.bias, layer.activation)
 
