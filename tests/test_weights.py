@@ -266,12 +266,12 @@ def test_many_draws_are_one_vmap():
         return weights.lesion(net, layer=0, units=weights.random_mask(key, 9, fraction))(x)
 
     every_fraction = jax.vmap(damaged_output, (None, 0))
-    answers = jax.jit(jax.vmap(every_fraction, (0, None)))(keys, jnp.array([0.0, 0.5, 1.0]))
-    assert answers.shape == (20, 3, 4)
-    np.testing.assert_allclose(answers[:, 0], np.tile(net(x), (20, 1)), atol=1e-6)
+    outputs = jax.jit(jax.vmap(every_fraction, (0, None)))(keys, jnp.array([0.0, 0.5, 1.0]))
+    assert outputs.shape == (20, 3, 4)
+    np.testing.assert_allclose(outputs[:, 0], np.tile(net(x), (20, 1)), atol=1e-6)
     silent = weights.lesion(net, layer=0, units=range(9))(x)
-    np.testing.assert_allclose(answers[:, 2], np.tile(silent, (20, 1)), atol=1e-6)
-    assert np.all(np.std(answers[:, 1], axis=0) > 0)
+    np.testing.assert_allclose(outputs[:, 2], np.tile(silent, (20, 1)), atol=1e-6)
+    assert np.all(np.std(outputs[:, 1], axis=0) > 0)
 
 
 def test_traced_indices_and_those_among_them_that_do_not_exist():
