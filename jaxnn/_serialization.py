@@ -138,8 +138,8 @@ def _network_of(path: Any, leaves: dict[str, np.ndarray], activations: dict[str,
             )
         if (activation := activations.get(f".layers[{i}]")) not in ACTIVATION_NAMES:
             raise ValueError(f"{path} has an unknown activation in layer {i}: {activations}")
-        arrays: Any = {"kernel": kernel, "bias": bias}  # of NumPy; `_fill` converts them
-        layers.append(Dense(**arrays, activation=str(activation)))
+        fields: Any = {"kernel": kernel, "bias": bias, "activation": activation}  # NumPy's; see `_fill`
+        layers.append(Dense(**fields))
     return Network(tuple(layers))
 
 

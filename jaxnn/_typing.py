@@ -36,4 +36,5 @@ Quadrature = Literal["gauss_legendre", "riemann_left", "riemann_right", "riemann
 ActivationName = Literal[
     "sigmoid", "tanh", "relu", "leaky_relu", "softplus", "elu", "gelu", "softmax", "identity"
 ]
+BackqueryMethod = Literal["transpose", "least_squares"]
 AttackLoss = Literal["cross_entropy", "margin", "dlr"]

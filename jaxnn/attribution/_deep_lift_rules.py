@@ -17,7 +17,7 @@ from jaxnn._engine.jaxpr import bind
 from jaxnn._engine.primitives import is_real
 from jaxnn._engine.relu import relu_factor
 from jaxnn._engine.softmax import Shares, shares, shifts
-from jaxnn.attribution._estimate import wide
+from jaxnn._precision import widen as wide
 
 _OF_TWO = {"mul", "div", "max", "min", "pow", "atan2"}
 _PRODUCTS = {"dot_general", "conv_general_dilated"}
