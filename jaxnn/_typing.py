@@ -31,3 +31,5 @@ ActivationName = Literal[
     "sigmoid", "tanh", "relu", "leaky_relu", "softplus", "elu", "gelu", "softmax", "identity"
 ]
 AttackLoss = Literal["cross_entropy", "margin", "dlr"]
+NoiseKind = Literal["uniform", "gaussian"]
+ProbabilityActivation = Literal["softmax", "sigmoid"]
