@@ -1,12 +1,13 @@
 """Baselines without gradients: noise, contrast reduction and blur. A useful attack must beat them."""
 
 from collections.abc import Callable, Sequence
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.tree_util import Partial
 from jax.typing import DTypeLike
 
 from jaxnn import _checks
@@ -137,14 +138,12 @@ def contrast(
     task = prepare(model, x, label, norm=norm, epsilon=epsilon, bounds=bounds, key=key, targeted=targeted)
     for i, bound in enumerate(task.bounds):
         _checks.check_finite(f"bounds[{i}]", bound)
-    return _contrast(task, steps=steps)
+    return _search(task, Partial(_reduced_contrast), steps)
 
 
-@jax.jit(static_argnames="steps")
-def _contrast(task: Task, *, steps: int) -> Attack:
-    fixed = lax.stop_gradient(task)
-    gray = fixed.low + (fixed.high - fixed.low) / 2
-    return _search(task, lambda t: fixed.x + t * (gray - fixed.x), steps)
+def _reduced_contrast(task: Task, t: jax.Array) -> jax.Array:
+    gray = task.low + (task.high - task.low) / 2
+    return task.x + t * (gray - task.x)
 
 
 def blur(
@@ -199,19 +198,18 @@ def blur(
     task = prepare(model, x, label, norm=norm, epsilon=epsilon, bounds=bounds, key=key, targeted=targeted)
     shape = image_shape_of("shape", shape, task.x)
     sigma = _checks.check_number("max_sigma", max(shape[:2]) / 2 if max_sigma is None else max_sigma, above=0)
-    return _blur(task, sigma, shape=shape, steps=steps)
+    return _search(task, Partial(_Blurred(shape), sigma), steps)
 
 
-@jax.jit(static_argnames=("shape", "steps"))
-def _blur(task: Task, max_sigma: jax.Array, *, shape: tuple[int, ...], steps: int) -> Attack:
-    fixed = lax.stop_gradient(task)
-    image = fixed.x.reshape(shape)
+class _Blurred(NamedTuple):
+    """The image under a Gaussian; its shape is static."""
 
-    def blurred(t: jax.Array) -> jax.Array:
-        matrices = [_blur_matrix(n, t * max_sigma, image.dtype) for n in shape[:2]]
-        return jnp.einsum("ij,kl,jl...->ik...", *matrices, image).reshape(fixed.x.shape)
+    shape: tuple[int, ...]
 
-    return _search(task, blurred, steps)
+    def __call__(self, max_sigma: jax.Array, task: Task, t: jax.Array) -> jax.Array:
+        image = task.x.reshape(self.shape)
+        matrices = [_blur_matrix(n, t * max_sigma, image.dtype) for n in self.shape[:2]]
+        return jnp.einsum("ij,kl,jl...->ik...", *matrices, image).reshape(task.x.shape)
 
 
 def _blur_matrix(size: int, sigma: jax.Array, dtype: DTypeLike) -> jax.Array:
@@ -231,13 +229,14 @@ def image_shape_of(name: str, shape: Sequence[int] | None, x: jax.Array) -> tupl
     return sizes
 
 
-def _search(task: Task, path: Callable[[jax.Array], jax.Array], steps: int) -> Attack:
+@jax.jit(static_argnames="steps")
+def _search(task: Task, path: Callable[[Task, jax.Array], jax.Array], steps: int) -> Attack:
     """The first success along a path from `x`, at 0, to its end, at 1; its end if there is none."""
     fixed = lax.stop_gradient(task)
-    x, wide = fixed.x, wide_dtype(fixed.x.dtype)
+    wide = wide_dtype(fixed.x.dtype)
 
     def at(t: jax.Array) -> jax.Array:
-        return fixed.confine(path(t.astype(x.dtype)))
+        return fixed.confine(path(fixed, t.astype(fixed.x.dtype)))
 
     def visit(first: jax.Array, t: jax.Array) -> tuple[jax.Array, None]:
         return jnp.where(fixed.succeeds(at(t)) & (t < first), t, first), None

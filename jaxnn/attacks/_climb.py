@@ -21,7 +21,7 @@ class Pace(NamedTuple):
     """The step size as a fraction of epsilon, and the decay of the momentum, or None without momentum."""
 
     relative_step_size: jax.Array
-    decay: jax.Array | None = None
+    decay: jax.Array | None
 
 
 _Carry: TypeAlias = tuple[jax.Array, jax.Array | None]  # the iterate, and its velocity
@@ -54,7 +54,7 @@ def start_of(task: Task, key: jax.Array | None, restart: jax.Array | int) -> jax
 
 @jax.jit(static_argnames=("loss", "steps", "restarts"))
 def climb(
-    task: Task, pace: Pace, key: jax.Array | None, *, loss: AttackLoss, steps: int, restarts: int = 1
+    task: Task, pace: Pace, key: jax.Array | None, *, loss: AttackLoss, steps: int, restarts: int
 ) -> Attack:
     """Take steps of one size along the steepest direction, from a random point if there is a key."""
     fixed = lax.stop_gradient(task)
@@ -76,18 +76,18 @@ def best_of(run: Callable[[jax.Array | int], Attack], restarts: int) -> Attack:
 
 def _ascend(task: Task, pace: Pace, start: jax.Array, loss: Margin, steps: int) -> jax.Array:
     norm, project = task.norm, projection(task)
+    step_size, decay = (pace.relative_step_size * task.epsilon).astype(start.dtype), pace.decay
     gradient_at = hoist_layouts(steps, jax.grad(lambda y: loss(task.model(y))), start)
-    size = (pace.relative_step_size * task.epsilon).astype(start.dtype)
 
     def step(carry: _Carry, _: None) -> tuple[_Carry, None]:
         y, velocity = carry
         direction = gradient_at(y)
-        if pace.decay is not None and velocity is not None:
+        if decay is not None and velocity is not None:
             mean = steepest(direction, "l1")  # of size 1 in the l1 norm, for each norm of the attack
-            direction = velocity = pace.decay.astype(y.dtype) * velocity + mean
-        return (project(y + size * steepest(direction, norm)), velocity), None
+            direction = velocity = decay.astype(y.dtype) * velocity + mean
+        return (project(y + step_size * steepest(direction, norm)), velocity), None
 
-    carry = start, None if pace.decay is None else jnp.zeros_like(start)
+    carry = start, None if decay is None else jnp.zeros_like(start)
     if steps == 1:  # a loop costs compilation
         return step(carry, None)[0][0]
     return scan(step, carry, length=steps, hoist=False)[0][0]

@@ -14,7 +14,7 @@ from jaxnn import _checks
 from jaxnn._engine.loops import vary_like
 from jaxnn._model import as_example, as_model, broadcast_like, output_shape, prepare as prepare_model
 from jaxnn._typing import Model, Norm, PyTree, Scalar
-from jaxnn.attacks._criteria import Label, Margin, check_label, margin_of
+from jaxnn.attacks._criteria import Label, Margin, check_label, classified_as, misclassified
 from jaxnn.attacks._geometry import NORMS, Number, confine, distance
 
 Bounds: TypeAlias = tuple[PyTree, PyTree]
@@ -74,7 +74,9 @@ class Task:
     @property
     def margin(self) -> Margin:
         """The criterion: a function of the output, above 0 where the attack has succeeded."""
-        return margin_of(self.label, self.targeted)
+        if callable(self.label):
+            return self.label
+        return classified_as(self.label) if self.targeted else misclassified(self.label)
 
     def margin_at(self, candidate: jax.Array) -> jax.Array:
         """The margin of the model's output for a candidate."""

@@ -81,13 +81,6 @@ def confident(label: Labels, probability: Scalar) -> Margin:
     return Partial(_confident, check_label(label), probability)
 
 
-def margin_of(label: Label, targeted: bool = False) -> Margin:
-    """The criterion of a label; a function is its own."""
-    if callable(label):
-        return label
-    return classified_as(label) if targeted else misclassified(label)
-
-
 def check_label(label: Labels) -> jax.Array:
     """Return an integer of at least 0 as an array, or raise."""
     array = None if label is None else _checks.check_array("label", label)

@@ -1,8 +1,5 @@
 """Helpers of the searches for a nearest adversarial input."""
 
-from collections.abc import Callable
-from typing import TypeAlias
-
 import jax
 import jax.numpy as jnp
 
@@ -10,8 +7,6 @@ from jaxnn._engine.loops import fori_loop
 from jaxnn._precision import wide_dtype
 from jaxnn.attacks._common import Task
 from jaxnn.attacks._geometry import distance
-
-Succeeds: TypeAlias = Callable[[jax.Array], jax.Array]  # whether the attack has succeeded at an input
 
 
 def search_radius(task: Task) -> jax.Array:
