@@ -177,11 +177,6 @@ def check_within(name: str, x: jax.Array, bounds: tuple[jax.Array, jax.Array]) -
         raise ValueError(f"`{name}` must lie within `bounds`; got values from {jnp.min(x)} to {jnp.max(x)}")
 
 
-def check_attack(attack: Callable[..., Attack]) -> Callable[..., Attack]:
-    """Return an attack as a callable pytree that a jitted function takes, or raise."""
-    return as_model(attack, "attack")
-
-
 def final_result(task: Task, candidate: jax.Array, queries: Scalar) -> Attack:
     """Evaluate the model once more, and give the candidate the structure of the example.
 

@@ -3,23 +3,26 @@
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import flax.struct
 import jax
 from jax.tree_util import Partial
 
 from jaxnn import _checks
+from jaxnn._model import as_model
 from jaxnn._typing import Key, Labels, Model, PyTree
-from jaxnn.attacks._common import Attack, better, check_attack, in_ball
+from jaxnn.attacks._common import Attack, better, in_ball
 from jaxnn.attacks._geometry import Number
+
+AttackFunction: TypeAlias = Callable[..., Attack]
 
 
 @flax.struct.dataclass
 class Strongest:
     """An ensemble of attacks; see `strongest`."""
 
-    attacks: tuple[Callable[..., Attack], ...] = flax.struct.field(pytree_node=False)
+    attacks: tuple[AttackFunction, ...] = flax.struct.field(pytree_node=False)
 
     def __call__(
         self, model: Model, x: PyTree, label: Labels, *, epsilon: Number, key: Key, **options: Any
@@ -33,7 +36,7 @@ class Strongest:
         return functools.reduce(better, results)
 
 
-def strongest(*attacks: Callable[..., Attack]) -> Strongest:
+def strongest(*attacks: AttackFunction) -> Strongest:
     """Ensemble of attacks: succeeds where any of them does.
 
     It returns the nearest of the successful results; `queries` is the sum of all.
@@ -71,14 +74,14 @@ def strongest(*attacks: Callable[..., Attack]) -> Strongest:
 class _WithOptions:
     """An attack with options, equal to another with the same function and options."""
 
-    function: Callable[..., Attack] = flax.struct.field(pytree_node=False)
+    function: AttackFunction = flax.struct.field(pytree_node=False)
     options: tuple[tuple[str, Any], ...] = flax.struct.field(pytree_node=False)
 
     def __call__(self, *args: Any, **options: Any) -> Attack:
         return self.function(*args, **(dict(self.options) | options))
 
 
-def by_value(attack: Callable[..., Attack]) -> Callable[..., Attack]:
+def by_value(attack: AttackFunction) -> AttackFunction:
     """Replace a `functools.partial`, compared by identity, by a callable compared by value, if hashable."""
     if type(attack) is not functools.partial or attack.args:
         return attack
@@ -90,7 +93,12 @@ def by_value(attack: Callable[..., Attack]) -> Callable[..., Attack]:
     return _WithOptions(attack.func, options)
 
 
-def takes_epsilon(attack: Callable[..., Attack]) -> bool:
+def check_attack(attack: AttackFunction) -> AttackFunction:
+    """Return an attack as a callable pytree that a jitted function takes, or raise."""
+    return as_model(attack, "attack")
+
+
+def takes_epsilon(attack: AttackFunction) -> bool:
     """Whether an attack takes a radius; else it minimizes the distance itself."""
     if isinstance(attack, _WithOptions):
         return takes_epsilon(attack.function)
@@ -100,7 +108,7 @@ def takes_epsilon(attack: Callable[..., Attack]) -> bool:
     return any(p.name == "epsilon" or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
-def is_targeted(attack: Callable[..., Attack]) -> bool:
+def is_targeted(attack: AttackFunction) -> bool:
     """Whether an attack is known to be targeted, from its options."""
     if isinstance(attack, Strongest):
         return any(map(is_targeted, attack.attacks))
@@ -109,7 +117,7 @@ def is_targeted(attack: Callable[..., Attack]) -> bool:
 
 
 def run_in_ball(
-    attack: Callable[..., Attack], model: Model, x: PyTree, label: Labels, epsilon: Number, **options: Any
+    attack: AttackFunction, model: Model, x: PyTree, label: Labels, epsilon: Number, **options: Any
 ) -> Attack:
     """Run an attack in a ball; a result outside of it becomes `x` without success."""
     if takes_epsilon(attack):

@@ -1,6 +1,6 @@
 """Minimal adversarial distance: the smallest radius at which any of several attacks succeeds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,9 +10,9 @@ from jax import lax
 from jaxnn import _checks
 from jaxnn._engine.loops import fori_loop
 from jaxnn._typing import Key, Model, Norm, PyTree, Scalar
-from jaxnn.attacks._common import Attack, Bounds, Task, better, check_attack, final_result, in_ball, prepare
+from jaxnn.attacks._common import Attack, Bounds, Task, better, final_result, in_ball, prepare
 from jaxnn.attacks._criteria import Label
-from jaxnn.attacks._ensemble import takes_epsilon
+from jaxnn.attacks._ensemble import AttackFunction, check_attack, takes_epsilon
 from jaxnn.attacks._search import farthest
 
 
@@ -20,7 +20,7 @@ def minimal_norm(
     model: Model,
     x: PyTree,
     label: Label,
-    attack: Callable[..., Attack] | Sequence[Callable[..., Attack]],
+    attack: AttackFunction | Sequence[AttackFunction],
     *,
     key: Key,
     norm: Norm = "linf",
@@ -82,12 +82,7 @@ def minimal_norm(
 
 @jax.jit(static_argnames=("bisected", "steps"))
 def _minimal_norm(
-    task: Task,
-    attacks: tuple[Callable[..., Attack], ...],
-    key: Key,
-    *,
-    bisected: tuple[bool, ...],
-    steps: int,
+    task: Task, attacks: tuple[AttackFunction, ...], key: Key, *, bisected: tuple[bool, ...], steps: int
 ) -> Attack:
     fixed = lax.stop_gradient(task)
     x = fixed.x
@@ -105,7 +100,7 @@ def _minimal_norm(
     return final_result(task, best.input, best.queries)
 
 
-def _bisect(task: Task, attack: Callable[..., Attack], key: Key, steps: int, call: dict[str, Any]) -> Attack:
+def _bisect(task: Task, attack: AttackFunction, key: Key, steps: int, call: dict[str, Any]) -> Attack:
     """The nearest success of an attack in a ball."""
     x = task.x
 

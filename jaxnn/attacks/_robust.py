@@ -1,7 +1,6 @@
 """Robust accuracy: the fraction of examples that withstand an attack, over a range of radii."""
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,9 +15,8 @@ from jaxnn._map import map_examples
 from jaxnn._model import as_model, output_shape, prepare as prepare_model
 from jaxnn._progress import progress_bar
 from jaxnn._typing import Key, Labels, Model, PyTree
-from jaxnn.attacks._common import Attack, check_attack
 from jaxnn.attacks._criteria import misclassified
-from jaxnn.attacks._ensemble import by_value, is_targeted, run_in_ball
+from jaxnn.attacks._ensemble import AttackFunction, by_value, check_attack, is_targeted, run_in_ball
 from jaxnn.attacks._geometry import Number
 
 
@@ -26,7 +24,7 @@ def robust_accuracy(
     model: Model,
     inputs: PyTree,
     labels: Labels,
-    attack: Callable[..., Attack],
+    attack: AttackFunction,
     epsilons: npt.ArrayLike,
     *,
     batch_size: int,
@@ -115,14 +113,14 @@ def _is_correct(model: Model, x: PyTree, label: jax.Array) -> tuple[jax.Array, j
 
 def _attack_one(
     model: Model,
-    attack: Callable[..., Attack],
+    attack: AttackFunction,
     radius: Number,
     key: Key,
     x: PyTree,
     label: jax.Array,
-    number: jax.Array,
+    row: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    result = run_in_ball(attack, model, x, label, radius, key=jax.random.fold_in(key, number))
+    result = run_in_ball(attack, model, x, label, radius, key=jax.random.fold_in(key, row))
     return result.success, result.distance
 
 

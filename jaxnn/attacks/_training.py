@@ -1,7 +1,6 @@
 """Adversarial training: a model whose inputs are attacked at each call."""
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,11 +10,10 @@ from jax.tree_util import Partial
 from jaxnn import _checks
 from jaxnn._model import as_model
 from jaxnn._typing import Key, Model, PyTree
-from jaxnn.attacks._common import Attack, check_attack
-from jaxnn.attacks._ensemble import by_value
+from jaxnn.attacks._ensemble import AttackFunction, by_value, check_attack
 
 
-def under_attack(model: Model, attack: Callable[..., Attack], *, key: Key | None = None) -> Partial:
+def under_attack(model: Model, attack: AttackFunction, *, key: Key | None = None) -> Partial:
     """Adversarial training: a model that attacks its example before it evaluates it.
 
     `output(x, y) = model(attack(model, x, y))`. The perturbation counts as a constant, so the gradient is
@@ -55,7 +53,7 @@ def under_attack(model: Model, attack: Callable[..., Attack], *, key: Key | None
     return Partial(_output, as_model(model), attack, key)
 
 
-def _output(model: Model, attack: Callable[..., Attack], key: Key | None, example: tuple[PyTree, Any]) -> Any:
+def _output(model: Model, attack: AttackFunction, key: Key | None, example: tuple[PyTree, Any]) -> Any:
     x, label = example
     fixed = jax.lax.stop_gradient(model)
     if key is not None:

@@ -16,7 +16,7 @@ from jaxnn._model import as_model, output_shape
 from jaxnn._rewrite import capture
 from jaxnn._typing import Model
 from jaxnn.dreaming._objective import Objective
-from jaxnn.dreaming._parameterizations import Parameterization
+from jaxnn.dreaming._parameterizations import Parameterization, Shape
 
 Bounds: TypeAlias = tuple[float, float] | None
 
@@ -106,11 +106,7 @@ def check_precision(bounds: Bounds, dtype: DTypeLike) -> None:
 
 
 def check_start(
-    start: ArrayLike | None,
-    shape: tuple[int, ...],
-    bounds: Bounds,
-    parameterization: Parameterization,
-    dtype: DTypeLike,
+    start: ArrayLike | None, shape: Shape, bounds: Bounds, parameters: Parameterization, dtype: DTypeLike
 ) -> jax.Array | None:
     """Return the initial image as an array, integers in `dtype`, or raise; None stays None."""
     if start is None:
@@ -118,7 +114,7 @@ def check_start(
     image = _checks.check_float_array("start", start, whole=dtype)
     _checks.check_shape("start", image, shape, "that of the dream")
     _checks.check_finite("start", image)
-    if parameterization.invert is None:
+    if parameters.invert is None:
         raise ValueError("`start` must be None for a parameterization without an inverse (cppn)")
     if bounds is not None and _checks.known_false(jnp.all((image >= bounds[0]) & (image <= bounds[1]))):
         raise ValueError(
@@ -153,13 +149,10 @@ def check_problem(problem: Problem, shape: tuple[int, ...], dtype: DTypeLike) ->
 
 @functools.lru_cache
 def check_optimizer(
-    optimizer: optax.GradientTransformation,
-    parameterization: Parameterization,
-    shape: tuple[int, ...],
-    dtype: DTypeLike,
+    optimizer: optax.GradientTransformation, parameters: Parameterization, shape: Shape, dtype: DTypeLike
 ) -> None:
     """Raise unless there are parameters of that shape, and the optimizer needs only their gradient."""
-    params = jax.eval_shape(lambda key: parameterization.init(key, shape, dtype), _key_shape())
+    params = jax.eval_shape(lambda key: parameters.init(key, shape, dtype), _key_shape())
     try:
         jax.eval_shape(lambda p: optimizer.update(p, optimizer.init(p), p), params)
     except Exception as error:
