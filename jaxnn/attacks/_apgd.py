@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -114,14 +114,6 @@ class _Point(NamedTuple):
     success: jax.Array
 
 
-class _Schedule(NamedTuple):
-    """One step: its number, whether it ends at a checkpoint, and the steps since the last checkpoint."""
-
-    number: jax.Array
-    is_checkpoint: jax.Array
-    length: jax.Array
-
-
 class _State(NamedTuple):
     point: _Point
     previous: jax.Array  # the input before
@@ -133,15 +125,12 @@ class _State(NamedTuple):
     checkpoint_loss: jax.Array  # the best loss at the last checkpoint
 
 
-_Function: TypeAlias = Callable[[jax.Array], jax.Array]
-
-
 @jax.jit(static_argnames=("loss", "steps", "restarts"))
 def _apgd(task: Task, key: Key | None, *, loss: AttackLoss, steps: int, restarts: int) -> Attack:
     fixed = lax.stop_gradient(task)
     loss_function, project = loss_of(fixed, loss), projection(fixed)
     at = checkpoints(steps)
-    lengths = np.zeros(steps)
+    lengths = np.zeros(steps)  # of the interval that ends at each step; 0 where none does
     lengths[at - 1] = np.diff(at, prepend=0)
 
     def value(y: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -159,37 +148,39 @@ def _apgd(task: Task, key: Key | None, *, loss: AttackLoss, steps: int, restarts
         first = evaluate(start_of(fixed, key, restart))
         two, zero = jnp.full_like(first.loss, 2), jnp.zeros_like(first.loss)
         state = _State(first, first.x, first, first, two, zero, two, first.loss)
-        schedule = _Schedule(
-            jnp.arange(steps), jnp.asarray(lengths > 0), jnp.asarray(lengths, first.loss.dtype)
-        )
-        state, _ = scan(
-            lambda state, now: (_advance(fixed, state, now, evaluate, project), None), state, schedule,
-            hoist=False,
-        )  # fmt: skip
+        rows = jnp.arange(steps), jnp.asarray(lengths, first.loss.dtype)
+        step = lambda state, row: (_advance(fixed, state, row, evaluate, project), None)  # noqa: E731
+        state, _ = scan(step, state, rows, hoist=False)
         return final_result(task, fixed.confine(state.result.x), steps + 1)
 
     return best_of(run, restarts)
 
 
 def _advance(
-    task: Task, state: _State, now: _Schedule, evaluate: Callable[[jax.Array], _Point], project: _Function
+    task: Task,
+    state: _State,
+    row: tuple[jax.Array, jax.Array],
+    evaluate: Callable[[jax.Array], _Point],
+    project: Callable[[jax.Array], jax.Array],
 ) -> _State:
-    x = state.point.x
+    """The step of a row: its number, and the steps since the last checkpoint, 0 away from checkpoints."""
+    (number, length), x = row, state.point.x
     size = (state.eta * task.epsilon).astype(x.dtype)
     z = project(x + size * steepest(state.point.gradient, task.norm))
-    weight = jnp.where(now.number == 0, 1, _MOMENTUM).astype(x.dtype)  # there is no last change at first
+    weight = jnp.where(number == 0, 1, _MOMENTUM).astype(x.dtype)  # there is no last change at first
     new = evaluate(project(x + weight * (z - x) + (1 - weight) * (x - state.previous)))
 
     rises = state.rises + (new.loss > state.point.loss)
     best = select(new.loss > state.best.loss, new, state.best)
     result = state.result
     is_better = jnp.where(new.success == result.success, new.loss > result.loss, new.success)
-    stalled = (rises < _RISES * now.length) | (
+    stalled = (rises < _RISES * length) | (
         (state.checkpoint_eta == state.eta) & (state.checkpoint_loss == best.loss)
     )
-    halve = now.is_checkpoint & stalled
+    is_checkpoint = length > 0
+    halve = is_checkpoint & stalled
     checkpoint_eta, checkpoint_loss = select(
-        now.is_checkpoint, (state.eta, best.loss), (state.checkpoint_eta, state.checkpoint_loss)
+        is_checkpoint, (state.eta, best.loss), (state.checkpoint_eta, state.checkpoint_loss)
     )
     return _State(
         point=select(halve, best, new),
@@ -197,7 +188,7 @@ def _advance(
         best=best,
         result=select(is_better, new, result),
         eta=jnp.where(halve, state.eta / 2, state.eta),
-        rises=jnp.where(now.is_checkpoint, 0, rises).astype(rises.dtype),
+        rises=jnp.where(is_checkpoint, 0, rises).astype(rises.dtype),
         checkpoint_eta=checkpoint_eta,
         checkpoint_loss=checkpoint_loss,
     )
