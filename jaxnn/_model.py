@@ -70,8 +70,18 @@ def as_model(model: Any, name: str = "model") -> Any:
 
 
 @jax.jit
-def _answer(model: Any, x: Any) -> Any:
+def _call(model: Any, x: Any) -> Any:
     return model(x)
+
+
+def output_shape(model: Callable[..., Any], x: Any) -> Any:
+    """The shapes and dtypes of `model(x)`, as of `jax.eval_shape`; traced once per structure of the model.
+
+    Args:
+        model: a callable pytree, as `as_model` returns it.
+        x: one example, or the `jax.ShapeDtypeStruct` of each of its arrays.
+    """
+    return jax.eval_shape(_call, model, x)
 
 
 def prepare(
@@ -97,7 +107,7 @@ def prepare(
     """
     model = as_model(model)
     x = as_example("x", x)
-    output = jax.eval_shape(_answer, model, x)  # from the cache of traces, after the first time
+    output = output_shape(model, x)
     target = _check_target(target, output, name, differentiable=differentiable)
     return model, vary_like(x, (model, target)), target
 
@@ -162,7 +172,7 @@ def _is_number_list(x: Any) -> bool:
 def _check_target(target: Any, output: Any, name: str, *, differentiable: bool) -> Any:
     if callable(target):
         target = as_model(target)
-        scalar = jax.eval_shape(_answer, target, output)
+        scalar = output_shape(target, output)
         if getattr(scalar, "shape", None) != ():
             raise ValueError(f"`{name}` must give a scalar of the output; got {scalar}")
         _check_kind(scalar.dtype, name, differentiable=differentiable)

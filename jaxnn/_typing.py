@@ -38,3 +38,5 @@ ActivationName = Literal[
 ]
 BackqueryMethod = Literal["transpose", "least_squares"]
 AttackLoss = Literal["cross_entropy", "margin", "dlr"]
+NoiseKind = Literal["uniform", "gaussian"]
+ProbabilityActivation = Literal["softmax", "sigmoid"]
