@@ -31,3 +31,5 @@ ActivationName = Literal[
     "sigmoid", "tanh", "relu", "leaky_relu", "softplus", "elu", "gelu", "softmax", "identity"
 ]
 AttackLoss = Literal["cross_entropy", "margin", "dlr"]
+DatasetName = Literal["mnist-5k", "mnist", "digits"]
+PointSetName = Literal["circles", "exclusive-or", "gaussians", "spiral"]

@@ -6,10 +6,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from jaxnn import _checks
+from jaxnn._map import map_examples
 from jaxnn._typing import Key, Model
 from jaxnn.rules._list import quantiles
 from jaxnn.rules._problem import FLATTEN, Problem, check_examples, decide_class, prepare, refuse_nan
@@ -164,19 +166,13 @@ class _Estimator(NamedTuple):
         """The number of the samples `start` to `start + count` in each box that keep the prediction."""
         key = self.keys[0] if trial is None else jax.random.fold_in(self.keys[1], trial)
         model, decide, root = self.problem.model, self.problem.decide, self.problem.sampler.root
-        n_boxes = 1 if trial is not None else _BOXES
         total = np.zeros(len(boxes), int)
-        for first in range(0, len(boxes), n_boxes):
-            part = boxes[first : first + n_boxes]
-            padded = np.concatenate([part, np.repeat(part[:1], n_boxes - len(part), axis=0)])
-            for number in range(start, start + count, _DRAWS):
-                numbers = number + np.arange(_DRAWS)
-                kept, is_nan = map(
-                    np.asarray,
-                    _keeps_prediction(model, decide, self.x, self.rows, root, key, padded, numbers),
-                )
-                refuse_nan(is_nan.sum())
-                total[first : first + n_boxes] += kept[: len(part), numbers < start + count].sum(axis=1)
+        for first in range(start, start + count, _DRAWS):
+            numbers = np.arange(first, first + _DRAWS)
+            keeps = Partial(_keeps_prediction, model, decide, self.x, self.rows, root, key, numbers)
+            kept, is_nan = map_examples(keeps, boxes, batch_size=_BOXES if trial is None else 1)
+            refuse_nan(is_nan.sum())
+            total += kept[:, numbers < start + count].sum(axis=1)
         return total
 
     def coverage(self, box: Float[np.ndarray, "2 d"]) -> float:
@@ -185,7 +181,6 @@ class _Estimator(NamedTuple):
         return float(((box[0] < rows) & (rows <= box[1])).all(axis=1).mean())
 
 
-@jax.jit
 def _keeps_prediction(
     model: Model,
     decide: Model,
@@ -193,25 +188,21 @@ def _keeps_prediction(
     rows: Float[Array, "m d"],
     root: Float[Array, "r d"],
     key: Key,
-    boxes: Float[Array, "k 2 d"],
     numbers: Int[Array, "n"],
-) -> tuple[Bool[Array, "k n"], Bool[Array, "k n"]]:
-    """Per box and sample: whether the model predicts the class of `x`, and whether its output is NaN."""
+    box: Float[Array, "2 d"],
+) -> tuple[Bool[Array, "n"], Bool[Array, "n"]]:
+    """Per sample in the box: whether the model predicts the class of `x`, and whether its output is NaN."""
     own, own_is_nan = decide_class(decide, model(x))
     sampler = Sampler(FLATTEN, (rows.min(axis=0), rows.max(axis=0)), root)
-    # The same random numbers for all boxes: common random numbers make their comparison fair.
-    draws = jax.vmap(draw_one, (None, None, 0))(key, root, numbers)
+    counts = jnp.cumsum(jnp.all((box[0] < rows) & (rows <= box[1]), axis=1))
 
-    def predict(box: jax.Array) -> tuple[jax.Array, jax.Array]:
-        counts = jnp.cumsum(jnp.all((box[0] < rows) & (rows <= box[1]), axis=1))
+    def predict(number: jax.Array) -> tuple[jax.Array, jax.Array]:
+        # The random numbers are the same for all boxes, which makes their comparison fair.
+        uniform, noise = draw_one(key, root, number)
+        index = jnp.searchsorted(counts, jnp.floor(uniform * counts[-1]), side="right")
+        return decide_class(decide, model(move(sampler, (box[0], box[1]), rows[index], noise)))
 
-        def predict_one(uniform: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
-            index = jnp.searchsorted(counts, jnp.floor(uniform * counts[-1]), side="right")
-            return decide_class(decide, model(move(sampler, (box[0], box[1]), rows[index], noise)))
-
-        return jax.vmap(predict_one)(*draws)
-
-    predictions, is_nan = jax.vmap(predict)(boxes)
+    predictions, is_nan = jax.vmap(predict)(numbers)
     return predictions == own, is_nan | own_is_nan
 
 

@@ -6,11 +6,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from jaxnn import _checks
 from jaxnn._engine.loops import while_loop
+from jaxnn._map import map_examples
 from jaxnn._model import as_model, combine, partition
 from jaxnn._typing import Model
 from jaxnn.rules._problem import check_names
@@ -142,7 +144,7 @@ def linear_regions(
     with jax.enable_x64(True):
         floats, rest = partition(model)
         floats = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), floats)
-        builder = _grow((floats, rest), corners, max_regions)
+        builder = _grow(combine(floats, rest), corners, max_regions)
     tree = builder.tree()
     leaves = np.array(sorted(builder.polygons), np.int32)
     polygons = tuple(builder.polygons[leaf] for leaf in leaves.tolist())
@@ -190,15 +192,14 @@ class _Builder(NamedTuple):
         return AffineTree(normal, offset, left, right, kernel, bias)
 
 
-def _grow(model: tuple[Model, Model], corners: Float[np.ndarray, "4 2"], max_regions: int) -> _Builder:
+def _grow(model: Model, corners: Float[np.ndarray, "4 2"], max_regions: int) -> _Builder:
     builder = _Builder([], [], {}, {})
     thin = _THIN * float(np.ptp(corners, axis=0).max())
     queue = [(builder.add(), corners)]
     while queue:
         batch, queue = queue[:_BATCH], queue[_BATCH:]
         centers = np.stack([polygon.mean(axis=0) for _, polygon in batch])
-        centers = np.concatenate([centers, np.repeat(centers[:1], _BATCH - len(batch), axis=0)])
-        regions: LinearRegion = jax.tree.map(np.asarray, _regions_at(model, centers))
+        regions: LinearRegion = map_examples(Partial(linear_region, model), centers, batch_size=_BATCH)
         if not all(np.isfinite(part).all() for part in regions[:4]):
             raise ValueError("`model` must hold finite numbers only, and its output must be finite")
         for i, (node, polygon) in enumerate(batch):
@@ -214,11 +215,6 @@ def _grow(model: tuple[Model, Model], corners: Float[np.ndarray, "4 2"], max_reg
         if len(builder.polygons) + len(queue) > max_regions:
             raise ValueError(f"`max_regions` must be larger: there are more than {max_regions} regions")
     return builder
-
-
-@jax.jit
-def _regions_at(model: tuple[Model, Model], points: Float[Array, "n 2"]) -> LinearRegion:
-    return jax.vmap(linear_region, (None, 0))(combine(*model), points)
 
 
 def _first_cut(region: LinearRegion, polygon: Float[np.ndarray, "corners 2"], thin: float) -> Line | None:
