@@ -1,7 +1,7 @@
 """Anchors: the shortest rule that keeps the prediction of a model for one input."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +14,11 @@ from jaxnn import _checks
 from jaxnn._map import map_examples
 from jaxnn._typing import Key, Model
 from jaxnn.rules._list import quantiles
-from jaxnn.rules._problem import FLATTEN, Problem, check_examples, decide_class, prepare, refuse_nan
-from jaxnn.rules._rule import Rule, condition_text, lower_bound
+from jaxnn.rules._problem import FLATTEN, Problem, check_examples, classify, prepare, refuse_nan
+from jaxnn.rules._rule import Rule, Vocabulary, lower_bound
 from jaxnn.rules._sampling import Sampler, draw_one, move
 
+Boxes: TypeAlias = Float[np.ndarray, "k 2 d"]  # lower and upper ends
 _BOXES, _DRAWS = 40, 100  # candidates compared, and samples drawn, in one call
 _ROUNDS = ((100, 8), (400, 2), (1000, 1))  # samples per candidate, and how many times `beam` candidates stay
 
@@ -140,9 +141,8 @@ def anchor(
             break
     bound, correct, (low, high) = best
     prediction = int(problem.predict(np.asarray(example)[None])[0])
-    text = condition_text(low, high, problem.names, list(np.asarray(estimator.rows).T))
-    coverage = estimator.coverage(np.stack([low, high]))
-    text = f"{text} then {problem.classes[prediction]}"
+    vocabulary = Vocabulary(problem.names, problem.classes, list(np.asarray(estimator.rows).T))
+    coverage, text = estimator.coverage(best[2]), vocabulary.rule(low, high, prediction)
     rule = Rule(low, high, prediction, coverage, correct / n_samples, text)
     return Anchor(rule, bound, bound >= precision, queries)
 
@@ -161,7 +161,7 @@ class _Estimator(NamedTuple):
         return cls(problem, x, rows, (jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)))
 
     def count_correct(
-        self, boxes: Float[np.ndarray, "k 2 d"], start: int, count: int, trial: int | None = None
+        self, boxes: Boxes, start: int, count: int, trial: int | None = None
     ) -> Int[np.ndarray, "k"]:
         """The number of the samples `start` to `start + count` in each box that keep the prediction."""
         key = self.keys[0] if trial is None else jax.random.fold_in(self.keys[1], trial)
@@ -192,7 +192,7 @@ def _keeps_prediction(
     box: Float[Array, "2 d"],
 ) -> tuple[Bool[Array, "n"], Bool[Array, "n"]]:
     """Per sample in the box: whether the model predicts the class of `x`, and whether its output is NaN."""
-    own, own_is_nan = decide_class(decide, model(x))
+    own, own_is_nan = classify(model, decide, x)
     sampler = Sampler(FLATTEN, (rows.min(axis=0), rows.max(axis=0)), root)
     counts = jnp.cumsum(jnp.all((box[0] < rows) & (rows <= box[1]), axis=1))
 
@@ -200,7 +200,7 @@ def _keeps_prediction(
         # The random numbers are the same for all boxes, which makes their comparison fair.
         uniform, noise = draw_one(key, root, number)
         index = jnp.searchsorted(counts, jnp.floor(uniform * counts[-1]), side="right")
-        return decide_class(decide, model(move(sampler, (box[0], box[1]), rows[index], noise)))
+        return classify(model, decide, move(sampler, (box[0], box[1]), rows[index], noise))
 
     predictions, is_nan = jax.vmap(predict)(numbers)
     return predictions == own, is_nan | own_is_nan
@@ -215,7 +215,7 @@ def _conditions_of(estimator: _Estimator, thresholds: int) -> list[tuple[int, in
     ]
 
 
-def _extend(boxes: np.ndarray, conditions: list[tuple[int, int, float]]) -> Float[np.ndarray, "k 2 d"]:
+def _extend(boxes: Boxes, conditions: list[tuple[int, int, float]]) -> Boxes:
     """Each box with one more condition, without duplicates."""
     extended = {}
     for box in boxes:
@@ -228,9 +228,7 @@ def _extend(boxes: np.ndarray, conditions: list[tuple[int, int, float]]) -> Floa
     return np.array(list(extended.values())).reshape(-1, *boxes.shape[1:])
 
 
-def _select(
-    estimator: _Estimator, boxes: Float[np.ndarray, "k 2 d"], precision: float, beam: int
-) -> tuple[Float[np.ndarray, "k 2 d"], int]:
+def _select(estimator: _Estimator, boxes: Boxes, precision: float, beam: int) -> tuple[Boxes, int]:
     """The `beam` most promising boxes: by coverage if they may reach the precision, else by precision."""
     correct, count, queries = np.zeros(len(boxes)), 0, 0
     coverage = np.array([estimator.coverage(box) for box in boxes])

@@ -101,10 +101,10 @@ def distill_tree(
     fractions = np.zeros((len(nodes), len(problem.classes)), np.float32)
     fractions[:, learner.classes_] = fitted.value[:, 0] / fitted.value[:, 0].sum(axis=1, keepdims=True)
     tree = Tree(
-        np.where(is_leaf, -1, fitted.feature).astype(np.int32),
+        np.where(is_leaf, -1, fitted.feature),
         round_down(np.where(is_leaf, 0.0, thresholds), training_features.dtype),
-        np.where(is_leaf, nodes, fitted.children_left).astype(np.int32),
-        np.where(is_leaf, nodes, fitted.children_right).astype(np.int32),
+        np.where(is_leaf, nodes, fitted.children_left),
+        np.where(is_leaf, nodes, fitted.children_right),
         fractions,
     )
     return measure_tree(prune(tree), problem, measured_on)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Num
 from jaxnn import _checks
 from jaxnn._typing import Key, Model
 from jaxnn.rules._problem import HeldOut, Problem, prepare
-from jaxnn.rules._rule import Rule, check_features, lower_bound, measure_rule
+from jaxnn.rules._rule import Rule, Vocabulary, check_features, lower_bound, measure_rule
 
 _CONFIDENCE = 0.95  # of the bound by which rules are compared
 _BLOCK = 256  # conditions counted at once
@@ -253,6 +253,7 @@ def _count(
 def _measure(
     chosen: list[_Candidate], default: int, candidates: Conditions, problem: Problem, held_out: HeldOut
 ) -> RuleList:
+    vocabulary = Vocabulary(problem.names, problem.classes, list(held_out.features.T))
     remaining = np.ones(len(held_out.predictions), bool)
     predictions = np.full(len(remaining), default)
     rules = []
@@ -261,8 +262,7 @@ def _measure(
         decided = remaining & ((low < held_out.features) & (held_out.features <= high)).all(axis=1)
         predictions[decided] = candidate.prediction
         remaining &= ~decided
-        columns = list(held_out.features.T)
-        rules.append(measure_rule(problem, held_out, low, high, candidate.prediction, decided, columns))
+        rules.append(measure_rule(vocabulary, held_out, low, high, candidate.prediction, decided))
     lines = [f"{'else ' if i else ''}{rule.text}" for i, rule in enumerate(rules)]
     text = "\n".join([*lines, f"{'else' if rules else 'always'} {problem.classes[default]}"])
     return RuleList(tuple(rules), default, *held_out.score(predictions), text, problem.names, problem.classes)

@@ -15,7 +15,7 @@ from jaxnn._map import map_examples
 from jaxnn._model import as_model
 from jaxnn._precision import wide_dtype
 from jaxnn._typing import Model, PyTree
-from jaxnn.rules._sampling import Region, Sampler, draw, whole_space
+from jaxnn.rules._sampling import Region, Sampler, draw
 
 _ARGMAX = Partial(jnp.argmax)
 FLATTEN = Partial(jnp.ravel)
@@ -59,7 +59,7 @@ class Problem(NamedTuple):
 
     def predict(self, inputs: Shaped[np.ndarray, "n ..."] | jax.Array) -> Int[np.ndarray, "n"]:
         """The class of each input."""
-        predictions, is_nan = _map_rows(Partial(_classify, self.model, self.decide), inputs)
+        predictions, is_nan = _map_rows(Partial(classify, self.model, self.decide), inputs)
         refuse_nan(is_nan.sum())
         if predictions.min() < 0 or predictions.max() >= len(self.classes):
             raise ValueError(
@@ -74,8 +74,9 @@ class Problem(NamedTuple):
         return features.astype(wide_dtype(features.dtype))
 
     def whole_space(self) -> Region:
-        """The region without conditions."""
-        return whole_space(len(self.names), self.inputs)
+        """The region without conditions, with all inputs."""
+        ends = np.full(len(self.names), np.inf)
+        return Region(-ends, ends, np.asarray(self.inputs))
 
     def training_data(
         self, key: jax.Array, n_samples: int
@@ -142,12 +143,9 @@ def prepare(
     return Problem(model, decide, features, names, classes, rows, Sampler.of(features, rows, spread))
 
 
-def _classify(model: Model, decide: Model, x: jax.Array) -> tuple[Int[Array, ""], Bool[Array, ""]]:
-    return decide_class(decide, model(x))
-
-
-def decide_class(decide: Model, output: PyTree) -> tuple[Int[Array, ""], Bool[Array, ""]]:
-    """The class of an output, and whether the output has a NaN."""
+def classify(model: Model, decide: Model, x: jax.Array) -> tuple[Int[Array, ""], Bool[Array, ""]]:
+    """The predicted class of one input, and whether the output has a NaN."""
+    output = model(x)
     leaves = [leaf for leaf in jax.tree.leaves(output) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     is_nan = jnp.any(jnp.stack([jnp.any(jnp.isnan(leaf)) for leaf in leaves] or [jnp.array(False)]))
     return decide(output).astype(jnp.int32), is_nan

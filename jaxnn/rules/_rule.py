@@ -1,7 +1,7 @@
 """A rule: an interval per feature and the class that the model predicts there; its text and measures."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,9 @@ from jaxtyping import Array, Bool, Float
 from scipy.special import betaincinv
 
 from jaxnn import _checks
-from jaxnn.rules._problem import HeldOut, Problem
+from jaxnn.rules._problem import HeldOut
 
+Ends: TypeAlias = Float[np.ndarray, "d"]
 _NO_VALUES = np.zeros(0)
 
 
@@ -32,8 +33,8 @@ class Rule(NamedTuple):
             measured examples alike.
     """
 
-    low: Float[np.ndarray, "d"]
-    high: Float[np.ndarray, "d"]
+    low: Ends
+    high: Ends
     prediction: int
     coverage: float
     precision: float
@@ -52,43 +53,41 @@ def check_features(features: ArrayLike, n_features: int) -> jax.Array:
     return values
 
 
-def measure_rule(
-    problem: Problem,
-    held_out: HeldOut,
-    low: Float[np.ndarray, "d"],
-    high: Float[np.ndarray, "d"],
-    prediction: int,
-    decided: Bool[np.ndarray, "m"],
-    distinguishable: Sequence[np.ndarray],
-) -> Rule:
-    """The rule with its coverage and precision on held-out examples, of which it decides those given.
+class Vocabulary(NamedTuple):
+    """What the text of rules needs.
 
-    `distinguishable` holds, per feature, values that the printed thresholds separate as the thresholds do.
+    Attributes:
+        names: of the features.
+        classes: names of the classes.
+        distinguishable: per feature, values that its printed thresholds separate as the thresholds do.
     """
+
+    names: Sequence[str]
+    classes: Sequence[str]
+    distinguishable: Sequence[np.ndarray]
+
+    def rule(self, low: Ends, high: Ends, prediction: int) -> str:
+        """The rule as text, such as `if 2 < width <= 3 and height > 1 then class 0`."""
+        parts = []
+        for start, end, name, values in zip(low, high, self.names, self.distinguishable, strict=True):
+            if np.isfinite(start) and np.isfinite(end):
+                values = np.append(values, (float(start) + float(end)) / 2)  # the two must print differently
+                parts.append(f"{format_number(start, values)} < {name} <= {format_number(end, values)}")
+            elif np.isfinite(end):
+                parts.append(f"{name} <= {format_number(end, values)}")
+            elif np.isfinite(start):
+                parts.append(f"{name} > {format_number(start, values)}")
+        return f"if {' and '.join(parts) or 'anything'} then {self.classes[prediction]}"
+
+
+def measure_rule(
+    vocabulary: Vocabulary, held_out: HeldOut, low: Ends, high: Ends, prediction: int, decided: np.ndarray
+) -> Rule:
+    """The rule with its coverage and precision on the held-out examples that it decides, `(m,)` booleans."""
     correct = held_out.predictions[decided] == prediction
     precision = float(correct.mean()) if correct.size else float("nan")
-    conditions = condition_text(low, high, problem.names, distinguishable)
-    text = f"{conditions} then {problem.classes[prediction]}"
+    text = vocabulary.rule(low, high, prediction)
     return Rule(low, high, prediction, float(decided.mean()), precision, text)
-
-
-def condition_text(
-    low: Float[np.ndarray, "d"],
-    high: Float[np.ndarray, "d"],
-    names: Sequence[str],
-    distinguishable: Sequence[np.ndarray],
-) -> str:
-    """The conditions as text, such as `if 2 < width <= 3 and height > 1`."""
-    parts = []
-    for start, end, name, values in zip(low, high, names, distinguishable, strict=True):
-        if np.isfinite(start) and np.isfinite(end):
-            values = np.append(values, (float(start) + float(end)) / 2)  # the two must print differently
-            parts.append(f"{format_number(start, values)} < {name} <= {format_number(end, values)}")
-        elif np.isfinite(end):
-            parts.append(f"{name} <= {format_number(end, values)}")
-        elif np.isfinite(start):
-            parts.append(f"{name} > {format_number(start, values)}")
-    return "if " + (" and ".join(parts) or "anything")
 
 
 def format_number(value: float, distinguishable: np.ndarray = _NO_VALUES) -> str:

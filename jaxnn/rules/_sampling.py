@@ -26,12 +26,6 @@ class Region(NamedTuple):
     inputs: Shaped[np.ndarray, "n ..."]
 
 
-def whole_space(n_features: int, inputs: jax.Array) -> Region:
-    """The region without conditions, with all inputs."""
-    ends = np.full(n_features, np.inf)
-    return Region(-ends, ends, np.asarray(inputs))
-
-
 class Sampler(NamedTuple):
     """The distribution of new inputs.
 

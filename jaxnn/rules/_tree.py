@@ -1,6 +1,5 @@
 """A decision tree as arrays: its predictions, its leaves as rules, and its text."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -12,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from jaxnn import _checks
 from jaxnn._engine.loops import while_loop
 from jaxnn.rules._problem import HeldOut, Problem
-from jaxnn.rules._rule import Rule, format_number, measure_rule
+from jaxnn.rules._rule import Rule, Vocabulary, format_number, measure_rule
 
 
 class Tree(NamedTuple):
@@ -95,12 +94,12 @@ def measure_tree(tree: Tree, problem: Problem, held_out: HeldOut) -> TreeRules:
     # The path of each input: its node after 0, 1, ... splits; the last is its leaf.
     path = [np.asarray(_nodes_at(tree, features, level)) for level in range(_depth(tree) + 1)]
     scores = [held_out.score(predictions[nodes]) for nodes in path]
-    distinguishable = _distinguishable(tree, held_out.features)
+    vocabulary = Vocabulary(problem.names, problem.classes, _distinguishable(tree, held_out.features))
     rules = tuple(
-        measure_rule(problem, held_out, low, high, int(predictions[leaf]), path[-1] == leaf, distinguishable)
+        measure_rule(vocabulary, held_out, low, high, int(predictions[leaf]), path[-1] == leaf)
         for leaf, low, high in _boxes(tree, len(problem.names))
     )
-    text = "\n".join(_text(tree, problem.names, problem.classes, distinguishable))
+    text = "\n".join(_text(tree, vocabulary))
     curve = np.array([fidelity for fidelity, _ in scores])
     return TreeRules(tree, *scores[-1], curve, rules, text, problem.names, problem.classes)
 
@@ -144,31 +143,26 @@ def _boxes(tree: Tree, d: int) -> list[tuple[int, np.ndarray, np.ndarray]]:
     return boxes
 
 
-def _text(
-    tree: Tree,
-    names: Sequence[str],
-    classes: Sequence[str],
-    distinguishable: Sequence[np.ndarray],
-    node: int = 0,
-    depth: int = 0,
-) -> list[str]:
+def _text(tree: Tree, vocabulary: Vocabulary, node: int = 0, depth: int = 0) -> list[str]:
     indent = "    " * depth
     if tree.feature[node] < 0:
         prediction = int(tree.fractions[node].argmax())
-        return [f"{indent}{classes[prediction]} ({tree.fractions[node][prediction]:.0%})"]
+        return [f"{indent}{vocabulary.classes[prediction]} ({tree.fractions[node][prediction]:.0%})"]
     j = int(tree.feature[node])
-    name, threshold = names[j], format_number(tree.threshold[node], distinguishable[j])
+    name = vocabulary.names[j]
+    threshold = format_number(tree.threshold[node], vocabulary.distinguishable[j])
     return [
         f"{indent}if {name} <= {threshold}:",
-        *_text(tree, names, classes, distinguishable, int(tree.left[node]), depth + 1),
+        *_text(tree, vocabulary, int(tree.left[node]), depth + 1),
         f"{indent}else:  # {name} > {threshold}",
-        *_text(tree, names, classes, distinguishable, int(tree.right[node]), depth + 1),
+        *_text(tree, vocabulary, int(tree.right[node]), depth + 1),
     ]
 
 
 def prune(tree: Tree) -> Tree:
     """Remove splits that change no prediction: both sides predict the same class."""
-    feature, threshold, left, right, fractions = (np.array(leaf) for leaf in tree)
+    dtypes = (np.int32, None, np.int32, np.int32, np.float32)
+    feature, threshold, left, right, fractions = map(np.array, tree, dtypes)
 
     def visit(node: int) -> int | None:
         """The class that everything below a node predicts, if it is one."""

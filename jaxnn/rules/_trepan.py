@@ -2,7 +2,7 @@
 
 import heapq
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -17,7 +17,9 @@ from jaxnn.rules._sampling import Region, draw
 from jaxnn.rules._tree import Tree, TreeRules, measure_tree, prune
 
 if TYPE_CHECKING:
-    from sklearn.tree import DecisionTreeClassifier
+    from sklearn.tree import DecisionTreeClassifier as Learner
+
+Fill: TypeAlias = Callable[[int, Region], np.ndarray]  # of a node: its inputs, filled up with samples
 
 
 def trepan(
@@ -111,51 +113,32 @@ class _Split(NamedTuple):
     left_fraction: float  # of the inputs
 
 
-def _grow(
-    problem: Problem,
-    fill: Callable[[int, Region], np.ndarray],
-    stump: "DecisionTreeClassifier",
-    max_depth: int,
-    max_leaves: int,
-) -> Tree:
-    feature: list[int] = []
-    threshold: list[float | np.ndarray] = []
-    children: list[tuple[int, int]] = []
-    fractions: list[np.ndarray] = []
+def _grow(problem: Problem, fill: Fill, stump: "Learner", max_depth: int, max_leaves: int) -> Tree:
+    nodes: list[tuple[int, float | np.ndarray, int, int, np.ndarray]] = []  # the fields of `Tree`
     queue: list[tuple[float, int, int, float, _Split]] = []
 
     def add(region: Region, depth: int, reach: float) -> int:
-        node = len(feature)
+        node = len(nodes)
         inputs = fill(node, region) if depth < max_depth else region.inputs  # a node at that depth is a leaf
         predictions = problem.predict(inputs)
-        feature.append(-1)
-        threshold.append(0.0)
-        children.append((node, node))
-        fractions.append(np.bincount(predictions, minlength=len(problem.classes)) / len(predictions))
+        fractions = np.bincount(predictions, minlength=len(problem.classes)) / len(predictions)
+        nodes.append((-1, 0.0, node, node, fractions))
         split = _best_split(problem, stump, region, inputs, predictions) if depth < max_depth else None
         if split is not None:
-            heapq.heappush(queue, (-reach * (1 - fractions[node].max()), node, depth, reach, split))
+            heapq.heappush(queue, (-reach * (1 - fractions.max()), node, depth, reach, split))
         return node
 
     add(problem.whole_space(), 0, 1.0)
-    while queue and len(feature) + 2 < 2 * max_leaves:
+    while queue and len(nodes) + 2 < 2 * max_leaves:
         _, node, depth, reach, split = heapq.heappop(queue)
-        feature[node], threshold[node] = split.feature, split.threshold
         left = add(split.left, depth + 1, reach * split.left_fraction)
-        children[node] = left, add(split.right, depth + 1, reach * (1 - split.left_fraction))
-    left_child, right_child = np.array(children, np.int32).T
-    return Tree(
-        np.array(feature, np.int32), np.array(threshold), left_child, right_child,
-        np.array(fractions, np.float32),
-    )  # fmt: skip
+        right = add(split.right, depth + 1, reach * (1 - split.left_fraction))
+        nodes[node] = (split.feature, split.threshold, left, right, nodes[node][-1])
+    return Tree(*map(np.array, zip(*nodes, strict=True)))
 
 
 def _best_split(
-    problem: Problem,
-    stump: "DecisionTreeClassifier",
-    region: Region,
-    inputs: Shaped[np.ndarray, "n ..."],
-    predictions: Int[np.ndarray, "n"],
+    problem: Problem, stump: "Learner", region: Region, inputs: np.ndarray, predictions: np.ndarray
 ) -> _Split | None:
     if np.all(predictions == predictions[0]):
         return None

@@ -187,7 +187,8 @@ def test_a_number_has_four_digits_or_as_many_as_it_takes():
     assert number(2001.26, np.array([2001.1, 2002.0])) == "2001.3"
     assert number(2001.26, np.array([2001.26, 2001.27])) == "2001.26"
     ends = np.array([1.9996]), np.array([2.0004])
-    assert _rule.condition_text(*ends, ["x"], [np.zeros(0)]) == "if 1.9996 < x <= 2"
+    vocabulary = _rule.Vocabulary(["x"], ["no"], [np.zeros(0)])
+    assert vocabulary.rule(*ends, 0) == "if 1.9996 < x <= 2 then no"
 
 
 def test_a_question_whose_sides_agree_is_taken_out_whatever_was_answered_before_it():
