@@ -45,17 +45,18 @@ def check_numbers(name: str, value: Values, shape: str, ndim: int = 1, size: int
     return np.asarray(array).astype(np.float64)
 
 
-def check_list(name: str, values: Labels) -> list[object] | None:
+def check_list(name: str, values: Iterable[object]) -> list[object]:
     """Return labels as a list, or raise."""
-    if values is not None and not isinstance(values, Iterable):
+    if not isinstance(values, Iterable):
         raise TypeError(f"`{name}` must hold strings; got {type(values).__name__} {values!r}")
-    return None if values is None else list(values)
+    return list(values)
 
 
-def check_labels(name: str, values: Labels, count: int) -> list[str]:
-    """Return `count` labels as strings, "" for None, or raise."""
-    labels = check_list(name, values)
-    texts = ["" if label is None else str(label) for label in ([None] * count if labels is None else labels)]
+def check_labels(name: str, values: Labels, count: int, default: str = "") -> list[str]:
+    """Return `count` labels as strings, "" for None, or raise; by default numbered by a pattern."""
+    if values is None:
+        return [default.format(i) for i in range(count)]
+    texts = ["" if label is None else str(label) for label in check_list(name, values)]
     if len(texts) != count:
         raise ValueError(f"`{name}` must hold {count} strings; got {len(texts)}")
     return texts

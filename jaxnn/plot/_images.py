@@ -58,7 +58,7 @@ def image_grid(
     n_images, height, width = pixels.shape
     low, high = _common.color_limits(pixels, signed, limits)
     names = _common.check_labels("titles", titles, n_images)
-    row_labels = _common.check_list("row_labels", row_labels)
+    row_labels = None if row_labels is None else _common.check_list("row_labels", row_labels)
     if columns is None:
         columns = -(-n_images // len(row_labels)) if row_labels else min(n_images, 10)
         columns = columns if axes is None else max(1, np.atleast_2d(np.asarray(axes, object)).shape[1])
@@ -254,7 +254,7 @@ def output_bars(
     >>> plt.close(ax.figure)
     """
     heights = _common.check_numbers("outputs", outputs, "(n_out,)")
-    names = _common.check_labels("labels", range(heights.size) if labels is None else labels, heights.size)
+    names = _common.check_labels("labels", labels, heights.size, "{}")
     if prediction is not None:
         _common.check_concrete("prediction", prediction)
         prediction = check_integer("prediction", np.asarray(prediction)[()], at_least=0)

@@ -59,11 +59,8 @@ def decision_tree(
     n_features, n_classes = int(feature.max()) + 1, fractions.shape[1]
     labels = [f"x_{i}" for i in range(n_features)] if names is None else [str(name) for name in names]
     if len(labels) < n_features:
-        raise ValueError(
-            f"`names` must hold at least {n_features} strings, one per feature; got {len(labels)}"
-        )
-    classes = [f"class {k}" for k in range(n_classes)] if classes is None else classes
-    class_names = _common.check_labels("classes", classes, n_classes)
+        raise ValueError(f"`names` must hold at least {n_features}, one per feature; got {len(labels)}")
+    class_names = _common.check_labels("classes", classes, n_classes, "class {}")
     places = _places(feature, left, right)
     colors = _common.class_colors(n_classes)
     depth, last_row = int(places[:, 0].max()), float(places[:, 1].max())
@@ -207,18 +204,16 @@ def rule_on_data(
     low, high = np.asarray(rule.low), np.asarray(rule.high)
     check_last_axis("features", jnp.asarray(values), low.size, "one column per feature of the rule")
     example = None if x is None else _common.check_numbers("x", x, f"({low.size},)", size=low.size)
-    labels = _common.check_labels(
-        "names", [f"x_{i}" for i in range(low.size)] if names is None else names, low.size
-    )
+    labels = _common.check_labels("names", names, low.size, "x_{}")
     used = np.flatnonzero(np.isfinite(low) | np.isfinite(high))
     if used.size == 0:
         raise ValueError("`rule` must have a condition; it holds for any input")
     if axes is None:
         size = (2.6 * used.size + 0.4, 2.3)
         axes = plt.subplots(1, used.size, figsize=size, squeeze=False, layout="constrained")[1].ravel()
-    cells: Grid = np.array(
-        [_common.check_axes("axes", ax) for ax in np.ravel(np.asarray(axes, object))], object
-    )
+    cells: Grid = np.ravel(np.asarray(axes, object))
+    for ax in cells:
+        _common.check_axes("axes", ax)
     if len(cells) != used.size:
         raise ValueError(f"`axes` must be {used.size}, one per feature with a condition; got {len(cells)}")
     for ax, j in zip(cells, used, strict=True):
