@@ -1,4 +1,4 @@
-"""Rules at the edges: data without differences, models that answer NaN, other units, what the text says."""
+"""Edge cases of rules: data without differences, NaN outputs, other units, the printed thresholds."""
 
 import re
 
@@ -72,8 +72,8 @@ def test_the_bound_of_an_anchor_is_for_as_many_trials_as_there_may_be():
     options = {"n_samples": 500, "max_conditions": 2, "beam": 3, "confidence": 0.9}
     for seed, x in enumerate(uniform(5, key=4)):
         found = rules.anchor(half, x, inputs, key=jax.random.key(seed), **options)
-        right = round(found.rule.precision * 500)
-        expected = _rule.lower_bound(right, 500, 1 - 0.1 / (1 + 2 * 3))
+        correct = round(found.rule.precision * 500)
+        expected = _rule.lower_bound(correct, 500, 1 - 0.1 / (1 + 2 * 3))
         assert found.bound == pytest.approx(float(expected))
 
 
@@ -173,10 +173,10 @@ def test_the_text_decides_what_was_held_out_as_the_rules_do(grow):
         by_text = [read(rule.text, row, found.names) for row in held_out]
         np.testing.assert_array_equal(by_text, rule(held_out))
     if grow is not rules.rule_list:
-        asked = set(re.findall(r"if (\w+ <= -?[\d.]+):", found.text))
+        printed = set(re.findall(r"if (\w+ <= -?[\d.]+):", found.text))
         inner = found.tree.feature >= 0
         known = set(zip(found.tree.feature[inner], found.tree.threshold[inner], strict=True))
-        assert len(asked) == len(known)  # no two thresholds look alike
+        assert len(printed) == len(known)  # no two thresholds look alike
 
 
 def test_a_number_has_four_digits_or_as_many_as_it_takes():
@@ -191,13 +191,13 @@ def test_a_number_has_four_digits_or_as_many_as_it_takes():
     assert vocabulary.rule(*ends, 0) == "if 1.9996 < x <= 2 then no"
 
 
-def test_a_question_whose_sides_agree_is_taken_out_whatever_was_answered_before_it():
+def test_a_split_whose_sides_agree_is_removed_for_any_prediction_above_it():
     fractions = np.array([[0.6, 0.4], [0.3, 0.7], [0.1, 0.9], [0.2, 0.8], [0.9, 0.1]], np.float32)
     tree = rules.Tree([0, 1, -1, -1, -1], [0.5, 0.5, 0, 0, 0], [1, 2, 2, 3, 4], [4, 3, 2, 3, 4], fractions)
     found = prune(tree)
     np.testing.assert_array_equal(found.feature, [0, -1, -1])
     np.testing.assert_allclose(found.fractions, [[0.6, 0.4], [0.3, 0.7], [0.9, 0.1]])
-    fractions[1] = [0.7, 0.3]  # the node answered otherwise than both of its sides
+    fractions[1] = [0.7, 0.3]  # the node predicts another class than both of its sides
     found = prune(rules.Tree(*tree[:4], fractions))
     np.testing.assert_array_equal(found.feature, [0, -1, -1])
     np.testing.assert_allclose(found.fractions[1], [0.15, 0.85])

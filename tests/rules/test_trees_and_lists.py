@@ -1,4 +1,4 @@
-"""Trees, rule lists and anchors: recomputed in NumPy, and asked of models that are known."""
+"""Trees, rule lists and anchors: recomputed in NumPy, and compared with known models."""
 
 import sys
 
@@ -54,13 +54,13 @@ def test_a_tree_is_what_it_says_it_is(grow):
     labels = (held_out[:, 0] > 0.5).astype(int)
     found = grow(corner, inputs, held_out=held_out, held_out_labels=labels, key=KEY, max_depth=4)
     leaves = np.array([walked(found.tree, row) for row in held_out])
-    given, answers = np.asarray(found.tree.fractions)[leaves].argmax(axis=1), predicted(held_out)
-    np.testing.assert_array_equal(jax.vmap(found.tree.__call__)(held_out), given)
-    assert found.fidelity == pytest.approx(np.mean(given == answers))
-    assert found.accuracy == pytest.approx(np.mean(given == labels))
+    tree_classes, model_classes = np.asarray(found.tree.fractions)[leaves].argmax(axis=1), predicted(held_out)
+    np.testing.assert_array_equal(jax.vmap(found.tree.__call__)(held_out), tree_classes)
+    assert found.fidelity == pytest.approx(np.mean(tree_classes == model_classes))
+    assert found.accuracy == pytest.approx(np.mean(tree_classes == labels))
     assert found.fidelity > 0.97
     assert found.curve[-1] == found.fidelity
-    assert found.curve[0] == pytest.approx(np.mean(answers == 0))
+    assert found.curve[0] == pytest.approx(np.mean(model_classes == 0))
     # Each input falls into one rule, its leaf's.
     holding = np.stack([np.asarray(rule(held_out)) for rule in found.rules])
     assert np.all(holding.sum(axis=0) == 1)
@@ -68,8 +68,8 @@ def test_a_tree_is_what_it_says_it_is(grow):
         assert np.unique(leaves[inside]).size <= 1
         assert rule.coverage == pytest.approx(inside.mean())
         if inside.any():
-            assert rule.precision == pytest.approx(np.mean(answers[inside] == rule.prediction))
-            assert np.all(given[inside] == rule.prediction)
+            assert rule.precision == pytest.approx(np.mean(model_classes[inside] == rule.prediction))
+            assert np.all(tree_classes[inside] == rule.prediction)
     assert any("x_0 > 0.6" in rule.text or "x_0 > 0.59" in rule.text for rule in found.rules)
     assert found.text.count("if ") == len(found.rules) - 1
 
@@ -88,8 +88,8 @@ def test_without_samples_it_is_scikit_learns_tree():
     # Cut off after k questions it is the tree that was grown to k.
     two = DecisionTreeClassifier(max_depth=2, min_samples_leaf=3, random_state=seed)
     two.fit(inputs, jaxnn.query(model, inputs).argmax(axis=1))
-    given = jax.vmap(found.tree.__call__, (0, None))(held_out, 2)
-    np.testing.assert_array_equal(given, two.predict(held_out))
+    tree_classes = jax.vmap(found.tree.__call__, (0, None))(held_out, 2)
+    np.testing.assert_array_equal(tree_classes, two.predict(held_out))
     assert len(found.rules) < theirs.get_n_leaves()  # questions that change no answer are out
 
 
@@ -158,9 +158,9 @@ def test_more_entries_than_inputs():
 
 
 def test_the_lower_bound_is_clopper_and_pearsons():
-    for right, asked, confidence in ((40, 40, 0.95), (4, 4, 0.95), (970, 1000, 0.99), (1, 7, 0.9)):
-        bound = float(_rule.lower_bound(right, asked, confidence))
-        tail = scipy.stats.binom.sf(right - 1, asked, bound)  # so much or more, were it the truth
+    for correct, trials, confidence in ((40, 40, 0.95), (4, 4, 0.95), (970, 1000, 0.99), (1, 7, 0.9)):
+        bound = float(_rule.lower_bound(correct, trials, confidence))
+        tail = scipy.stats.binom.sf(correct - 1, trials, bound)  # the probability of as many or more
         assert tail == pytest.approx(1 - confidence, rel=1e-6)
     assert _rule.lower_bound(0, 5, 0.95) == 0
     assert _rule.lower_bound(0, 0, 0.95) == 0
@@ -173,17 +173,17 @@ def test_a_rule_list_is_what_it_says_it_is():
     inputs, held_out = np.asarray(uniform(800, 4)), np.asarray(uniform(3000, 4, key=2))
     classes = ["rest", "right", "left"]
     found = rules.rule_list(corner, inputs, held_out=held_out, key=KEY, classes=classes, max_rules=4)
-    answers, left = predicted(held_out), np.ones(len(held_out), bool)
-    given = np.full(len(held_out), found.default)
+    model_classes, left = predicted(held_out), np.ones(len(held_out), bool)
+    list_classes = np.full(len(held_out), found.default)
     for rule in found.rules:
         holds = np.all((rule.low < held_out) & (held_out <= rule.high), axis=1) & left
         assert rule.coverage == pytest.approx(holds.mean())
-        assert rule.precision == pytest.approx(np.mean(answers[holds] == rule.prediction))
+        assert rule.precision == pytest.approx(np.mean(model_classes[holds] == rule.prediction))
         assert np.sum(np.isfinite(rule.low)) + np.sum(np.isfinite(rule.high)) <= 2
-        given[holds] = rule.prediction
+        list_classes[holds] = rule.prediction
         left &= ~holds
-    np.testing.assert_array_equal(found(held_out), given)
-    assert found.fidelity == pytest.approx(np.mean(given == answers))
+    np.testing.assert_array_equal(found(held_out), list_classes)
+    assert found.fidelity == pytest.approx(np.mean(list_classes == model_classes))
     assert found.fidelity > 0.9
     assert found.accuracy is None
     assert found.text.splitlines()[-1] == f"else {classes[found.default]}"
@@ -199,8 +199,8 @@ def test_a_list_of_what_is_always_the_same_has_no_rule():
 # --- anchors
 
 
-def drawn_round(x, inputs, low, high, spread, count, seed=0):
-    """What `anchor` says it draws, in NumPy."""
+def sampled_around(x, inputs, low, high, spread, count, seed=0):
+    """The samples of `anchor`, in NumPy."""
     rng = np.random.default_rng(seed)
     rows = np.concatenate([inputs, x[None]])
     limits = rows.min(axis=0), rows.max(axis=0)
@@ -224,7 +224,7 @@ def test_the_bound_of_an_anchor_holds_in_a_large_sample_of_its_own():
         assert bool(rule(x))
         answer = predicted(x[None])[0]
         assert rule.prediction == answer
-        sample = drawn_round(x, inputs, rule.low, rule.high, 0.5, 100_000)
+        sample = sampled_around(x, inputs, rule.low, rule.high, 0.5, 100_000)
         precision = np.mean(predicted(sample) == answer)
         assert precision >= found.bound
         assert rule.precision == pytest.approx(precision, abs=0.02)
