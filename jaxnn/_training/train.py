@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxnn import _checks, losses
 from jaxnn._engine.loops import vary_like
-from jaxnn._model import Model, combine, partition
+from jaxnn._model import ModelT, combine, partition
 from jaxnn._progress import progress_bar
 from jaxnn._serialization import activations_of
 from jaxnn._sharding import automatic, check_mesh, model_sharding, put, with_automatic_axes
@@ -37,7 +37,7 @@ _SGD = optax.sgd(0.1)  # made once: an optimizer is a static argument, and a new
 
 
 def train(
-    model: Model,
+    model: ModelT,
     inputs: Any | Iterable[tuple[Any, Any]],
     targets: Any = None,
     *,
@@ -52,7 +52,7 @@ def train(
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int | None = None,
     progress: bool = False,
-) -> tuple[Model, History]:
+) -> tuple[ModelT, History]:
     """Train a model by stochastic gradient descent, a compiled scan over the batches of each epoch.
 
     A step takes the exact gradient of the mean loss of its batch with respect to every floating-point array

@@ -179,7 +179,7 @@ DATA = {"x": np.ones((5, 42)), "target": np.ones((5, 3)), "key": jax.random.key(
             ABLATE,
             {"target": lambda y: y[0] * 1j},
             TypeError,
-            "`target` must name a real number; got dtype comp",
+            "`target` must select a real number; got dtype comp",
         ),
         (ABLATE, {"target": 3}, ValueError, "`target` must lie from -3 to 2"),
         (ABLATE, {"model": 3}, TypeError, "`model` must be callable"),
