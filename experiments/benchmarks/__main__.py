@@ -13,7 +13,8 @@ from typing import Any, Literal, get_args
 import tyro
 from rich.console import Console
 
-from experiments._results import make_folder, save_metrics
+from experiments._common.options import make_folder
+from experiments._common.results import save_metrics
 from experiments.benchmarks import _page, compiling, growth, precision
 from experiments.benchmarks._case import Row, run, table_of
 from experiments.benchmarks._floor import rates

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments._results import write_whole
+from experiments._common.results import write_atomically
 from experiments.benchmarks._case import OURS, Row, megabytes
 
 
@@ -24,7 +24,7 @@ def fill(page: Path, parts: Mapping[str, str]) -> list[str]:
             missing.append(name)
             continue
         text = f"{text[:start]}{before}\n\n{part}\n\n{text[end:]}"
-    write_whole(page, partial(Path.write_text, data=text, encoding="utf-8"))
+    write_atomically(page, partial(Path.write_text, data=text, encoding="utf-8"))
     return missing
 
 

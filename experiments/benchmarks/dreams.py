@@ -18,7 +18,7 @@ import numpy as np
 from jax import lax
 
 import jaxnn
-from experiments._dreams import PLAIN
+from experiments._common.dreams import PLAIN
 from experiments.benchmarks._case import Case
 from experiments.benchmarks._floor import Work
 from experiments.benchmarks._measure import Build, Call, awaited, torch_device

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxnn
-from experiments._results import save_figure
+from experiments._common.results import save_figure
 from experiments.benchmarks._page import markdown
 from jaxnn import attribution
 

@@ -9,7 +9,8 @@ from functools import partial
 import jax
 
 import jaxnn
-from experiments._digits import load_digits, train_sigmoids
+from experiments._common.digits import load_digits
+from experiments._common.networks import train_sigmoids
 from experiments.benchmarks._case import Case
 from experiments.benchmarks._floor import Work
 from experiments.benchmarks._measure import Build, Call

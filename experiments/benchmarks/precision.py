@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxnn
-from experiments._digits import accuracy, load_digits
+from experiments._common.digits import load_digits
+from experiments._common.networks import accuracy
 from experiments.benchmarks._page import markdown
 from jaxnn import attribution
 

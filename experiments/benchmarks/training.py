@@ -16,7 +16,7 @@ import optax
 from jax import lax
 
 import jaxnn
-from experiments._digits import load_digits
+from experiments._common.digits import load_digits
 from experiments.benchmarks._case import Case
 from experiments.benchmarks._floor import Work
 from experiments.benchmarks._measure import Build, Call, awaited, torch_device

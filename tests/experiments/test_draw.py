@@ -10,7 +10,8 @@ import pytest
 
 import jaxnn
 from experiments import draw
-from experiments._digits import load_digits, train_by_the_book
+from experiments._common.digits import load_digits
+from experiments._common.networks import train_by_the_book
 from tests.helpers.browser import complaints, open_browser, set_width
 
 DIGITS = load_digits("mnist-5k")

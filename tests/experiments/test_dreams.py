@@ -10,8 +10,8 @@ from PIL import Image
 
 import jaxnn
 from experiments import _dreams
-from experiments._digits import load_digits
-from experiments._results import save_animation
+from experiments._common.digits import load_digits
+from experiments._common.results import save_animation
 from jaxnn import dreaming
 from tests.experiments.test_main import run
 

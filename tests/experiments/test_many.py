@@ -13,7 +13,8 @@ from PIL import Image
 
 import jaxnn
 from experiments import _digits, _many, initialization, many_minds, small_networks
-from experiments._digits import FAN_IN_NORMAL, load_digits, train_sigmoids
+from experiments._common.digits import load_digits
+from experiments._common.networks import FAN_IN_NORMAL, train_sigmoids
 from tests.experiments.test_main import run
 from tests.test_weights import roughness_in_numpy
 
@@ -233,7 +234,7 @@ def test_the_rate_falls_to_0_with_the_last_step(digits):
 def test_answers_are_those_of_each_network(digits):
     networks = [jaxnn.init(jax.random.key(i), (64, 5, 10)) for i in range(3)]
     stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *networks)
-    answers = _many.answers_of(stack, digits.test_inputs[:50])
+    answers = _many.predictions_of(stack, digits.test_inputs[:50])
     for answer, network in zip(answers, networks, strict=True):
         np.testing.assert_array_equal(answer, answers_in_numpy(network, digits.test_inputs[:50]))
 

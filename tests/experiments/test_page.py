@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 import experiments.__main__ as listing
-from experiments._page import write_page
-from experiments._results import save_results
+from experiments._common.page import write_page
+from experiments._common.results import save_results
 
 FINE = '''"""Is <this> fine & "safe"?
 

@@ -19,8 +19,9 @@ from tests.plot.test_images import extents_inside
 matplotlib.use("Agg")
 
 from experiments import hidden_layer, lego_blocks, two_digits, two_hidden_layers
-from experiments._digits import accuracy, load_digits, train_sigmoids
-from experiments._weights import color_limits, near_square, signed
+from experiments._common.digits import load_digits
+from experiments._common.figures import color_limits, near_square, signed
+from experiments._common.networks import accuracy, train_sigmoids
 from experiments.two_digits import only
 
 SCRIPTS = (lego_blocks, hidden_layer, two_digits, two_hidden_layers)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import convolution, medical, why
-from experiments._cnn import CNN, pool
+from experiments._common.cnn import CNN, pool
 from jaxnn import attribution
 from tests.experiments.test_main import run
 
