@@ -67,7 +67,7 @@ def first_and_later(name: str) -> tuple[float, float]:
 
 
 def main_job(*, cached: bool) -> float:
-    """Seconds of the README's command in a new process; `cached`: with the compilation cache of a first run."""
+    """Seconds of the README's command in a new process, with or without the cache of a first run."""
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": f"{folder}/compiled"}
         command = [sys.executable, "-m", "experiments.back_query", "--output", f"{folder}/results"]
