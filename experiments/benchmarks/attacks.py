@@ -19,6 +19,7 @@ import numpy as np
 import optax
 
 import jaxnn
+from experiments._common.cnn import Model
 from experiments.benchmarks import attribution
 from experiments.benchmarks._case import Case
 from experiments.benchmarks._floor import Work
@@ -41,7 +42,7 @@ class Method(NamedTuple):
         gradients: minimal number of gradients of the output per example.
     """
 
-    ours: Callable[[Any, Any, Any, Any], Any]
+    ours: Callable[[Model, jax.Array, jax.Array, jax.Array], attacks.Attack]
     foolboxs: Callable[[Any], Any]
     epsilon: float | None
     gradients: int
@@ -88,7 +89,9 @@ def train(model: attribution.ModelName, examples: int) -> Path:
     data = jaxnn.datasets.load("mnist-5k")
     inputs, test = (jaxnn.datasets.encode_images(part.images) for part in (data.train, data.test))
     if model == "dense":
-        start: Any = jaxnn.init(jax.random.key(0), (784, 200, 10), output_activation="identity")
+        start: jaxnn.Network | jax.tree_util.Partial = jaxnn.init(
+            jax.random.key(0), (784, 200, 10), output_activation="identity"
+        )
     else:
         inputs, test = inputs.reshape(-1, 28, 28, 1), test.reshape(-1, 28, 28, 1)
         start = our_model(attribution.weights())
@@ -96,10 +99,12 @@ def train(model: attribution.ModelName, examples: int) -> Path:
         start, inputs, jnp.asarray(data.train.labels), key=jax.random.key(1), epochs=4, batch_size=50,
         optimizer=optax.adam(2e-3), loss=jaxnn.losses.cross_entropy,
     )  # fmt: skip
-    arrays = network.args[0] if model == "convolutional" else {}
-    if model == "dense":
-        for i, layer in enumerate(network.layers):
-            arrays |= {f"dense_{i}": layer.kernel, f"dense_bias_{i}": layer.bias}
+    arrays: dict[str, Any]
+    if isinstance(network, jaxnn.Network):
+        arrays = {f"dense_{i}": layer.kernel for i, layer in enumerate(network.layers)}
+        arrays |= {f"dense_bias_{i}": layer.bias for i, layer in enumerate(network.layers)}
+    else:
+        arrays = network.args[0]
     path = Path(_folder().name) / f"{model}.npz"
     np.savez(path, inputs=test[:examples], labels=data.test.labels[:examples], **arrays)
     return path

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnn
+from experiments._common.cnn import Model
 from experiments.benchmarks import _attribution_perturbation as perturbation
 from experiments.benchmarks._case import Case
 from experiments.benchmarks._floor import Work
@@ -65,7 +66,7 @@ class Method(NamedTuple):
         size: steps or samples per example; 1 if there are none.
     """
 
-    ours: Callable[[Any, Any, Any, Any, int], Any]
+    ours: Callable[[Model, jax.Array, jax.Array, jax.Array, int], jax.Array]
     captums: Callable[[Any, Any, Any, Any, int], Any]
     work: Callable[[Layers], int]
     size: int = 1
@@ -193,10 +194,15 @@ def weights() -> dict[str, np.ndarray]:
     return {name: array.astype(np.float32) for name, array in arrays.items()}
 
 
-def our_model(model: str) -> Any:
+def dense() -> jaxnn.Network:
+    """The dense network in JAX."""
+    return jaxnn.init(jax.random.key(0), (784, 200, 10))
+
+
+def our_model(model: str) -> jaxnn.Network | jax.tree_util.Partial:
     """The network in JAX."""
     if model == "dense":
-        return jaxnn.init(jax.random.key(0), (784, 200, 10))
+        return dense()
     return jax.tree_util.Partial(convolve, {name: jnp.asarray(array) for name, array in weights().items()})
 
 
@@ -218,9 +224,8 @@ def their_model(model: str) -> Any:
     import torch
 
     if model == "dense":
-        layers = our_model(model).layers
         modules: list[Any] = []
-        for layer in layers:
+        for layer in dense().layers:
             linear = torch.nn.Linear(*layer.kernel.shape)
             linear.weight.data = torch.from_numpy(np.array(layer.kernel).T.copy())
             linear.bias.data = torch.from_numpy(np.array(layer.bias))

@@ -39,22 +39,22 @@ def cases(quick: bool) -> list[Case]:
     """Hidden units, plain and transformed, and ten digits."""
     units, steps = (10, 64) if quick else (100, 512)
     step = 4 * SIZES[0] * SIZES[1]  # forward and backward through the first layer, which dominates
-    found = []
+    measured = []
     for name, transformed in (("plain", False), ("transformed", True)):
         builds: dict[str, Build] = {
             "jaxnn, at once": partial(at_once, units, steps, transformed),
             "in turn": partial(in_turn, units, steps, transformed),
         }
         row = f"{units} hidden units, {name}, {steps} steps"
-        found.append(Case("Dreams, at once and in turn", row, builds, Work(units * steps * step)))
+        measured.append(Case("Dreams, at once and in turn", row, builds, Work(units * steps * step)))
     builds = {
         "jaxnn, outer jit": partial(ours, steps, True),
         "jaxnn without outer jit": partial(ours, steps, False),
         "its products alone": partial(products, steps),
     }
     builds |= {name: partial(torchs, steps, *setting) for name, setting in TORCH.items()}
-    found.append(Case("Dreams", f"ten digits, plain, {steps} steps", builds, Work(10 * steps * step)))
-    return found
+    measured.append(Case("Dreams", f"ten digits, plain, {steps} steps", builds, Work(10 * steps * step)))
+    return measured
 
 
 def at_once(units: int, steps: int, transformed: bool) -> Call:

@@ -77,7 +77,7 @@ def ours(examples: int, rows: int, dtype: str) -> Call:
     """Integrated gradients by jaxnn."""
     inputs, targets = images(examples)
 
-    def one(model: jaxnn.Network, x: jax.Array, target: jax.Array) -> Any:
+    def one(model: jaxnn.Network, x: jax.Array, target: jax.Array) -> jax.Array:
         return attribution.integrated_gradients(model, x, target, steps=STEPS, batch_size=rows)
 
     compiled = jax.jit(jax.vmap(one, (None, 0, 0)))
