@@ -300,8 +300,8 @@ def test_it_fits_any_screen(opened, width):
     settle(opened)
     assert opened.execute_script("return document.scrollingElement.scrollWidth") <= width
     opened.execute_script("document.documentElement.style.fontSize = ''")
-    answers = opened.find_element("id", "outputs").rect
-    assert answers["y"] + answers["height"] - box["y"] < 600  # both are seen at once while one draws
+    outputs = opened.find_element("id", "outputs").rect
+    assert outputs["y"] + outputs["height"] - box["y"] < 600  # both are seen at once while one draws
     for name in ("undo", "clear", "network", "asked"):
         assert opened.find_element("id", name).rect["height"] >= 44  # a finger's size
 

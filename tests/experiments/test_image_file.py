@@ -34,9 +34,9 @@ def enlarged(digit, side=196):
 
 def on_paper(digit, paper=235, ink=40, size=(420, 300), at=(60, 90)):
     """Dark on light and off the middle, float (height, width), gray levels."""
-    share = np.zeros(size[::-1])
-    share[at[1] : at[1] + 196, at[0] : at[0] + 196] = np.asarray(enlarged(digit)) / 255.0
-    return paper - (paper - ink) * share
+    fraction = np.zeros(size[::-1])
+    fraction[at[1] : at[1] + 196, at[0] : at[0] + 196] = np.asarray(enlarged(digit)) / 255.0
+    return paper - (paper - ink) * fraction
 
 
 def gray(levels):
@@ -45,8 +45,8 @@ def gray(levels):
 
 def colored(digit):
     """Blue ink on yellow paper."""
-    share = np.asarray(enlarged(digit))[..., None] / 255.0
-    levels = np.array([250, 240, 190]) * (1 - share) + np.array([20, 30, 120]) * share
+    fraction = np.asarray(enlarged(digit))[..., None] / 255.0
+    levels = np.array([250, 240, 190]) * (1 - fraction) + np.array([20, 30, 120]) * fraction
     return Image.fromarray(levels.round().astype(np.uint8))
 
 
@@ -228,12 +228,12 @@ def test_a_file_that_is_no_picture_is_an_error(content, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg", "gif", "bmp", "tiff"])
-@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9])
-def test_a_truncated_file_is_an_error(kind, share, tmp_path):
+@pytest.mark.parametrize("fraction", [0.02, 0.3, 0.6, 0.9])
+def test_a_truncated_file_is_an_error(kind, fraction, tmp_path):
     path = tmp_path / f"cut.{kind}"
     photo(digits()[5]).save(path)
     content = path.read_bytes()
-    path.write_bytes(content[: int(share * len(content))])
+    path.write_bytes(content[: int(fraction * len(content))])
     with pytest.raises(ValueError, match=rf"cut\.{kind} is not a picture, or a damaged one"):
         read_digit(path)
 

@@ -128,13 +128,13 @@ def test_initialization_compares_four_kinds(digits, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("hidden", "said"), [(30, "of the hidden units"), (31, "of the first 30 hidden units")]
+    ("hidden", "text"), [(30, "of the hidden units"), (31, "of the first 30 hidden units")]
 )
-def test_the_title_says_when_not_all_units_are_shown(hidden, said):
+def test_the_title_tells_when_not_all_units_are_shown(hidden, text):
     kind = initialization.Kind(*np.ones((2, 1)), np.ones((1, hidden, 2, 2)), np.ones((1, hidden)))
     found = {initialization.WORST: kind, initialization.BEST: kind}
     figure = initialization.figure_of_weights(found, own_scale=True)
-    assert said in figure.get_suptitle()
+    assert text in figure.get_suptitle()
     plt.close(figure)
 
 
@@ -220,7 +220,7 @@ def test_bins_cover_every_fraction_and_as_many_images_each(fractions):
     assert len(bins) < 30
 
 
-# --- what they share
+# --- common helpers
 
 
 def test_the_rate_falls_to_0_with_the_last_step(digits):
