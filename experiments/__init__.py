@@ -1,9 +1,9 @@
-"""One script for one question; `python -m experiments` lists them."""
+"""Experiments, one script per question; `python -m experiments` lists them."""
 
 import os
 from pathlib import Path
 
-# What was compiled once, by any of the scripts, is not compiled again. JAX reads these when it is imported.
+# A compilation cache shared by all scripts. JAX reads these variables when it is imported.
 _COMPILED = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxnn" / "compiled"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_COMPILED))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")

@@ -1,4 +1,4 @@
-"""List the experiments, each with the question it answers, or run them all into one page."""
+"""List the experiments with their questions, or run them all and write one page of results."""
 
 import ast
 import subprocess
@@ -11,14 +11,14 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from experiments._page import write_page
-from experiments._results import make_folder
+from experiments._common.options import make_folder
+from experiments._common.page import write_page
 
-NEEDS_A_PICTURE = "own_image"  # of the reader's: it cannot run unasked
+NEEDS_A_PICTURE = "own_image"  # from the reader: it is not part of --all
 
 
 def docstrings() -> dict[str, str]:
-    """The docstring of each experiment by its module name, without importing any."""
+    """The docstring of each experiment by its module name; nothing is imported."""
     scripts = sorted(Path(__file__).parent.glob("[a-z]*.py"))
     return {path.stem: ast.get_docstring(ast.parse(path.read_text())) or "" for path in scripts}
 
@@ -33,12 +33,12 @@ def main(
     Args:
         run_all: run them all, one after the other.
         data: for the experiments on digits; "mnist" is downloaded, or read from the folder in JAXNN_DATA.
-        output: the folder for index.html, and a folder for each experiment.
+        output: the folder for index.html, and for one folder per experiment.
     """
     console = Console()
     if run_all:
         raise SystemExit(run(console, data, output))
-    table = Table("run", "to ask", title="Experiments", title_justify="left")
+    table = Table("run", "question", title="Experiments", title_justify="left")
     for name, docstring in docstrings().items():
         table.add_row(f"python -m experiments.{name}", docstring.splitlines()[0])
     console.print(table)
@@ -47,10 +47,10 @@ def main(
 
 
 def run(console: Console, data: str, output: Path) -> int:
-    """Run every experiment in a process of its own; the exit status is 1 if one failed."""
+    """Run each experiment in its own process; the exit status is 1 if one failed."""
     make_folder(output)
     names = {name: text for name, text in docstrings().items() if name != NEEDS_A_PICTURE}
-    for name in names:  # the page is to show what this run found, however far it comes
+    for name in names:  # the page must not show results of an earlier run
         (output / name / "metrics.json").unlink(missing_ok=True)
     table = Table("experiment", "seconds", "", title=f"All experiments on {data}")
     failures: dict[str, str] = {}
@@ -61,18 +61,18 @@ def run(console: Console, data: str, output: Path) -> int:
         command = [sys.executable, "-m", f"experiments.{name}", "--output", str(output / name)]
         if takes_data(name):
             command += ["--data", data]
-        done = subprocess.run(command, check=False)  # noqa: S603
-        if done.returncode != 0:
-            failures[name] = f"failed ({done.returncode})"
+        process = subprocess.run(command, check=False)  # noqa: S603
+        if process.returncode != 0:
+            failures[name] = f"failed ({process.returncode})"
         table.add_row(name, f"{time.perf_counter() - start:.0f}", failures.get(name, ""))
-        write_page(output, names, failures)  # after each: a run cut short has its page too
+        write_page(output, names, failures)  # after each one, in case the run is interrupted
     console.print(table)
-    console.print(f"One page of all: {output}/index.html", markup=False)
+    console.print(f"The page of all results: {output}/index.html", markup=False)
     return int(bool(failures))
 
 
 def takes_data(name: str) -> bool:
-    """Whether an experiment's main has the option, read without importing it."""
+    """Whether an experiment's main has the option `data`; nothing is imported."""
     tree = ast.parse((Path(__file__).parent / f"{name}.py").read_text())
     mains = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main"]
     return any(argument.arg == "data" for argument in mains[0].args.args)

@@ -1,9 +1,9 @@
 """What do the layers of a convolutional network see?
 
 A small Flax network is trained on handwritten digits. For one test image every channel of both
-convolutions is drawn as an image, after its relu, and the class activation map (Grad-CAM): the channels of
-the last convolution, each weighted by what it counts for the answer. A second map asks the same of the
-runner-up: where the two differ, the network tells the two digits apart.
+convolutions is drawn as an image, after its ReLU, and the class activation map (Grad-CAM): the channels of
+the last convolution, weighted by their mean gradient. One map is of the predicted class and one of the
+runner-up: where they differ, the network distinguishes the two digits.
 """
 
 from pathlib import Path
@@ -17,10 +17,10 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 import jaxnn
-from experiments._cnn import as_images, cnn_accuracy, train_cnn
-from experiments._digits import DataName, load_digits
-from experiments._options import check_at_least, check_between, check_seed
-from experiments._results import make_folder, save_results
+from experiments._common.cnn import cnn_accuracy, train_cnn
+from experiments._common.digits import DataName, as_images, load_digits
+from experiments._common.options import check_at_least, check_between, check_seed, make_folder
+from experiments._common.results import save_results
 from jaxnn import attribution, plot
 
 LAYERS = ("Conv_0", "Conv_1")
@@ -33,12 +33,12 @@ def main(
     seed: int = 0,
     output: Path = Path("results/convolution"),
 ) -> None:
-    """Train a convolutional network, and look at its layers while it reads one test image.
+    """Train a convolutional network, and draw its layers for one test image.
 
     Args:
         data: the data set; "mnist" is downloaded, or read from the folder in JAXNN_DATA.
-        index: which test image.
-        epochs: how often each training image is seen.
+        index: of the test image, from 0.
+        epochs: number of passes over the training images.
         seed: of the initial weights and the order of the images.
         output: the folder for pictures and numbers.
     """
@@ -53,10 +53,10 @@ def main(
     logits, values = jaxnn.capture(model, image)
     channels = {name: np.maximum(np.moveaxis(np.asarray(values[name]), -1, 0), 0) for name in LAYERS}
     probabilities = np.asarray(jax.nn.softmax(logits))
-    answers = [int(answer) for answer in np.argsort(-probabilities)[:2]]
+    classes = [int(target) for target in np.argsort(-probabilities)[:2]]
     maps = [
-        np.asarray(attribution.grad_cam(model, image, answer, layer=LAYERS[1], relu=False))
-        for answer in answers
+        np.asarray(attribution.grad_cam(model, image, target, layer=LAYERS[1], relu=False))
+        for target in classes
     ]
     save_results(
         output,
@@ -67,7 +67,7 @@ def main(
         ],
         figures={
             "channels": figure_of_channels(np.asarray(image[..., 0]), channels),
-            "class_activation": figure_of_maps(np.asarray(image[..., 0]), maps, answers, probabilities),
+            "class_activation": figure_of_maps(np.asarray(image[..., 0]), maps, classes, probabilities),
         },
         metrics={
             "test_accuracy": test_accuracy,
@@ -79,8 +79,8 @@ def main(
 
 
 def table_of_channels(channels: dict[str, np.ndarray], title: str) -> Table:
-    """A row a layer: how many of its channels answer to the image, and how much of it."""
-    table = Table("layer", "channels", "size", "silent", "active places, mean", "strongest", title=title)
+    """One row per layer: its channels, and how many are active for the image."""
+    table = Table("layer", "channels", "size", "silent", "mean active area", "strongest", title=title)
     for name, images in channels.items():
         count, height, width = images.shape
         table.add_row(
@@ -91,7 +91,7 @@ def table_of_channels(channels: dict[str, np.ndarray], title: str) -> Table:
 
 
 def figure_of_channels(image: np.ndarray, channels: dict[str, np.ndarray]) -> Figure:
-    """The image, and below it a row of channels a layer, each layer on one scale."""
+    """The image, and below it the channels of each layer, each layer on one scale."""
     rows = sum(-(-len(images) // 8) for images in channels.values())
     figure = plt.figure(figsize=(10.5, 1.5 * rows + 2.1), layout="constrained")
     parts: Any = figure.subfigures(len(channels) + 1, 1, height_ratios=[1, *map(_rows, channels.values())])
@@ -103,7 +103,7 @@ def figure_of_channels(image: np.ndarray, channels: dict[str, np.ndarray]) -> Fi
         axes = part.subplots(_rows(images), 8, squeeze=False)
         titles = [f"{name} · {i}" for i in range(len(images))]
         plot.image_grid(images, axes=axes, titles=titles, name="activation")
-    figure.suptitle("What every channel makes of the image, after its relu")
+    figure.suptitle("The activation of every channel for this image, after the ReLU")
     return figure
 
 
@@ -112,19 +112,21 @@ def _rows(images: np.ndarray) -> int:
 
 
 def figure_of_maps(
-    image: np.ndarray, maps: list[np.ndarray], answers: list[int], probabilities: np.ndarray
+    image: np.ndarray, maps: list[np.ndarray], classes: list[int], probabilities: np.ndarray
 ) -> Figure:
-    """The class activation maps of the answer and of the runner-up, over the image, on one scale."""
+    """The class activation maps of the prediction and of the runner-up, over the image, on one scale."""
     figure, axes = plt.subplots(1, len(maps), figsize=(9, 4.2), layout="constrained")
     limit = max(float(np.abs(each).max()) for each in maps) or 1.0
     repeats = (image.shape[0] // maps[0].shape[0], image.shape[1] // maps[0].shape[1])
-    for ax, each, answer in zip(axes, maps, answers, strict=True):
-        large = np.kron(each, np.ones(repeats))  # a place of the layer covers a block of pixels
+    for ax, each, target in zip(axes, maps, classes, strict=True):
+        large = np.kron(each, np.ones(repeats))  # one position of the layer covers a block of pixels
         plot.attribution(
             large, image=image, limit=limit, ax=ax, name="class activation",
-            title=f"for {answer} (probability {probabilities[answer]:.3f})",
+            title=f"for {target} (probability {probabilities[target]:.3f})",
         )  # fmt: skip
-    figure.suptitle("Where the last convolution speaks for the answer, and for the runner-up (Grad-CAM)")
+    figure.suptitle(
+        "Class activation maps of the prediction and of the runner-up (Grad-CAM, last convolution)"
+    )
     return figure
 
 

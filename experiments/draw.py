@@ -1,9 +1,8 @@
 """What does a network say while you draw?
 
-One HTML file, made of trained networks, that needs no server and nothing from outside: draw a digit, and see
-the outputs, the hidden units, the back query of the answer and the slopes of the answer change with each
-stroke. Its arithmetic is that of `query`, `backquery` and `saliency`, written again in the page's own
-language.
+One self-contained HTML file with trained networks, which needs no server: draw a digit, and see the outputs,
+the hidden units, the back query and the saliency of the predicted class change with each stroke. The page
+reimplements `query`, `backquery` and `saliency` in JavaScript.
 """
 
 import base64
@@ -17,12 +16,14 @@ import tyro
 from rich.table import Table
 
 import jaxnn
-from experiments._digits import DataName, Digits, accuracy, load_digits, train_by_the_book, train_sigmoids
-from experiments._options import check_at_least, check_seed
-from experiments._results import make_folder, save_results, sizes_of
+from experiments._common.digits import DataName, Digits, load_digits
+from experiments._common.figures import sizes_of
+from experiments._common.networks import accuracy, train_by_the_book, train_sigmoids
+from experiments._common.options import check_at_least, check_seed, make_folder
+from experiments._common.results import save_results
 
 _PARTS = Path(__file__).parent / "page"
-_SPOKEN = ("sigmoid", "tanh", "identity")  # the activations that the page knows
+_SPOKEN = ("sigmoid", "tanh", "identity")  # the activations that the page implements
 _SIDE = 28
 
 
@@ -33,13 +34,13 @@ def main(
     seed: int = 0,
     output: Path = Path("results/draw"),
 ) -> None:
-    """Train networks, or take yours, and write the page.
+    """Train networks, or load saved ones, and write the page.
 
     Args:
-        data: what to train on, and what the accuracy is of; images of 28 x 28.
-        networks: files that jaxnn.save wrote, of 784 inputs, 10 outputs, and sigmoid, tanh or identity
-            layers, the last one of sigmoids; instead of training.
-        epochs: how often each image is seen in training.
+        data: the data set for training and accuracy; images of 28 x 28.
+        networks: files written by jaxnn.save, of 784 inputs, 10 outputs, and sigmoid, tanh or identity
+            layers, the last one of sigmoids; by default networks are trained.
+        epochs: number of passes over the images in training.
         seed: of the weights and the order.
         output: the folder for index.html and the numbers.
     """
@@ -51,28 +52,28 @@ def main(
         raise ValueError(f"`data` must hold images of {_SIDE} x {_SIDE}, as the page draws; got {data!r}")
     names = [path.stem for path in networks]
     if len(set(names)) < len(names):
-        raise ValueError(f"`networks` must have names of their own, for the page; got {', '.join(names)}")
-    shown = {path.stem: checked(path) for path in networks} or train(digits, epochs, seed)
-    found = {name: accuracy(n, digits.test_inputs, digits.test_labels) for name, n in shown.items()}
-    told = {
-        name: f"{sizes_of(network.sizes)}, right on {found[name]:.1%} of the test images of {data}."
+        raise ValueError(f"`networks` must have distinct file names, for the page; got {', '.join(names)}")
+    shown = {path.stem: load_network(path) for path in networks} or train(digits, epochs, seed)
+    accuracies = {name: accuracy(n, digits.test_inputs, digits.test_labels) for name, n in shown.items()}
+    descriptions = {
+        name: f"{sizes_of(network.sizes)}, test accuracy {accuracies[name]:.1%} on {data}."
         for name, network in shown.items()
     }
     table = Table("network", "sizes", "test accuracy", title="The networks on the page")
     for name, network in shown.items():
-        table.add_row(name, sizes_of(network.sizes), f"{found[name]:.4f}")
+        table.add_row(name, sizes_of(network.sizes), f"{accuracies[name]:.4f}")
     save_results(
         output,
         settings={"data": data, "epochs": epochs, "seed": seed},
         tables=[table],
         figures={},
-        metrics={"test_accuracy": found},
-        pages={"index": ("Draw a digit, and see a network think", page(shown, told))},
+        metrics={"test_accuracy": accuracies},
+        pages={"index": ("Draw a digit, and see a network think", page(shown, descriptions))},
     )
 
 
 def train(digits: Digits, epochs: int, seed: int) -> dict[str, jaxnn.Network]:
-    """Three networks that think alike, and look different."""
+    """Train three networks of different sizes."""
     return {
         "30 hidden units": train_by_the_book(digits, hidden=(30,), epochs=epochs, rate=0.1, seed=seed)[0],
         "200 hidden units": train_by_the_book(digits, hidden=(200,), epochs=epochs, rate=0.1, seed=seed)[0],
@@ -80,8 +81,8 @@ def train(digits: Digits, epochs: int, seed: int) -> dict[str, jaxnn.Network]:
     }
 
 
-def checked(path: Path) -> jaxnn.Network:
-    """A saved network that the page can ask."""
+def load_network(path: Path) -> jaxnn.Network:
+    """Load a network; raise a ValueError unless the page can evaluate it."""
     network: jaxnn.Network = jaxnn.load(path)
     activations = [layer.activation for layer in network.layers]
     if (network.sizes[0], network.sizes[-1]) != (_SIDE**2, 10):
@@ -93,9 +94,9 @@ def checked(path: Path) -> jaxnn.Network:
     return network
 
 
-def page(networks: dict[str, jaxnn.Network], told: dict[str, str]) -> str:
-    """The page with these networks in it, and what is told of each."""
-    written = [written_out(name, told[name], network) for name, network in networks.items()]
+def page(networks: dict[str, jaxnn.Network], descriptions: dict[str, str]) -> str:
+    """The HTML of the page with these networks and their descriptions."""
+    written = [serialized(name, descriptions[name], network) for name, network in networks.items()]
     html = (_PARTS / "page.html").read_text(encoding="utf-8")
     for mark, text in {
         "/*STYLE*/": (_PARTS / "page.css").read_text(encoding="utf-8"),
@@ -107,8 +108,8 @@ def page(networks: dict[str, jaxnn.Network], told: dict[str, str]) -> str:
     return html
 
 
-def written_out(name: str, told: str, network: jaxnn.Network) -> dict[str, Any]:
-    """A network as `decode` in network.js reads it."""
+def serialized(name: str, description: str, network: jaxnn.Network) -> dict[str, Any]:
+    """A network in the format of `decode` in network.js."""
     layers = [
         {
             "inputs": layer.kernel.shape[0],
@@ -119,11 +120,11 @@ def written_out(name: str, told: str, network: jaxnn.Network) -> dict[str, Any]:
         }
         for layer in network.layers
     ]
-    return {"name": name, "about": told, "layers": layers}
+    return {"name": name, "about": description, "layers": layers}
 
 
 def in_base64(array: jax.Array) -> str:
-    """Its numbers in single precision, little-endian, row by row."""
+    """The elements in single precision, little-endian, in row-major order, as base64."""
     return base64.b64encode(np.asarray(array, "<f4").tobytes()).decode("ascii")
 
 

@@ -1,10 +1,11 @@
 """What is a hidden layer doing to this image?
 
-A network with 100 hidden units is trained on handwritten digits and shown one test image: the input, what
-each hidden unit makes of it, and the outputs. Then the few units that push most towards the answer: their
-contribution is their activation times their weight onto the answer, and the contributions of all units and
-the bias add up to its signal. Each is drawn as its weights, and as the input times its weights: where
-in this image it finds what it likes (blue) and dislikes (red). That and its bias add up to its own signal.
+A network with 100 hidden units is trained on handwritten digits. For one test image the input, the
+activations of the hidden layer, and the outputs are drawn. Then the few units that contribute most to the
+prediction: the contribution of a unit is its activation times its weight to the predicted class, and all
+contributions and the bias add up to the signal of that output. Each of these units is drawn as its weights,
+and as the input times its weights: where the image excites it (blue) and inhibits it (red). That and its bias
+add up to its own signal.
 """
 
 from pathlib import Path
@@ -17,10 +18,11 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 import jaxnn
-from experiments._digits import DataName, accuracy, load_digits, train_sigmoids
-from experiments._options import check_between, check_seed
-from experiments._results import make_folder, save_results, sizes_of
-from experiments._weights import hatch, hatched, near_square, padded, signed, titled
+from experiments._common.digits import DataName, load_digits
+from experiments._common.figures import hatch, hatched, near_square, padded, signed, sizes_of, titled
+from experiments._common.networks import accuracy, train_sigmoids
+from experiments._common.options import check_between, check_seed, make_folder
+from experiments._common.results import save_results
 
 
 def main(
@@ -32,15 +34,15 @@ def main(
     seed: int = 0,
     output: Path = Path("results/hidden_layer"),
 ) -> None:
-    """Train a network and show what its hidden layer does to one test image.
+    """Train a network and draw its hidden layer for one test image.
 
     Args:
         data: the data set; "mnist" is downloaded, or read from the folder in JAXNN_DATA.
-        index: of the image among the test images, from 0.
-        top: how many units to show, of those that push most towards the answer; at most 10, and fewer
-            where fewer push towards it.
-        hidden: hidden units.
-        epochs: how often each training image is seen.
+        index: of the test image, from 0.
+        top: number of units to show, those with the largest contributions to the prediction; at most 10,
+            and fewer if fewer contributions are positive.
+        hidden: number of hidden units.
+        epochs: number of passes over the training images.
         seed: of the initial weights and the order of the images.
         output: the folder for pictures and numbers.
     """
@@ -55,51 +57,54 @@ def main(
 
     x, label = digits.test_inputs[index], int(digits.test_labels[index])
     activations, outputs = np.asarray(network.layers[0](x)), np.asarray(jaxnn.query(network, x))
-    answer = int(outputs.argmax())
-    pushes = np.asarray(jaxnn.weights.contributions(network, x)[:, answer])
-    units = pushing(pushes, top)
-    units_drawn = figure_of_units(network, x, units, answer, digits.image_shape) if units.size else None
-    said = f"test image {index}, a {label}, answered {answer} ({outputs[answer]:.2f})"
+    prediction = int(outputs.argmax())
+    contributions = np.asarray(jaxnn.weights.contributions(network, x)[:, prediction])
+    units = largest_positive(contributions, top)
+    drawn = figure_of_units(network, x, units, prediction, digits.image_shape) if units.size else None
+    summary = f"test image {index}, a {label}, prediction {prediction} ({outputs[prediction]:.2f})"
     save_results(
         output,
         settings={"data": data, "sizes": network.sizes, "epochs": epochs, "seed": seed, "index": index},
-        tables=[table_of_units(network, x, units, answer, f"What pushes towards {answer}: {said}")],
+        tables=[table_of_units(network, x, units, prediction, f"Contributions to {prediction}: {summary}")],
         figures={
             "layers": figure_of_layers(
                 np.reshape(x, digits.image_shape), activations, outputs, label,
-                f"{sizes_of(network.sizes)}, accuracy {test_accuracy:.4f}: {said}",
+                f"{sizes_of(network.sizes)}, accuracy {test_accuracy:.4f}: {summary}",
             ),
-            **({"units": units_drawn} if units_drawn else {}),
+            **({"units": drawn} if drawn else {}),
         },
         metrics={
-            "test_accuracy": test_accuracy, "label": label, "answer": answer, "outputs": outputs.tolist(),
-            "activations": activations.tolist(), "contributions": pushes.tolist(), "units": units.tolist(),
-            "signal": float(network.layers[1].signal(network.layers[0](x))[answer]),
+            "test_accuracy": test_accuracy, "label": label, "prediction": prediction,
+            "outputs": outputs.tolist(), "activations": activations.tolist(),
+            "contributions": contributions.tolist(), "units": units.tolist(),
+            "signal": float(network.layers[1].signal(network.layers[0](x))[prediction]),
         },
     )  # fmt: skip
 
 
-def pushing(pushes: np.ndarray, top: int) -> np.ndarray:
-    """The units with the largest contributions, of those above 0: there may be fewer than `top`."""
-    largest = np.argsort(-pushes, kind="stable")[:top]
-    return largest[pushes[largest] > 0]
+def largest_positive(contributions: np.ndarray, top: int) -> np.ndarray:
+    """The units with the `top` largest contributions; fewer if fewer are positive."""
+    largest = np.argsort(-contributions, kind="stable")[:top]
+    return largest[contributions[largest] > 0]
 
 
-def table_of_units(network: jaxnn.Network, x: jax.Array, units: np.ndarray, answer: int, title: str) -> Table:
-    """A row a unit, and what the other ones add, up to the signal of the answer."""
+def table_of_units(
+    network: jaxnn.Network, x: jax.Array, units: np.ndarray, prediction: int, title: str
+) -> Table:
+    """One row per unit, and the sum of the others, up to the signal of the prediction."""
     hidden, last = network.layers
-    pushes = np.asarray(jaxnn.weights.contributions(network, x)[:, answer])
-    table = Table("unit", "activation", "weight onto the answer", "contribution", title=title)
+    contributions = np.asarray(jaxnn.weights.contributions(network, x)[:, prediction])
+    table = Table("unit", "activation", "weight to the prediction", "contribution", title=title)
     for unit in units:
-        weight = signed(float(last.kernel[unit, answer]))
-        table.add_row(str(unit), f"{hidden(x)[unit]:.2f}", weight, signed(pushes[unit]))
-    others = np.delete(pushes, units)
+        weight = signed(float(last.kernel[unit, prediction]))
+        table.add_row(str(unit), f"{hidden(x)[unit]:.2f}", weight, signed(contributions[unit]))
+    others = np.delete(contributions, units)
     assert last.bias is not None, "train_sigmoids gives every layer one"
     rows = {
-        f"{np.sum(others > 0)} others for it": others[others > 0].sum(),
-        f"{np.sum(others <= 0)} others against it": others[others <= 0].sum(),
-        "bias": float(last.bias[answer]),
-        "the answer's signal": float(last.signal(hidden(x))[answer]),
+        f"{np.sum(others > 0)} positive others": others[others > 0].sum(),
+        f"{np.sum(others <= 0)} negative others": others[others <= 0].sum(),
+        "bias": float(last.bias[prediction]),
+        "signal of the prediction": float(last.signal(hidden(x))[prediction]),
     }
     table.add_section()
     for row, value in rows.items():
@@ -125,23 +130,25 @@ def figure_of_layers(
 
 
 def figure_of_units(
-    network: jaxnn.Network, x: jax.Array, units: np.ndarray, answer: int, shape: tuple[int, int]
+    network: jaxnn.Network, x: jax.Array, units: np.ndarray, prediction: int, shape: tuple[int, int]
 ) -> Figure:
-    """Above the weights of each unit, below the input times them, on one scale."""
+    """The weights of each unit, and below the input times its weights, on one scale."""
     hidden = network.layers[0]
     kernels = jaxnn.weights.kernel_images(network, shape)[units]
-    seen = jaxnn.weights.contributions(network, x, layer=0)[:, units].T.reshape(-1, *shape)
-    pushes = jaxnn.weights.contributions(network, x)[units, answer]
-    above = [f"unit {u}\ncontribution {signed(push)}" for u, push in zip(units, pushes, strict=True)]
+    products = jaxnn.weights.contributions(network, x, layer=0)[:, units].T.reshape(-1, *shape)
+    contributions = jaxnn.weights.contributions(network, x)[units, prediction]
+    above = [f"unit {u}\ncontribution {signed(c)}" for u, c in zip(units, contributions, strict=True)]
     below = [
         f"signal {signed(signal)}\nactivation {activation:.2f}"
         for signal, activation in zip(hidden.signal(x)[units], hidden(x)[units], strict=True)
     ]
     axes = jaxnn.plot.image_grid(
-        np.concatenate([kernels, seen]), titles=above + below, row_labels=("weights", "input times weights"),
-        signed=True, name="weight, input times weight",
+        np.concatenate([kernels, products]), titles=above + below,
+        row_labels=("weights", "input times weights"), signed=True, name="weight, input times weight",
     )  # fmt: skip
-    return titled(axes, f"The units that push most towards {answer}, and what they find in this image")
+    return titled(
+        axes, f"The units with the largest contributions to {prediction}, and the input times their weights"
+    )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""What features does a network with one hidden layer use, and what is each digit built of?
+"""What features does a network with one hidden layer use, and what is each digit built from?
 
 A network with 30 hidden units is trained on handwritten digits. Each hidden unit is drawn as the image of
-its weights: it is on where the ink lies on blue (it likes that) and keeps off red (it dislikes that). A
-digit is then built of these blocks: the output unit's largest weights say which three it likes most, and
-its smallest which three it dislikes most. The digits share the blocks: about half of all blocks are liked by
-one digit and disliked by another.
+its weights: ink on blue excites it (it likes that), ink on red inhibits it (it dislikes that). A digit is
+then built from these blocks: the largest weights of its output unit name the three that it likes most, and
+the smallest the three that it dislikes most. The digits share the blocks: about half of all blocks are liked
+by one digit and disliked by another.
 """
 
 from pathlib import Path
@@ -18,12 +18,22 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 import jaxnn
-from experiments._digits import DataName, accuracy, load_digits, train_sigmoids
-from experiments._options import check_between, check_seed
-from experiments._results import make_folder, save_results, sizes_of
-from experiments._weights import color_limits, hatch, hatched, near_square, padded, signed, titled
+from experiments._common.digits import DataName, load_digits
+from experiments._common.figures import (
+    color_limits,
+    hatch,
+    hatched,
+    near_square,
+    padded,
+    signed,
+    sizes_of,
+    titled,
+)
+from experiments._common.networks import accuracy, train_sigmoids
+from experiments._common.options import check_between, check_seed, make_folder
+from experiments._common.results import save_results
 
-K = 3  # features of each kind, for each digit
+K = 3  # features of each kind per digit
 
 
 def main(
@@ -33,12 +43,12 @@ def main(
     seed: int = 0,
     output: Path = Path("results/lego_blocks"),
 ) -> None:
-    """Train a network with one hidden layer and show the features that each digit is built of.
+    """Train a network with one hidden layer and show the features that each digit is built from.
 
     Args:
         data: the data set; "mnist" is downloaded, or read from the folder in JAXNN_DATA.
-        hidden: hidden units.
-        epochs: how often each training image is seen.
+        hidden: number of hidden units.
+        epochs: number of passes over the training images.
         seed: of the initial weights and the order of the images.
         output: the folder for pictures and numbers.
     """
@@ -55,7 +65,9 @@ def main(
         output,
         settings={"data": data, "sizes": network.sizes, "epochs": epochs, "seed": seed},
         tables=[
-            table_of_features(top, f"What each digit is built of: {name}, test accuracy {test_accuracy:.4f}"),
+            table_of_features(
+                top, f"What each digit is built from: {name}, test accuracy {test_accuracy:.4f}"
+            ),
             table_of_sharing(top, hidden),
         ],
         figures={
@@ -74,7 +86,7 @@ def main(
 
 
 def table_of_features(top: jaxnn.weights.TopFeatures, title: str) -> Table:
-    """A row a digit: the indices of its features, with their weights."""
+    """One row per digit: the indices of its features, with their weights."""
     table = Table("digit", "likes units (weight)", "dislikes units (weight)", title=title)
     for digit, (liked, disliked, liked_weights, disliked_weights) in enumerate(zip(*top, strict=True)):
         table.add_row(str(digit), _listed(liked, liked_weights), _listed(disliked, disliked_weights))
@@ -86,11 +98,11 @@ def _listed(units: np.ndarray, weights: np.ndarray) -> str:
 
 
 def table_of_sharing(top: jaxnn.weights.TopFeatures, hidden: int) -> Table:
-    """How many digits each block serves."""
+    """The number of blocks by the number of digits that use them."""
     liked, disliked = (np.bincount(units.ravel(), minlength=hidden) for units in top[:2])
-    digits = liked + disliked  # a digit that likes a block does not dislike it, too: 6 units or more
+    digits = liked + disliked  # no digit both likes and dislikes a block, as there are 6 units or more
     table = Table(
-        "blocks in the lists of", f"of {hidden}", title=f"Blocks that the digits share ({K} + {K} a digit)"
+        "blocks in the lists of", f"of {hidden}", title=f"Blocks that the digits share ({K} + {K} per digit)"
     )
     table.add_row("no digit", str(np.sum(digits == 0)))
     table.add_row("one digit", str(np.sum(digits == 1)))
@@ -100,7 +112,7 @@ def table_of_sharing(top: jaxnn.weights.TopFeatures, hidden: int) -> Table:
 
 
 def figure_of_outputs(network: jaxnn.Network) -> Figure:
-    """For each digit the weights onto the hidden units, laid out as an image."""
+    """The weights from the hidden units to each digit, laid out as an image."""
     size = network.sizes[1]
     rows, columns = shape = near_square(size)
     images = padded(np.asarray(network.layers[1].kernel).T, shape)
@@ -110,12 +122,12 @@ def figure_of_outputs(network: jaxnn.Network) -> Figure:
         across, down = (range(0, n, -(-n // 6)) for n in (columns, rows))
         ax.set_xticks(across, [f"+{i}" for i in across], fontsize=7)
         ax.set_yticks(down, [str(i * columns) for i in down], fontsize=7)
-    told = f"a unit's index: its row plus its column{hatched(shape, size)}"
-    return titled(axes, f"Which units speak for each digit ({told})")
+    note = f"a unit's index: its row plus its column{hatched(shape, size)}"
+    return titled(axes, f"The weights from the hidden units to each digit ({note})")
 
 
 def figure_of_features(images: np.ndarray, top: jaxnn.weights.TopFeatures) -> Figure:
-    """A row a digit: the images of the units that it likes and dislikes most, on one scale."""
+    """One row per digit: the images of the units that it likes and dislikes most, on one scale."""
     figure = plt.figure(figsize=(9, 14.5), layout="constrained")
     halves: Any = figure.subfigures(1, 2, width_ratios=(1, 1.12))  # at the right, the color bar
     left, right = halves
@@ -129,7 +141,7 @@ def figure_of_features(images: np.ndarray, top: jaxnn.weights.TopFeatures) -> Fi
             row_labels=[f"digit {d}" for d in range(10)] if half is left else None,
             colorbar=half is right, axes=half.subplots(10, K),
         )  # fmt: skip
-    figure.suptitle("The units that each digit likes and dislikes most (index: weight onto the digit)")
+    figure.suptitle("The units that each digit likes and dislikes most (index: weight to the digit)")
     return figure
 
 

@@ -1,12 +1,12 @@
 """When the network is wrong, why?
 
-Of the test images that it answers wrongly, those with the highest output come first: the most confident
-mistakes. What pushes towards an answer is a sum of contributions, a hidden unit's activation times its
-weight, so the difference of two answers' contributions says which units decided between them. The three that
-spoke most for the wrong answer, and the three that spoke most for the right one, are drawn as the input times
-their weights: blue where the image excites the unit, red where it holds it back. Whether the first three
-decided is put to the test: they are removed, and the network is asked again. With mnist-5k and eight seeds it
-then answered 57 to 69 % of its mistakes rightly, and without three units drawn by lot 2 to 7 %.
+The misclassified test images are sorted by their largest output: the most confident mistakes come first. The
+signal of an output is a sum of contributions, a hidden unit's activation times its weight, so the difference
+of the contributions to two outputs shows which units decided between them. The three that contributed most to
+the wrong class, and the three that contributed most to the correct one, are drawn as the input times their
+weights: blue where the image excites the unit, red where it inhibits it. To test whether the first three
+decided, they are removed, and the network is evaluated again. With mnist-5k and eight seeds, 57 to 69 % of
+the mistakes were then classified correctly, and 2 to 7 % without three units drawn at random.
 """
 
 from pathlib import Path
@@ -21,31 +21,32 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 import jaxnn
-from experiments._digits import DataName, Digits, accuracy, load_digits, train_sigmoids
-from experiments._options import check_at_least, check_between, check_seed
-from experiments._results import make_folder, save_results
-from experiments._weights import signed
+from experiments._common.digits import DataName, Digits, load_digits
+from experiments._common.figures import signed
+from experiments._common.networks import accuracy, train_sigmoids
+from experiments._common.options import check_at_least, check_between, check_seed, make_folder
+from experiments._common.results import save_results
 from jaxnn.weights import contributions, lesion
 
-K = 3  # units that are shown for each of the two answers
+K = 3  # units that are shown for each of the two classes
 
 
 class Mistakes(NamedTuple):
-    """Images that are answered wrongly.
+    """Misclassified images.
 
     Attributes:
-        image: `(n,)`, their indices among the test images.
-        right: `(n,)`, the labels.
-        wrong: `(n,)`, the answers.
+        image: `(n,)`, indices of the test images.
+        label: `(n,)`.
+        prediction: `(n,)`.
         outputs: `(n, 10)`, all outputs.
-        lead: `(n, n_hidden)`, each hidden unit's contribution to the wrong answer less that to the right one.
+        difference: `(n, n_hidden)`, the contributions to the predicted class minus those to the correct one.
     """
 
     image: np.ndarray
-    right: np.ndarray
-    wrong: np.ndarray
+    label: np.ndarray
+    prediction: np.ndarray
     outputs: np.ndarray
-    lead: np.ndarray
+    difference: np.ndarray
 
 
 def main(
@@ -60,9 +61,9 @@ def main(
 
     Args:
         data: the data set; "mnist" is downloaded, or read from the folder in JAXNN_DATA.
-        hidden: hidden units, at least 6.
-        epochs: how often each training image is seen.
-        count: how many mistakes to show, at most 20; fewer if it makes fewer.
+        hidden: number of hidden units, at least 6.
+        epochs: number of passes over the training images.
+        count: number of mistakes to show, at most 20; fewer if there are fewer.
         seed: of the training.
         output: the folder for pictures, numbers and the network.
     """
@@ -74,107 +75,110 @@ def main(
     digits = load_digits(data)
     train_key, random_key = jax.random.split(jax.random.key(seed))
     network = train_sigmoids(train_key, digits, hidden=(hidden,), epochs=epochs)
-    found = mistakes_of(network, digits)
-    inputs = digits.test_inputs[found.image]
-    # The units that decided are removed, and for comparison as many by lot.
+    mistakes = mistakes_of(network, digits)
+    inputs = digits.test_inputs[mistakes.image]
+    # The deciding units are removed, and for comparison as many at random.
     removed = {
-        "the three units that decided": np.argsort(-found.lead)[:, :K],
-        "three by lot": by_lot(random_key, found.lead),
+        "the three deciding units": np.argsort(-mistakes.difference)[:, :K],
+        "three at random": random_units(random_key, mistakes.difference),
     }
-    answers = {what: answers_without(network, inputs, units) for what, units in removed.items()}
+    repeated = {what: predictions_without(network, inputs, units) for what, units in removed.items()}
 
-    shown = Mistakes(*(values[:count] for values in found))
+    shown = Mistakes(*(values[:count] for values in mistakes))
     jaxnn.save(output / "network.jaxnn", network)
     save_results(
         output,
         settings={"data": data, "sizes": network.sizes, "epochs": epochs, "count": count, "seed": seed},
-        tables=[table_of(shown, answers), table_of_all(found, answers)],
+        tables=[table_of(shown, repeated), table_of_all(mistakes, repeated)],
         figures={
-            "answers": figure_of_answers(shown, inputs[:count].reshape(-1, *digits.image_shape)),
+            "answers": figure_of_outputs(shown, inputs[:count].reshape(-1, *digits.image_shape)),
             "units": figure_of_units(network, shown, inputs[:count], digits.image_shape),
         },
         metrics={
             "test_accuracy": accuracy(network, digits.test_inputs, digits.test_labels),
-            "mistakes": len(found.image),
-            "mended": {what: float(np.mean(given == found.right)) for what, given in answers.items()},
+            "mistakes": len(mistakes.image),
+            "corrected": {what: float(np.mean(p == mistakes.label)) for what, p in repeated.items()},
             **{name: values.tolist() for name, values in shown._asdict().items()},
         },
     )
 
 
 def mistakes_of(network: jaxnn.Network, digits: Digits) -> Mistakes:
-    """The test images that are answered wrongly, the most confident answer first."""
+    """The misclassified test images, the most confident prediction first."""
     outputs = np.asarray(jaxnn.query(network, digits.test_inputs))
     wrong = np.flatnonzero(outputs.argmax(axis=1) != digits.test_labels)
     if wrong.size == 0:
-        raise ValueError("`epochs` must leave a mistake to explain; every test image is answered rightly")
+        raise ValueError("`epochs` must leave a mistake to explain; every test image is classified correctly")
     image = wrong[np.argsort(-outputs[wrong].max(axis=1), stable=True)]
-    right, answer = digits.test_labels[image], outputs[image].argmax(axis=1)
-    pushes = np.asarray(contributions(network, digits.test_inputs[image]))  # (n, n_hidden, 10)
+    label, prediction = digits.test_labels[image], outputs[image].argmax(axis=1)
+    to_classes = np.asarray(contributions(network, digits.test_inputs[image]))  # (n, n_hidden, 10)
     each = np.arange(len(image))
-    lead = pushes[each, :, answer] - pushes[each, :, right]
-    return Mistakes(image, right, answer, outputs[image], lead)
+    difference = to_classes[each, :, prediction] - to_classes[each, :, label]
+    return Mistakes(image, label, prediction, outputs[image], difference)
 
 
-def by_lot(key: jax.Array, lead: np.ndarray) -> np.ndarray:
-    """For each mistake some hidden units at random, `(n, K)`."""
-    return np.asarray(jnp.argsort(jax.random.uniform(key, lead.shape)))[:, :K]
+def random_units(key: jax.Array, difference: np.ndarray) -> np.ndarray:
+    """Random hidden units for each mistake, `(n, K)`."""
+    return np.asarray(jnp.argsort(jax.random.uniform(key, difference.shape)))[:, :K]
 
 
-def answers_without(network: jaxnn.Network, inputs: jax.Array, units: np.ndarray) -> np.ndarray:
-    """What the network answers to each input without the units that are named for it, `(n,)`."""
+def predictions_without(network: jaxnn.Network, inputs: jax.Array, units: np.ndarray) -> np.ndarray:
+    """The predicted class of each input after its units are removed, `(n,)`."""
 
-    def answer(x: jax.Array, removed: jax.Array) -> jax.Array:
+    def predict(x: jax.Array, removed: jax.Array) -> jax.Array:
         return jnp.argmax(lesion(network, layer="hidden_0", units=removed)(x))
 
-    return np.asarray(jax.vmap(answer)(inputs, jnp.asarray(units)))
+    return np.asarray(jax.vmap(predict)(inputs, jnp.asarray(units)))
 
 
-def deciding_units(lead: np.ndarray) -> np.ndarray:
-    """The units that spoke most for the wrong answer, then those most for the right one, `(2 K,)`."""
-    order = np.argsort(-lead)
+def deciding_units(difference: np.ndarray) -> np.ndarray:
+    """The top units for the predicted class, then those for the correct class, `(2 K,)`."""
+    order = np.argsort(-difference)
     return np.concatenate([order[:K], order[: -K - 1 : -1]])
 
 
-def table_of(shown: Mistakes, answers: dict[str, np.ndarray]) -> Table:
-    """A row a mistake."""
+def table_of(shown: Mistakes, repeated: dict[str, np.ndarray]) -> Table:
+    """One row per mistake."""
     table = Table(
-        "image", "is a (output)", "says (output)", "units that decided, by how much", "without them"
+        "image", "label (output)", "prediction (output)", "deciding units, differences", "without them"
     )
     table.title = "The most confident mistakes"
-    without = next(iter(answers.values()))
-    for (image, right, wrong, outputs, lead), after in zip(zip(*shown, strict=True), without, strict=False):
-        units = ", ".join(f"{unit}: {signed(lead[unit], 1)}" for unit in deciding_units(lead)[:K])
-        values = (f"{digit} ({outputs[digit]:.2f})" for digit in (right, wrong))
-        table.add_row(str(image), *values, units, f"{after}{' ✓' if after == right else ''}")
+    without = next(iter(repeated.values()))
+    for (image, label, prediction, outputs, difference), after in zip(
+        zip(*shown, strict=True), without, strict=False
+    ):
+        units = ", ".join(f"{unit}: {signed(difference[unit], 1)}" for unit in deciding_units(difference)[:K])
+        values = (f"{digit} ({outputs[digit]:.2f})" for digit in (label, prediction))
+        table.add_row(str(image), *values, units, f"{after}{' ✓' if after == label else ''}")
     return table
 
 
-def table_of_all(found: Mistakes, answers: dict[str, np.ndarray]) -> Table:
-    """A row for each kind of units removed."""
-    table = Table("removed, for each image", "now right", "as wrong as before", "wrong in another way")
-    table.title = f"All {len(found.image)} mistakes, asked again"
-    for what, given in answers.items():
-        right, same = np.mean(given == found.right), np.mean(given == found.wrong)
-        table.add_row(what, *(f"{share:.0%}" for share in (right, same, 1 - right - same)))
+def table_of_all(mistakes: Mistakes, repeated: dict[str, np.ndarray]) -> Table:
+    """One row per kind of removed units."""
+    table = Table("removed, for each image", "now correct", "unchanged", "wrong in another way")
+    table.title = f"All {len(mistakes.image)} mistakes, evaluated again"
+    for what, predictions in repeated.items():
+        correct = np.mean(predictions == mistakes.label)
+        same = np.mean(predictions == mistakes.prediction)
+        table.add_row(what, *(f"{fraction:.0%}" for fraction in (correct, same, 1 - correct - same)))
     return table
 
 
-def figure_of_answers(shown: Mistakes, images: jax.Array) -> Figure:
-    """Each image, and under it all outputs."""
+def figure_of_outputs(shown: Mistakes, images: jax.Array) -> Figure:
+    """Each image, and below it all outputs."""
     columns = min(len(images), 4)
     rows = -(-len(images) // columns)
     figure, cells = plt.subplots(
         2 * rows, columns, figsize=(max(2.9 * columns + 0.4, 5.0), 3.9 * rows), squeeze=False,
         height_ratios=[1.2, 1] * rows, layout="constrained",
     )  # fmt: skip
-    titles = [f"test image {n}" for n in shown.image]
     titles = [
-        f"{t}: a {r}, taken for a {w}" for t, r, w in zip(titles, shown.right, shown.wrong, strict=True)
+        f"test image {image}: label {label}, prediction {prediction}"
+        for image, label, prediction in zip(shown.image, shown.label, shown.prediction, strict=True)
     ]
     jaxnn.plot.image_grid(images, titles=titles, limits=(0, 1), colorbar=False, axes=cells[::2])
-    for ax, right, outputs in zip(cells[1::2].flat, shown.right, shown.outputs, strict=False):
-        jaxnn.plot.output_bars(outputs, answer=right, ax=ax)
+    for ax, label, outputs in zip(cells[1::2].flat, shown.label, shown.outputs, strict=False):
+        jaxnn.plot.output_bars(outputs, answer=label, ax=ax)
     for ax in list(cells[1::2].flat)[len(images) :]:
         ax.set_axis_off()
     figure.suptitle("The most confident mistakes, and all outputs")
@@ -184,17 +188,20 @@ def figure_of_answers(shown: Mistakes, images: jax.Array) -> Figure:
 def figure_of_units(
     network: jaxnn.Network, shown: Mistakes, inputs: jax.Array, shape: tuple[int, int]
 ) -> Figure:
-    """A row a mistake: the image, and the input times weights of the units that decided."""
-    units = np.stack([deciding_units(lead) for lead in shown.lead])
-    pushes = np.asarray(contributions(network, inputs, layer="hidden_0"))  # (n, n_in, n_hidden)
-    maps = np.take_along_axis(pushes, units[:, None, :], axis=2).transpose(0, 2, 1)
+    """One row per mistake: the image, and the input times the weights of the deciding units."""
+    units = np.stack([deciding_units(each) for each in shown.difference])
+    products = np.asarray(contributions(network, inputs, layer="hidden_0"))  # (n, n_in, n_hidden)
+    maps = np.take_along_axis(products, units[:, None, :], axis=2).transpose(0, 2, 1)
     titles = [
-        f"unit {unit}: {abs(lead[unit]):.1f} for {wrong if lead[unit] > 0 else right}"
-        for row, lead, right, wrong in zip(units, shown.lead, shown.right, shown.wrong, strict=True)
+        f"unit {unit}: {abs(each[unit]):.1f} for {prediction if each[unit] > 0 else label}"
+        for row, each, label, prediction in zip(
+            units, shown.difference, shown.label, shown.prediction, strict=True
+        )
         for unit in row
     ]
     rows = [
-        f"a {right},\ntaken\nfor a {wrong}" for right, wrong in zip(shown.right, shown.wrong, strict=True)
+        f"label {label},\nprediction\n{prediction}"
+        for label, prediction in zip(shown.label, shown.prediction, strict=True)
     ]
     figure, cells = plt.subplots(
         len(units), 1 + 2 * K, figsize=(1.55 * (1 + 2 * K) + 1, 1.75 * len(units) + 0.5), squeeze=False,
@@ -203,13 +210,13 @@ def figure_of_units(
     jaxnn.plot.image_grid(
         inputs.reshape(-1, *shape), row_labels=rows, limits=(0, 1), colorbar=False, axes=cells[:, :1]
     )  # fmt: skip
-    high = float(np.quantile(np.abs(maps), 0.995))  # a few pixels would make all others pale
+    high = float(np.quantile(np.abs(maps), 0.995))  # a few large values would wash out the rest
     jaxnn.plot.image_grid(
         maps.reshape(-1, *shape), titles=titles, signed=True, limits=(-high, high),
         name="input times weight", axes=cells[:, 1:],
     )  # fmt: skip
     figure.suptitle(
-        "Units that spoke most for the wrong answer (left three) and for the right one (right three)"
+        "Units that contributed most to the wrong class (left three) and to the correct one (right three)"
     )
     return figure
 

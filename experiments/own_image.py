@@ -1,7 +1,7 @@
-"""What does the network say to a digit of your own?
+"""What does the network predict for a digit of your own?
 
 A picture of one handwritten digit (PNG, JPEG or any other that Pillow reads; any size, dark on light or light
-on dark) is prepared as MNIST prepares its digits, and shown to a network.
+on dark) is preprocessed as MNIST preprocesses its digits, and classified by a network.
 """
 
 from pathlib import Path
@@ -13,10 +13,11 @@ import tyro
 from rich.console import Console
 
 import jaxnn
-from experiments._digits import DataName, accuracy, load_digits, train_by_the_book
-from experiments._image_file import read_digit
-from experiments._options import check_seed
-from experiments._results import make_folder, save_figure, save_metrics
+from experiments._common.digits import DataName, load_digits
+from experiments._common.image_file import read_digit
+from experiments._common.networks import accuracy, train_by_the_book
+from experiments._common.options import check_seed, make_folder
+from experiments._common.results import save_figure, save_metrics
 
 
 def main(
@@ -28,44 +29,44 @@ def main(
     seed: int = 0,
     output: Path = Path("results/own_image"),
 ) -> None:
-    """Show a picture of a digit to a network.
+    """Classify a picture of a digit.
 
     Args:
         image: the picture.
         network: a saved network, such as results/back_query/network.jaxnn; by default one is trained.
-        invert: True for dark ink on light paper, False for light on dark; by default found out.
-        data: what to train on, where no network is given.
-        epochs: how long to train, where no network is given.
+        invert: True for dark ink on light paper, False for light on dark; by default detected.
+        data: the training data, if no network is given.
+        epochs: number of passes over it, if no network is given.
         seed: of that training.
         output: the folder for the picture and the numbers.
     """
     check_seed(seed)
     console = Console()
     make_folder(output)
-    pixels = read_digit(image, invert=invert)  # first: a bad picture is known before any training
-    minded = jaxnn.load(network) if network else trained(console, data, epochs, seed)
-    if (minded.sizes[0], minded.sizes[-1]) != (pixels.size, 10):
+    pixels = read_digit(image, invert=invert)  # first: an error here costs no training
+    classifier = jaxnn.load(network) if network else trained(console, data, epochs, seed)
+    if (classifier.sizes[0], classifier.sizes[-1]) != (pixels.size, 10):
         raise ValueError(
-            f"`network` must have {pixels.size} inputs, a pixel each, and 10 outputs; got {minded.sizes}"
+            f"`network` must have {pixels.size} inputs, one per pixel, and 10 outputs; got {classifier.sizes}"
         )
-    outputs = np.asarray(jaxnn.query(minded, jaxnn.datasets.encode_images(pixels)))
-    answer, value = int(outputs.argmax()), float(outputs.max())
-    console.print(f"{image} looks like a {answer} (output {value:.2f})", markup=False)
+    outputs = np.asarray(jaxnn.query(classifier, jaxnn.datasets.encode_images(pixels)))
+    prediction, value = int(outputs.argmax()), float(outputs.max())
+    console.print(f"{image} is a {prediction} (output {value:.2f})", markup=False)
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     jaxnn.plot.image_grid(
-        pixels[None], limits=(0, 255), axes=[left], titles=["as the network sees it"], name="pixel"
+        pixels[None], limits=(0, 255), axes=[left], titles=["the input of the network"], name="pixel"
     )
     jaxnn.plot.output_bars(outputs, ax=right)
-    figure.suptitle(f"{image.name}: the network says {answer}", parse_math=False)
+    figure.suptitle(f"{image.name}: prediction {prediction}", parse_math=False)
     save_figure(figure, output / f"{image.stem}_answer.png")
-    metrics = {"image": str(image), "answer": answer, "outputs": outputs.tolist()}
+    metrics = {"image": str(image), "prediction": prediction, "outputs": outputs.tolist()}
     save_metrics(metrics, output / f"{image.stem}_answer.json")
     console.print(f"The picture with all outputs is {output / image.stem}_answer.png", markup=False)
 
 
 def trained(console: Console, data: DataName, epochs: int, seed: int) -> jaxnn.Network:
-    """The book's network, trained now."""
+    """Train the book's network."""
     digits = load_digits(data)
     network, _ = train_by_the_book(digits, hidden=(200,), epochs=epochs, rate=0.1, seed=seed)
     score = accuracy(network, digits.test_inputs, digits.test_labels)

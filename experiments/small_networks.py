@@ -1,10 +1,9 @@
 """How small can a network be and still read digits?
 
-Networks with 2 to 100 hidden units, twenty of each size that differ in their seed alone, trained at once
-by `vmap`. Beside them stand the published accuracies, of one network of each size, trained on MNIST (but
-not beside networks trained on `digits`). The learning rate falls to 0 along half a cosine, so that the last
-steps do not throw a network about, and the accuracy is that of the last epoch: no epoch is picked by its
-accuracy.
+Networks with 2 to 100 hidden units, twenty of each size that differ only in their seed, are trained at once
+by `vmap`. They are compared with published accuracies of one network of each size, trained on MNIST (except
+for networks trained on `digits`). The learning rate decays to 0 along half a cosine, so that the last steps
+are small, and the accuracy is that of the last epoch: no epoch is selected by its accuracy.
 """
 
 from pathlib import Path
@@ -17,10 +16,11 @@ from matplotlib.figure import Figure
 from rich.progress import track
 from rich.table import Table
 
-from experiments._digits import DataName, accuracies, load_digits, train_many
-from experiments._many import falling_sgd, quartiles
-from experiments._options import check_at_least, check_rate, check_seed
-from experiments._results import make_folder, save_results
+from experiments._common.digits import DataName, load_digits
+from experiments._common.figures import quartiles
+from experiments._common.networks import accuracies, falling_sgd, train_many
+from experiments._common.options import check_at_least, check_rate, check_seed, make_folder
+from experiments._common.results import save_results
 from jaxnn.plot import BLUE, ORANGE
 
 PUBLISHED = {2: 0.2280, 3: 0.5875, 4: 0.8373, 5: 0.8665, 10: 0.9343}
@@ -35,14 +35,14 @@ def main(
     seed: int = 0,
     output: Path = Path("results/small_networks"),
 ) -> None:
-    """Train networks of many sizes, and show how many digits each reads.
+    """Train networks of many sizes, and compare their accuracy.
 
     Args:
         data: the data set; "mnist" is downloaded, or read from the folder in JAXNN_DATA.
-        sizes: how many hidden units, a size each.
-        seeds: networks of each size.
-        epochs: how often each training image is seen.
-        rate: the learning rate at the start.
+        sizes: numbers of hidden units.
+        seeds: number of networks of each size.
+        epochs: number of passes over the training images.
+        rate: the initial learning rate.
         seed: of the seeds.
         output: the folder for pictures and numbers.
     """
@@ -53,10 +53,10 @@ def main(
     check_rate("rate", rate)
     digits = load_digits(data)
     optimizer = falling_sgd(rate, epochs, digits)
-    found: dict[int, np.ndarray] = {}
+    accuracy: dict[int, np.ndarray] = {}
     for size in track(sorted(set(sizes)), f"training {seeds} of each size"):
         stack = train_many(seeds, seed, digits, hidden=(size,), epochs=epochs, optimizer=optimizer)
-        found[size] = accuracies(stack, digits.test_inputs, digits.test_labels)
+        accuracy[size] = accuracies(stack, digits.test_inputs, digits.test_labels)
 
     published = {} if data == "digits" else PUBLISHED
     inputs, outputs = digits.inputs.shape[1], digits.targets.shape[1]
@@ -65,21 +65,25 @@ def main(
         settings={"data": data, "seeds": seeds, "epochs": epochs, "rate": rate, "seed": seed},
         tables=[
             table_of(
-                found, published, inputs, outputs, f"Test accuracy of {seeds} networks each, in %, on {data}"
+                accuracy,
+                published,
+                inputs,
+                outputs,
+                f"Test accuracy of {seeds} networks each, in %, on {data}",
             )
         ],
-        figures={"accuracy": figure_of(found, published, f"How many hidden units does it take? ({data})")},
-        metrics={"accuracies": {str(size): values.tolist() for size, values in found.items()}},
+        figures={"accuracy": figure_of(accuracy, published, f"How many hidden units does it take? ({data})")},
+        metrics={"accuracies": {str(size): values.tolist() for size, values in accuracy.items()}},
     )
 
 
 def table_of(
-    found: dict[int, np.ndarray], published: dict[int, float], inputs: int, outputs: int, title: str
+    accuracy: dict[int, np.ndarray], published: dict[int, float], inputs: int, outputs: int, title: str
 ) -> Table:
-    """A row a size."""
+    """One row per size."""
     columns = ("hidden units", "weights", "worst", "median", "quartiles", "best", "published (MNIST)")
     table = Table(*columns, title=title)
-    for size, values in found.items():
+    for size, values in accuracy.items():
         low, middle, high = quartiles(values)
         table.add_row(
             str(size),
@@ -93,28 +97,28 @@ def table_of(
     return table
 
 
-def figure_of(found: dict[int, np.ndarray], published: dict[int, float], title: str) -> Figure:
-    """A point a network, with median and quartiles, over the sizes."""
+def figure_of(accuracy: dict[int, np.ndarray], published: dict[int, float], title: str) -> Figure:
+    """One point per network, with median and quartiles, against the size."""
     figure, ax = plt.subplots(figsize=(8, 5), layout="constrained")
     style: dict[str, Any] = {"color": BLUE, "linestyle": "none"}
-    for size, values in found.items():
-        # Side by side, that points of equal accuracy are seen; the axis is logarithmic, so is the shift.
+    for size, values in accuracy.items():
+        # Spread horizontally, so that equal values do not hide each other; the axis is logarithmic.
         places = size * np.geomspace(0.94, 1.06, len(values))
-        first = size == min(found)
-        ax.plot(places, 100 * values, ".", alpha=0.5, label="a network" if first else None, **style)
+        first = size == min(accuracy)
+        ax.plot(places, 100 * values, ".", alpha=0.5, label="one network" if first else None, **style)
         low, middle, high = (100 * value for value in quartiles(values))
         errors = [[middle - low], [high - middle]]
         label = "median and quartiles" if first else None
         ax.errorbar(size, middle, errors, marker="_", markersize=22, capsize=9, label=label, **style)
-    shown = [size for size in published if size in found]
+    shown = [size for size in published if size in accuracy]
     if shown:
         heights = [100 * published[size] for size in shown]
         ax.plot(
             shown, heights, "D", color=ORANGE, markerfacecolor="none", label="published (MNIST)", zorder=4
         )
-    ax.axhline(10, color="gray", linestyle=":", label="guessing")
+    ax.axhline(10, color="gray", linestyle=":", label="chance")
     ax.set_xscale("log")
-    ax.set_xticks(list(found), [str(size) for size in found], minor=False)
+    ax.set_xticks(list(accuracy), [str(size) for size in accuracy], minor=False)
     ax.minorticks_off()
     ax.set(xlabel="hidden units", ylabel="test accuracy, %", ylim=(0, 100))
     ax.legend(loc="lower right")

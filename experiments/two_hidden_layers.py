@@ -1,16 +1,16 @@
 """Do the hidden layers of a network see edges and loops?
 
-One would like a first layer of edges and a second of loops, put together from edges. A network with two
-hidden layers of 16 is trained on handwritten digits, and both layers are drawn as images: the first by
-its weights, the second by the weights of all paths from the input to a unit, multiplied. An edge is a small
-thing: a unit that saw one would have most of its weights (squared, as shares of 1) in a small window. A loop
-is in 0, 6, 8 and 9, so a unit that saw loops would be on for these four and off for 1, 2, 3, 5 and 7 (a 4
-may be open or closed): its gap, the difference of its mean activations, would be near 1 or -1, and larger
-than for other groups of four digits.
+A common hope is a first layer of edge detectors and a second of loop detectors built from them. A network
+with two hidden layers of 16 is trained on handwritten digits, and both layers are drawn as images: the first
+by its weights, the second by the products of the weights along all paths from the input to a unit. An edge is
+small: an edge detector would have most of its squared weights in a small window. A loop is part of 0, 6, 8
+and 9: a loop detector would be active for these four and inactive for 1, 2, 3, 5 and 7 (a 4 may be open or
+closed). Its gap, the difference of the mean activations, would be near 1 or -1, and larger than for other
+groups of four digits.
 
-On ten seeds of mnist-5k neither is seen: the weights lie about as wide as the ink of the average digit, and
-the best unit for loops has a gap of 0.4 to 0.6, as many a group of four has. The second layer is nearer to
-loops than the first on nine of the ten.
+On ten seeds of mnist-5k there are neither: the weights spread about as widely as the ink of the mean digit,
+and the best unit for loops has a gap of 0.4 to 0.6, like that for many groups of four. The gap is larger in
+the second layer than in the first on nine of the ten seeds.
 """
 
 import itertools
@@ -26,10 +26,11 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 import jaxnn
-from experiments._digits import DataName, accuracy, load_digits, train_sigmoids
-from experiments._options import check_between, check_seed
-from experiments._results import make_folder, save_results, sizes_of
-from experiments._weights import color_limits, titled
+from experiments._common.digits import DataName, load_digits, mean_image
+from experiments._common.figures import color_limits, sizes_of, titled
+from experiments._common.networks import accuracy, train_sigmoids
+from experiments._common.options import check_between, check_seed, make_folder
+from experiments._common.results import save_results
 from jaxnn.plot import ORANGE
 
 LOOPS, ALL = (0, 6, 8, 9), (0, 1, 2, 3, 5, 6, 7, 8, 9)
@@ -45,12 +46,12 @@ def main(
     seed: int = 0,
     output: Path = Path("results/two_hidden_layers"),
 ) -> None:
-    """Train a network with two hidden layers and look for edges and loops in them.
+    """Train a network with two hidden layers and search them for detectors of edges and loops.
 
     Args:
         data: the data set; "mnist" is downloaded, or read from the folder in JAXNN_DATA.
-        hidden: units of the two hidden layers.
-        epochs: how often each training image is seen.
+        hidden: number of units of the two hidden layers.
+        epochs: number of passes over the training images.
         seed: of the initial weights and the order of the images.
         output: the folder for pictures and numbers.
     """
@@ -67,18 +68,17 @@ def main(
         np.reshape(through, (-1, *digits.image_shape)),
     ]
     means = mean_activations(network, digits.test_inputs, digits.test_labels)
-    found = {
+    measures = {
         layer: {"window": in_window(pictures).tolist(), "gap": gaps(mean, LOOPS).tolist(), **loops(mean)}
         for layer, pictures, mean in zip(LAYERS, images, means, strict=True)
     }
-    average = np.reshape(digits.inputs.mean(axis=0), (1, *digits.image_shape))
-    ink = float(in_window(average)[0])
+    ink = float(in_window(np.asarray(mean_image(digits))[None])[0])
     name = f"{sizes_of(network.sizes)}, test accuracy {test_accuracy:.4f}"
     save_results(
         output,
         settings={"data": data, "sizes": network.sizes, "epochs": epochs, "seed": seed},
         tables=[
-            table_of_layers(found, ink, share_of_window(digits.image_shape), f"Edges and loops in {name}")
+            table_of_layers(measures, ink, window_fraction(digits.image_shape), f"Edges and loops in {name}")
         ],
         figures={
             "first_layer": titled(
@@ -99,13 +99,13 @@ def main(
                     limits=color_limits(images[1]),
                     name="product of weights",
                 ),
-                "The second hidden layer, seen through the first: the weights of all paths, multiplied",
+                "The second hidden layer: the products of the weights along all paths from the input",
             ),
             "activity": figure_of_activity(means),
         },
         metrics={
             "test_accuracy": test_accuracy,
-            "layers": found,
+            "layers": measures,
             "ink": ink,
             "means": [m.tolist() for m in means],
         },
@@ -113,57 +113,57 @@ def main(
 
 
 def mean_activations(network: jaxnn.Network, inputs: jax.Array, labels: np.ndarray) -> list[np.ndarray]:
-    """For each hidden layer the mean activation of each unit for each digit, `(n_units, 10)`."""
+    """The mean activation of each unit for each digit, by hidden layer, `(n_units, 10)`."""
     first = network.layers[0](inputs)
     both = [np.asarray(first), np.asarray(network.layers[1](first))]
     return [np.stack([values[labels == d].mean(axis=0) for d in range(10)], axis=1) for values in both]
 
 
 def window_of(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A third of an image's height and width, in whole pixels."""
+    """A third of the height and width of an image, in whole pixels."""
     return tuple(max(1, round(side / 3)) for side in shape)
 
 
-def share_of_window(shape: tuple[int, ...]) -> float:
-    """The share of an image that a window covers: 0.10 of 28 x 28, 0.14 of 8 x 8."""
+def window_fraction(shape: tuple[int, ...]) -> float:
+    """The fraction of an image that a window covers: 0.10 of 28 x 28, 0.14 of 8 x 8."""
     return math.prod(window_of(shape)) / math.prod(shape)
 
 
 def in_window(images: np.ndarray) -> np.ndarray:
-    """The largest share of each image's squared weights in a window of a third of its height and width."""
+    """The largest fraction of the squared weights of each image in one window."""
     sides = window_of(images.shape[1:])
     windows = np.lib.stride_tricks.sliding_window_view(images**2, sides, axis=(1, 2))
     return windows.sum(axis=(3, 4)).max(axis=(1, 2)) / np.sum(images**2, axis=(1, 2))
 
 
 def gaps(mean: np.ndarray, group: tuple[int, ...]) -> np.ndarray:
-    """Each unit's mean activation for the digits of a group, less that for the other digits but 4."""
+    """The mean activation of each unit for a group of digits, minus that for the others except 4."""
     others = [d for d in ALL if d not in group]
     return mean[:, group].mean(axis=1) - mean[:, others].mean(axis=1)
 
 
 def loops(mean: np.ndarray) -> dict[str, float]:
-    """How well the best unit tells loops, beside the best units for all groups of four digits."""
+    """The gap of the best unit for loops, and of the best units for all groups of four digits."""
     best = {group: float(np.abs(gaps(mean, group)).max()) for group in GROUPS}
-    told_better = sum(value > best[LOOPS] for value in best.values())
-    return {"best": best[LOOPS], "median_group": float(np.median([*best.values()])), "rank": told_better + 1}
+    larger = sum(value > best[LOOPS] for value in best.values())
+    return {"best": best[LOOPS], "median_group": float(np.median([*best.values()])), "rank": larger + 1}
 
 
-def table_of_layers(found: dict[str, dict[str, Any]], ink: float, share: float, title: str) -> Table:
-    """A row a layer: how small a thing its units see, and how well the best one tells loops."""
-    columns = (f"squared weights in the best {share:.0%} of the image", "gap for loops, best unit")
+def table_of_layers(measures: dict[str, dict[str, Any]], ink: float, fraction: float, title: str) -> Table:
+    """One row per layer: the concentration of the weights, and the gap of the best unit for loops."""
+    columns = (f"squared weights in the best {fraction:.0%} of the image", "gap for loops, best unit")
     others = ("gap for the median group of four digits", "rank of loops among the groups")
     table = Table("", *columns, *others, title=title)
-    for layer, row in found.items():
+    for layer, row in measures.items():
         window = f"{np.median(row['window']):.0%} (max {max(row['window']):.0%})"
         rank = f"{row['rank']} of {len(GROUPS)}"
         table.add_row(layer, window, f"{row['best']:.2f}", f"{row['median_group']:.2f}", rank)
-    table.add_row("average digit", f"{ink:.0%}", "", "", "")
+    table.add_row("mean digit", f"{ink:.0%}", "", "", "")
     return table
 
 
 def figure_of_activity(means: list[np.ndarray]) -> Figure:
-    """For each layer the mean activations: a row a unit, a column a digit, those with loops at the left."""
+    """Mean activations by layer: one row per unit, one column per digit, those with loops at the left."""
     order = [*LOOPS, 4, *(d for d in ALL if d not in LOOPS)]
     height = min(2.5 + 0.25 * max(map(len, means)), 6.5)
     figure, axes = plt.subplots(1, 2, figsize=(8.5, height), layout="constrained")
@@ -174,7 +174,7 @@ def figure_of_activity(means: list[np.ndarray]) -> Figure:
         ax.set(xlabel="digit (with loops | 4 | without)", ylabel="unit", aspect="auto")
         ax.set_yticks(range(0, len(mean), -(-len(mean) // MAX_TICKS)))
     figure.colorbar(axes[0].images[0], ax=axes, label="mean activation", aspect=30)
-    figure.suptitle("When each unit is on: its mean activation for each digit of the test images")
+    figure.suptitle("The mean activation of each unit for each digit, over the test images")
     return figure
 
 

@@ -1,10 +1,10 @@
-"""Why did the network say that, by every method side by side?
+"""Why did the network predict that, by every method side by side?
 
-A dense network and a small convolutional one are trained on handwritten digits, and one test image is
-explained for the answer's logit by every method of attribution. Each map is drawn on its own scale, as the
-units differ. Two numbers stand with each: how far the attributions are from adding up to the change of the
-logit from a black image (for the methods that promise this), and how much the logit falls when the
-tenth of the pixels with the highest attributions is made black.
+A dense network and a small convolutional one are trained on handwritten digits, and the logit of the
+predicted class is explained for one test image by every method of attribution. Each map is drawn on its own
+scale, as the units differ. Two numbers are reported for each: the completeness gap, the difference of the sum
+of the attributions and the change of the logit from a black image (for methods that guarantee completeness),
+and the drop of the logit when the tenth of the pixels with the highest attributions is made black.
 """
 
 import math
@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,17 +23,19 @@ from rich.progress import track
 from rich.table import Table
 
 import jaxnn
-from experiments._cnn import as_images, cnn_accuracy, train_cnn
-from experiments._digits import DataName, Digits, accuracy, load_digits, train_by_the_book
-from experiments._options import check_at_least, check_between, check_seed
-from experiments._results import make_folder, save_results
+from experiments._common.cnn import Model, cnn_accuracy, train_cnn
+from experiments._common.digits import DataName, Digits, as_images, load_digits
+from experiments._common.figures import true_minus
+from experiments._common.networks import accuracy, train_by_the_book
+from experiments._common.options import check_at_least, check_between, check_seed, make_folder
+from experiments._common.results import save_results
 from jaxnn import attribution, plot
 
-Method = Callable[[Any, jax.Array, Any], jax.Array]  # (model, x, target) -> an attribution of x's shape
-# Those that add up to the change of the logit; of four pixels in a block, each has the block's value.
+Method = Callable[[Model, jax.Array, int], jax.Array]  # (model, x, target) -> attributions, of the shape of x
+# Complete methods, with the number of pixels that repeat the value of one block.
 COMPLETE = {"integrated gradients": 1, "deep_lift": 1, "shapley_sampling": 4, "kernel_shap": 4}
-BLACK = 0.01  # what a black pixel is encoded as
-SHARE = 0.1  # of the pixels, made black
+BLACK = 0.01  # the encoding of a black pixel
+FRACTION = 0.1  # of the pixels, made black
 
 
 def main(
@@ -44,12 +45,12 @@ def main(
     seed: int = 0,
     output: Path = Path("results/why"),
 ) -> None:
-    """Train two networks, and explain what they say to one test image by every method.
+    """Train two networks, and explain their predictions for one test image by every method.
 
     Args:
         data: the data set; "mnist" is downloaded, or read from the folder in JAXNN_DATA.
-        index: which test image.
-        epochs: how often each training image is seen.
+        index: of the test image, from 0.
+        epochs: number of passes over the training images.
         seed: of the initial weights, the order of the images and the samples.
         output: the folder for pictures and numbers.
     """
@@ -60,7 +61,7 @@ def main(
     check_between("index", index, 0, len(digits.test_labels) - 1)
     dense, _ = train_by_the_book(digits, hidden=(200,), epochs=epochs, rate=0.1, seed=seed)
     cnn = train_cnn(digits, epochs=epochs, seed=seed)
-    networks: dict[str, tuple[Any, float]] = {
+    networks: dict[str, tuple[Model, float]] = {
         "dense": (
             jax.tree_util.Partial(logits_of, dense),
             accuracy(dense, digits.test_inputs, digits.test_labels),
@@ -71,16 +72,16 @@ def main(
     keys = iter(jax.random.split(jax.random.key(seed), 2))
     tables, figures, metrics = [], {}, {}
     for name, (model, test_accuracy) in networks.items():
-        answer = int(jnp.argmax(model(x)))
+        prediction = int(jnp.argmax(model(x)))
         kinds = methods(digits, key=next(keys), convolutional=name == "convolutional")
-        found = {each: explain(method, model, x, answer) for each, method in track(kinds.items(), name)}
-        judged = {each: judge(each, values, model, x, answer) for each, (values, _) in found.items()}
-        title = f"The {name} network (test accuracy {test_accuracy:.4f}) says {answer} to test image {index}"
-        tables.append(table_of(found, judged, f"{title}, a {digits.test_labels[index]}"))
+        maps = {each: explain(method, model, x, prediction) for each, method in track(kinds.items(), name)}
+        scores = {each: evaluate(each, values, model, x, prediction) for each, (values, _) in maps.items()}
+        title = f"The {name} network (test accuracy {test_accuracy:.4f}): {prediction} for test image {index}"
+        tables.append(table_of(maps, scores, f"{title}, a {digits.test_labels[index]}"))
         figures[name] = figure_of(
-            {each: values for each, (values, _) in found.items()}, np.asarray(x[..., 0]), title
+            {each: values for each, (values, _) in maps.items()}, np.asarray(x[..., 0]), title
         )
-        metrics[name] = {"answer": answer, "test_accuracy": test_accuracy, "methods": judged}
+        metrics[name] = {"prediction": prediction, "test_accuracy": test_accuracy, "methods": scores}
     save_results(
         output,
         settings={"data": data, "index": index, "epochs": epochs, "seed": seed},
@@ -89,20 +90,20 @@ def main(
 
 
 def logits_of(network: jaxnn.Network, image: jax.Array) -> jax.Array:
-    """The dense network's signals before its last activation, for an image `(h, w, 1)`."""
+    """The signals of the dense network before its last activation, for an image `(h, w, 1)`."""
     hidden = network.layers[0](image.reshape(-1))
     return network.layers[1].signal(hidden)
 
 
 def methods(digits: Digits, *, key: jax.Array, convolutional: bool) -> dict[str, Method]:
-    """Every method of attribution, with the options that suit an image of a digit."""
+    """Every method of attribution, with options for an image of a digit."""
     images = as_images(digits.inputs[:50], digits)
     h, w = digits.image_shape
-    # Superpixels of 2 x 2 where perturbations are many, an integer a pixel.
+    # Superpixels of 2 x 2 for methods with many perturbations: one integer per pixel.
     blocks = np.arange(h // 2)[:, None].repeat(2, 0) * (w // 2) + np.arange(w // 2).repeat(2)
     groups = jnp.asarray(blocks[..., None])
     a = attribution
-    found: dict[str, Method] = {
+    chosen: dict[str, Method] = {
         "saliency": a.saliency,
         "input x gradient": a.input_x_gradient,
         "integrated gradients": partial(a.integrated_gradients, baseline=BLACK),
@@ -122,42 +123,45 @@ def methods(digits: Digits, *, key: jax.Array, convolutional: bool) -> dict[str,
         "rise": partial(a.rise, key=key, baseline=BLACK),
     }
     if convolutional:
-        found["lrp, epsilon-plus"] = partial(a.lrp, rule="epsilon_plus")
-        found["grad_cam"] = partial(a.grad_cam, layer="Conv_1", shape=digits.image_shape)
-        found["guided_grad_cam"] = partial(a.guided_grad_cam, layer="Conv_1")
-    return found
+        chosen["lrp, epsilon-plus"] = partial(a.lrp, rule="epsilon_plus")
+        chosen["grad_cam"] = partial(a.grad_cam, layer="Conv_1", shape=digits.image_shape)
+        chosen["guided_grad_cam"] = partial(a.guided_grad_cam, layer="Conv_1")
+    return chosen
 
 
-def explain(method: Method, model: Any, x: jax.Array, answer: int) -> tuple[np.ndarray, float]:
-    """A map `(h, w)`, and the seconds that it took, compilation included."""
+def explain(method: Method, model: Model, x: jax.Array, target: int) -> tuple[np.ndarray, float]:
+    """The map `(h, w)`, and the seconds that it took, including compilation."""
     start = time.perf_counter()
-    values = np.asarray(method(model, x, answer))
+    values = np.asarray(method(model, x, target))
     return values.reshape(x.shape[:2]), time.perf_counter() - start
 
 
-def judge(method: str, values: np.ndarray, model: Any, x: jax.Array, answer: int) -> dict[str, Any]:
-    """How far the logit falls without the pixels that count most; the gap to completeness, where promised."""
+def evaluate(
+    method: str, values: np.ndarray, model: Model, x: jax.Array, target: int
+) -> dict[str, float | None]:
+    """The drop of the logit without the highest attributions, and the completeness gap, if defined."""
     gap = None
     if method in COMPLETE:
         parts, black = values[..., None] / COMPLETE[method], jnp.full_like(x, BLACK)
-        gap = float(attribution.completeness_gap(model, x, answer, parts, baseline=black))
+        gap = float(attribution.completeness_gap(model, x, target, parts, baseline=black))
     order = np.argsort(-values, axis=None, kind="stable")
-    count = math.ceil(SHARE * order.size)
+    count = math.ceil(FRACTION * order.size)
     hidden = np.zeros(order.size, bool)
     hidden[order[:count]] = True
     hidden_image = jnp.where(jnp.asarray(hidden.reshape(x.shape)), BLACK, x)
-    return {"gap": gap, "falls_by": float(model(x)[answer] - model(hidden_image)[answer])}
+    return {"gap": gap, "drop": float(model(x)[target] - model(hidden_image)[target])}
 
 
 def table_of(
-    found: dict[str, tuple[np.ndarray, float]], judged: dict[str, dict[str, Any]], title: str
+    maps: dict[str, tuple[np.ndarray, float]], scores: dict[str, dict[str, float | None]], title: str
 ) -> Table:
-    """A row a method."""
-    columns = ("method", "off completeness by", f"logit falls by, without the first {SHARE:.0%}")
+    """One row per method."""
+    columns = ("method", "completeness gap", f"drop of the logit without the first {FRACTION:.0%}")
     table = Table(*columns, "first call, s", title=title)
-    for name, (_, seconds) in found.items():
-        gap = "" if judged[name]["gap"] is None else f"{abs(judged[name]['gap']):.1e}"
-        table.add_row(name, gap, f"{judged[name]['falls_by']:.2f}".replace("-", "\u2212"), f"{seconds:.1f}")
+    for name, (_, seconds) in maps.items():
+        gap, drop = scores[name]["gap"], scores[name]["drop"]
+        cell = "" if gap is None else f"{abs(gap):.1e}"
+        table.add_row(name, cell, true_minus(f"{drop:.2f}"), f"{seconds:.1f}")
     return table
 
 
@@ -172,7 +176,9 @@ def figure_of(maps: dict[str, np.ndarray], image: np.ndarray, title: str) -> Fig
         plot.attribution(values, image=image, title=name, colorbar=False, ax=ax)
     for ax in axes.flat[len(maps) :]:
         ax.set_axis_off()
-    figure.suptitle(f"{title}\nblue for the answer, red against it; colors end at each map's 99th percentile")
+    figure.suptitle(
+        f"{title}\nblue: evidence for the prediction, red: against it; colors end at the 99th percentile"
+    )
     return figure
 
 

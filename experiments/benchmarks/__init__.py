@@ -1,1 +1,1 @@
-"""How long things take, as ratios to other libraries measured in the same run."""
+"""Benchmarks: run times as ratios to other libraries, measured in the same run."""

@@ -1,7 +1,7 @@
 """Run every benchmark against its peers, and write the numbers, the plots and the page.
 
-Each ratio is the median of rounds in which the alternatives took turns, each in a process of its own. The
-first call, which may compile, is timed apart. Needs the `peers` extra.
+Each ratio is the median over rounds in which the alternatives take turns, each in its own process. The first
+call, which may compile, is timed separately. Needs the `peers` extra.
 """
 
 import importlib
@@ -13,7 +13,8 @@ from typing import Any, Literal, get_args
 import tyro
 from rich.console import Console
 
-from experiments._results import make_folder, save_metrics
+from experiments._common.options import make_folder
+from experiments._common.results import save_metrics
 from experiments.benchmarks import _page, compiling, growth, precision
 from experiments.benchmarks._case import Row, run, table_of
 from experiments.benchmarks._floor import rates
@@ -31,33 +32,33 @@ def main(
     page: Path | None = None,
     output: Path = Path("results/benchmarks"),
 ) -> None:
-    """Measure, print tables, and write the numbers; with `--page`, a page of documentation, too.
+    """Measure, print tables, and write the numbers; with `--page`, also a page of documentation.
 
     Args:
         only: which benchmarks.
-        rounds: how often each alternative takes its turn.
-        quick: with less of everything, to see whether it runs.
-        page: whose marked parts are written anew, such as docs/benchmarks.md; from this run and from what
-            earlier ones left in the folder.
+        rounds: number of turns per alternative.
+        quick: a small version, to test that everything runs.
+        page: a page whose marked parts are replaced, such as docs/benchmarks.md; by the numbers of this run
+            and of earlier ones in the folder.
         output: the folder for the numbers and the plots.
     """
     console = Console(width=120)
     make_folder(output)
     for name in only:
         console.rule(name)
-        for found in _measured(console, name, rounds, quick, output):
+        for measured in _measured(console, name, rounds, quick, output):
             about = {"machine": machine(), "accelerated": accelerated(), "rounds": rounds}
-            save_metrics({**about, **found}, output / f"{name}.json")
+            save_metrics({**about, **measured}, output / f"{name}.json")
     if page is not None:
         missing = _page.fill(page, _parts(output))
         for part in missing:
-            console.print(f"{page} has no mark for {part!r}", markup=False)
+            console.print(f"{page} has no marks for {part!r}", markup=False)
 
 
 def _measured(
     console: Console, name: Name, rounds: int, quick: bool, output: Path
 ) -> Iterator[dict[str, Any]]:
-    """All that has been measured so far, case by case: what is cut off has not been in vain."""
+    """Yield all measurements so far after each case, so that an interrupted run keeps them."""
     if name == "compiling":
         yield {"parts": {"Compiling": compiling.measure(console)}}
         return
@@ -75,13 +76,15 @@ def _measured(
 
 
 def _parts(folder: Path) -> dict[str, str]:
-    """Every part of the page that the numbers in a folder give."""
+    """The parts of the page, by name, from the numbers in a folder."""
     parts: dict[str, str] = {}
     for path in sorted(folder.glob("*.json")):
-        found = json.loads(path.read_text())
-        told = found.get("parts", {}) | _page.tables(found.get("rows", [])) | {"Machine": found["machine"]}
-        where = " on an accelerator" if found["accelerated"] else ""
-        parts |= {f"{name}{where}": part for name, part in told.items()}
+        record = json.loads(path.read_text())
+        of_file = (
+            record.get("parts", {}) | _page.tables(record.get("rows", [])) | {"Machine": record["machine"]}
+        )
+        suffix = " on an accelerator" if record["accelerated"] else ""
+        parts |= {f"{name}{suffix}": part for name, part in of_file.items()}
     return parts
 
 

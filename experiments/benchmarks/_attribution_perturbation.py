@@ -1,17 +1,19 @@
-"""Occlusion and kernel SHAP in both libraries, as rows of the table of attributions.
+"""Occlusion and Kernel SHAP in both libraries, for the table of attributions.
 
-`ours_*(model, x, target, key, rows)` is of one example, `captums_*(captum.attr, model, x, target, rows)` of a
-batch; either evaluates `rows` changed examples at a time. `*_SIZE` is how many there are an example.
+`ours_*(model, x, target, key, rows)` takes one example, `captums_*(captum.attr, model, x, target, rows)` a
+batch; both evaluate `rows` perturbed examples at a time. `*_SIZE` is the number of these per example.
 """
 
 from typing import Any
 
+import jax
 import numpy as np
 
+from experiments._common.cnn import Model
 from jaxnn import attribution
 
 WINDOW, STRIDE = 4, 2  # of occlusion, on an image of 28 x 28
-FLAT_WINDOW, FLAT_STRIDE = 28, 4  # on its 784 pixels in a line
+FLAT_WINDOW, FLAT_STRIDE = 28, 4  # on its 784 pixels as a vector
 OCCLUSION_SIZE = 190  # 169 on the image
 KERNEL_SHAP_SIZE = 200
 
@@ -19,8 +21,8 @@ KERNEL_SHAP_SIZE = 200
 SUPERPIXELS = np.arange(28)[:, None] // 4 * 7 + np.arange(28) // 4
 
 
-def ours_occlusion(model: Any, x: Any, target: Any, key: Any, rows: int) -> Any:
-    """A window of zeros over an image, or over a line of pixels."""
+def ours_occlusion(model: Model, x: jax.Array, target: jax.Array, key: jax.Array, rows: int) -> jax.Array:
+    """Slide a window of zeros over an image, or over a vector of pixels."""
     window, stride = (
         ((FLAT_WINDOW,), FLAT_STRIDE) if x.ndim == 1 else ((WINDOW, WINDOW, 1), (STRIDE, STRIDE, 1))
     )
@@ -28,7 +30,7 @@ def ours_occlusion(model: Any, x: Any, target: Any, key: Any, rows: int) -> Any:
 
 
 def captums_occlusion(captum: Any, model: Any, x: Any, target: Any, rows: int) -> Any:
-    """Likewise; Captum counts how many windows, each of all the batch."""
+    """Likewise; Captum counts windows, each applied to the whole batch."""
     window, stride = (
         ((FLAT_WINDOW,), FLAT_STRIDE) if x.ndim == 2 else ((1, WINDOW, WINDOW), (1, STRIDE, STRIDE))
     )
@@ -38,8 +40,8 @@ def captums_occlusion(captum: Any, model: Any, x: Any, target: Any, rows: int) -
     )
 
 
-def ours_kernel_shap(model: Any, x: Any, target: Any, key: Any, rows: int) -> Any:
-    """Superpixels, 200 sets of them."""
+def ours_kernel_shap(model: Model, x: jax.Array, target: jax.Array, key: jax.Array, rows: int) -> jax.Array:
+    """Kernel SHAP with 200 samples of superpixels."""
     return attribution.kernel_shap(
         model, x, target, key=key, groups=SUPERPIXELS.reshape(x.shape), n_samples=KERNEL_SHAP_SIZE,
         batch_size=rows,

@@ -1,6 +1,6 @@
-"""A case of a benchmark: the same work in several libraries, each with several settings."""
+"""A benchmark case: the same work in several libraries, each with several settings."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from rich.table import Table
@@ -16,10 +16,10 @@ class Case(NamedTuple):
 
     Attributes:
         table: its heading.
-        row: what is done.
-        builds: by setting: the library, and after a comma what is special.
-        work: what a call must do at the least.
-        finalists: how many settings of a library go on after one turn; 0 for all.
+        row: a description of the work.
+        builds: by setting: the name of the library, and after a comma the options.
+        work: the minimal work of a call.
+        finalists: number of settings per library that continue after one turn; 0 for all.
     """
 
     table: str
@@ -29,7 +29,7 @@ class Case(NamedTuple):
     finalists: int = 0
 
 
-Row = dict[str, Any]  # what was measured of a case, as JSON holds it
+Row = dict[str, Any]  # the measurements of a case, as JSON
 
 
 def run(case: Case, rounds: int) -> Row:
@@ -54,12 +54,12 @@ def run(case: Case, rounds: int) -> Row:
         "libraries": {
             library: {
                 "setting": name,
-                **_told(times[name]),
+                **_record(times[name]),
                 "times_ours": ratio(times[name], times[best[OURS]]),
             }
             for library, name in best.items()
         },
-        "settings": {name: _told(found) for name, found in times.items()},
+        "settings": {name: _record(each) for name, each in times.items()},
     }
 
 
@@ -77,7 +77,7 @@ def _best(times: dict[str, Times], library: str) -> str:
     return min((n for n in times if library_of(n) == library), key=lambda name: times[name].median)
 
 
-def _told(times: Times) -> dict[str, Any]:
+def _record(times: Times) -> dict[str, Any]:
     return {
         "seconds": times.median,
         "rounds": times.rounds.tolist(),
@@ -87,23 +87,20 @@ def _told(times: Times) -> dict[str, Any]:
 
 
 def table_of(row: Row) -> Table:
-    """What was measured of a case, for the terminal: a line a setting."""
+    """The measurements of a case, for the terminal: one row per setting."""
     table = Table(
         "setting", "seconds", "first call", "MB", "times ours", title=f"{row['table']}: {row['row']}"
     )
     ours = row["libraries"][OURS]["seconds"]
-    for name, told in sorted(row["settings"].items(), key=lambda item: item[1]["seconds"]):
+    for name, each in sorted(row["settings"].items(), key=lambda item: item[1]["seconds"]):
         table.add_row(
-            name, f"{told['seconds']:.4g}", f"{told['first']:.2f}", megabytes(told["memory"]),
-            f"{told['seconds'] / ours:.2f}",
+            name, f"{each['seconds']:.4g}", f"{each['first']:.2f}", megabytes(each["memory"]),
+            f"{each['seconds'] / ours:.2f}",
         )  # fmt: skip
     table.add_row("floor", f"{row['floor']:.3g}", "", "", f"{row['floor'] / ours:.2g}")
     return table
 
 
 def megabytes(memory: float | None) -> str:
-    """Bytes in megabytes, for people."""
+    """Format bytes as megabytes."""
     return "" if memory is None else f"{memory / 1e6:.0f}"
-
-
-Cases = Callable[[bool], list[Case]]  # of a module: `cases(quick)`, smaller where quick

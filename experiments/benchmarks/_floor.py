@@ -1,4 +1,4 @@
-"""The least time that a computation can take on a machine: its arithmetic, or its traffic with memory."""
+"""Roofline model: the minimal time of a computation on a machine, by arithmetic or memory traffic."""
 
 import time
 from collections.abc import Callable
@@ -8,16 +8,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-_SIDE, _LARGE_SIDE = 2048, 8192  # of a matrix product that nothing holds up; on an accelerator
+_SIDE, _LARGE_SIDE = 2048, 8192  # of a compute-bound matrix product; on an accelerator
 _COPIED = 256 * 2**20  # bytes, more than any cache
 
 
 class Work(NamedTuple):
-    """What must be done, at the least.
+    """The minimal work of a computation.
 
     Attributes:
-        operations: additions and multiplications of floating-point numbers.
-        traffic: bytes to read or write that do not fit into a cache.
+        operations: floating-point additions and multiplications.
+        traffic: bytes read or written that do not fit into a cache.
     """
 
     operations: float
@@ -25,7 +25,7 @@ class Work(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """What the machine does in a second: operations of a large matrix product, and bytes of a copy."""
+    """The rates of the machine, per second: operations of a large matrix product, and bytes of a copy."""
 
     operations: float
     traffic: float
@@ -33,7 +33,7 @@ class Rates(NamedTuple):
 
 @cache
 def rates() -> Rates:
-    """Measure them once, in single precision as JAX takes it, on all cores of its device."""
+    """Measure the rates once, in the default precision of float32, on all cores of the device."""
     side = _SIDE if jax.default_backend() == "cpu" else _LARGE_SIDE
     a = jax.random.normal(jax.random.key(0), (side, side))
     product = _quickest(jax.jit(lambda a: a @ a), a)
@@ -43,7 +43,7 @@ def rates() -> Rates:
 
 
 def floor(work: Work, rates: Rates) -> float:
-    """The least seconds."""
+    """The minimal time in seconds."""
     return max(work.operations / rates.operations, work.traffic / rates.traffic)
 
 

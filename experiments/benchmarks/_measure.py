@@ -1,7 +1,7 @@
-"""Time alternatives against each other, each in a process of its own, turn by turn.
+"""Time alternatives against each other, each in its own process, in turns.
 
-A process each, because thread pools that wait by spinning slow down whatever runs beside them; turn by turn,
-so that a busy machine slows all of them alike.
+Separate processes, because thread pools that spin while waiting slow down everything beside them; in turns,
+so that a busy machine slows all of them equally.
 """
 
 import contextlib
@@ -19,20 +19,20 @@ import jax
 import numpy as np
 
 Call = Callable[[], Any]
-Build = Callable[[], Call]  # a `functools.partial` of a module's function: it travels to the process
+Build = Callable[[], Call]  # picklable, such as a `functools.partial` of a function of a module
 
-_PAUSE = 0.2  # seconds between two turns, for the last one's threads to come to rest
-_LEAST = 0.2  # seconds of a turn, so that waking the processor up does not count
+_PAUSE = 0.2  # seconds between two turns, until the threads of the last one are idle
+_LEAST = 0.2  # seconds of a turn, so that the warm-up of the processor is negligible
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # Linux only
 
 
 class Times(NamedTuple):
-    """What one alternative took.
+    """Time and memory of one alternative.
 
     Attributes:
         first: seconds of the first call, which may compile.
-        rounds: seconds a call in each later round.
-        memory: bytes, by how much the memory grew at its peak from before the first call; NaN if unknown.
+        rounds: seconds per call in each later round.
+        memory: growth of the peak memory since before the first call, in bytes; NaN if unknown.
     """
 
     first: float
@@ -41,7 +41,7 @@ class Times(NamedTuple):
 
     @property
     def median(self) -> float:
-        """The median round, in seconds."""
+        """The median over the rounds, in seconds."""
         return float(np.median(self.rounds))
 
 
@@ -50,12 +50,12 @@ def alternate(
     rounds: int,
     finalists: Callable[[dict[str, float]], Iterable[str]] | None = None,
 ) -> dict[str, Times]:
-    """Build each call in its process, run it once to warm up, then all in turn, `rounds` times.
+    """Build each call in its own process, run it once to warm up, then run all in turns.
 
     Args:
         builds: by name.
-        rounds: how many turns each takes.
-        finalists: chosen from the seconds of a turn of all; only those go on.
+        rounds: number of turns of each.
+        finalists: selects the names that continue, from the seconds of one turn of all.
     """
     spawn = multiprocessing.get_context("spawn")
     with contextlib.ExitStack() as stack:
@@ -67,7 +67,7 @@ def alternate(
             return {name: workers[name].submit(_seconds, builds[name], least).result() for name in names}
 
         for prepared in [workers[name].submit(_prepare, build) for name, build in builds.items()]:
-            prepared.result()  # all at once: what comes before the first call is not timed
+            prepared.result()  # concurrently, as this is not timed
         first, names = turn(builds, 0.0), list(builds)
         if finalists is not None:
             names = list(finalists(turn(names, _LEAST)))
@@ -79,13 +79,13 @@ def alternate(
 
 
 def ratio(times: Times, to: Times) -> tuple[float, float, float]:
-    """How many times as long as `to` it takes: the lowest, the median and the highest round."""
+    """The ratio of the times to those of `to`: the lowest, the median and the highest over the rounds."""
     ratios = times.rounds / to.rounds
     return float(ratios.min()), float(np.median(ratios)), float(ratios.max())
 
 
 def machine() -> str:
-    """The machine in words: processor, cores, and JAX's device."""
+    """A description of the machine: processor, cores, and JAX's device."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
@@ -96,15 +96,15 @@ def machine() -> str:
 
 
 def accelerated() -> bool:
-    """Whether JAX computes on an accelerator, where neither a processor's threads nor its devices count."""
+    """Whether JAX runs on an accelerator, where the threads of the processor do not matter."""
     return jax.default_backend() != "cpu"
 
 
 def torch_device(threads: int | None = None) -> str:
-    """The device of PyTorch that JAX computes on, too, set up alike.
+    """The PyTorch device that corresponds to that of JAX, with equal settings.
 
     Args:
-        threads: of the processor.
+        threads: number of threads of the processor.
     """
     import torch
 
@@ -112,35 +112,35 @@ def torch_device(threads: int | None = None) -> str:
         torch.set_num_threads(threads)
     if jax.default_backend() != "gpu":
         return "cpu"
-    torch.set_float32_matmul_precision("high")  # products of rounded numbers, which JAX takes by default
+    torch.set_float32_matmul_precision("high")  # TF32 products, as in JAX by default
     return "cuda"
 
 
 def awaited(call: Call) -> Call:
-    """A call of PyTorch that returns when it is done: on a GPU it would return before."""
+    """Wrap a call of PyTorch to wait for its result: on a GPU it would return earlier."""
     if not accelerated():
         return call
     import torch
 
-    def done() -> Any:
-        answer = call()
+    def synchronized() -> Any:
+        result = call()
         torch.cuda.synchronize()
-        return answer
+        return result
 
-    return done
+    return synchronized
 
 
-class _Kept(NamedTuple):
+class _Cached(NamedTuple):
     call: Call
     memory: float  # before the first call
 
 
 def _seconds(build: Build, least: float) -> float:
-    """Seconds a call, the mean of as many as fit into `least` seconds, or of one.
+    """Mean seconds per call, over as many calls as fit into `least` seconds, or one.
 
-    Runs in the process of one alternative, which builds its call once and keeps it.
+    Runs in the process of one alternative, which builds its call once and caches it.
     """
-    call = _keep(build).call
+    call = _cached(build).call
     time.sleep(_PAUSE)
     start, calls, passed = time.perf_counter(), 0, 0.0
     while calls == 0 or passed < least:
@@ -150,27 +150,27 @@ def _seconds(build: Build, least: float) -> float:
 
 
 def _prepare(build: Build) -> None:
-    _keep(build)
+    _cached(build)
 
 
 @functools.cache
-def _only() -> list[_Kept]:
+def _only() -> list[_Cached]:
     return []
 
 
-def _keep(build: Build) -> _Kept:
-    kept = _only()
-    if not kept:
-        jax.config.update("jax_enable_compilation_cache", False)  # a first call is to be one
+def _cached(build: Build) -> _Cached:
+    cache = _only()
+    if not cache:
+        jax.config.update("jax_enable_compilation_cache", False)  # the first call must compile
         call = build()
         with contextlib.suppress(OSError):
-            _RESET.write_text("5")  # the peak starts from here
-        kept.append(_Kept(call, _memory("VmRSS")))
-    return kept[0]
+            _RESET.write_text("5")  # reset the peak
+        cache.append(_Cached(call, _memory("VmRSS")))
+    return cache[0]
 
 
 def _grown() -> float:
-    """Bytes by which the memory had grown at its peak: of the accelerator, where there is one."""
+    """Growth of the peak memory in bytes, of the accelerator if there is one."""
     if jax.default_backend() == "cpu":
         return _memory("VmHWM") - _only()[0].memory
     statistics = jax.devices()[0].memory_stats() or {}

@@ -1,7 +1,7 @@
-"""Put what was measured into a page of documentation, between its marks.
+"""Insert measurements into a page of documentation, between its marks.
 
-`<!-- begin: NAME -->` and `<!-- end: NAME -->` in the page stand around what is written anew. What is written
-by people around them stays.
+The text between `<!-- begin: NAME -->` and `<!-- end: NAME -->` is replaced; the text around them is
+unchanged.
 """
 
 import math
@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments._results import write_whole
+from experiments._common.results import write_atomically
 from experiments.benchmarks._case import OURS, Row, megabytes
 
 
 def fill(page: Path, parts: Mapping[str, str]) -> list[str]:
-    """Write parts into a page by their names; those for which it has no mark are given back."""
+    """Write parts into a page by name; returns the names for which it has no marks."""
     text, missing = page.read_text(encoding="utf-8"), []
     for name, part in parts.items():
         before, after = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
@@ -24,16 +24,16 @@ def fill(page: Path, parts: Mapping[str, str]) -> list[str]:
             missing.append(name)
             continue
         text = f"{text[:start]}{before}\n\n{part}\n\n{text[end:]}"
-    write_whole(page, partial(Path.write_text, data=text, encoding="utf-8"))
+    write_atomically(page, partial(Path.write_text, data=text, encoding="utf-8"))
     return missing
 
 
 def tables(rows: Iterable[Row]) -> dict[str, str]:
-    """The rows as Markdown, a table for each heading."""
+    """The rows as Markdown, one table per heading."""
     by_table: dict[str, list[Row]] = {}
     for row in rows:
         by_table.setdefault(row["table"], []).append(row)
-    return {name: _table(found) for name, found in by_table.items()}
+    return {name: _table(rows_) for name, rows_ in by_table.items()}
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -51,16 +51,16 @@ def _table(rows: list[Row]) -> str:
         cells += [_ratio(row["libraries"].get(name)) for name in others]
         cells.append(f"{_time(row['floor'])} ({_short(row['libraries'][OURS]['seconds'] / row['floor'])} x)")
         named = [(name, row["libraries"][name]) for name in (OURS, *others) if name in row["libraries"]]
-        cells.append(", ".join(_time(told["first"]) for _, told in named))
-        cells.append(", ".join(megabytes(told["memory"]) or "?" for _, told in named))
+        cells.append(", ".join(_time(each["first"]) for _, each in named))
+        cells.append(", ".join(megabytes(each["memory"]) or "?" for _, each in named))
         table.append(cells)
     return markdown(head, table)
 
 
-def _ratio(told: Mapping[str, Any] | None) -> str:
-    if told is None:
+def _ratio(library: Mapping[str, Any] | None) -> str:
+    if library is None:
         return ""
-    low, middle, high = told["times_ours"]
+    low, middle, high = library["times_ours"]
     return f"**{_short(middle)}** ({_short(low)} to {_short(high)})"
 
 
@@ -72,7 +72,7 @@ def _time(seconds: float) -> str:
 
 
 def _short(number: float) -> str:
-    """Two digits that matter, or all before the point."""
+    """Format with two significant digits, or all before the decimal point."""
     if number <= 0 or not math.isfinite(number):
         return f"{number}"
     return f"{number:.{max(0, 1 - math.floor(math.log10(number)))}f}"

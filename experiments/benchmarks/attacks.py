@@ -1,9 +1,9 @@
 """How long do attacks take beside Foolbox's, on the same networks and the same digits?
 
 Two networks, trained on mnist-5k: 784-200-10, and a small one with two convolutions. Each library runs with
-the best of its settings: for jaxnn examples a call, and whether they are spread over two devices, one a core
-(a small product of matrices keeps to one core); for Foolbox the threads of PyTorch, and whether the slopes of
-the weights, which an attack does not need, are switched off by hand.
+the best of its settings: for jaxnn the examples per call, and whether they are sharded over two devices, one
+per core (a small matrix product uses one core only); for Foolbox the threads of PyTorch, and whether
+gradients with respect to the weights, which an attack does not need, are disabled explicitly.
 """
 
 import itertools
@@ -19,6 +19,7 @@ import numpy as np
 import optax
 
 import jaxnn
+from experiments._common.cnn import Model
 from experiments.benchmarks import attribution
 from experiments.benchmarks._case import Case
 from experiments.benchmarks._floor import Work
@@ -27,7 +28,7 @@ from jaxnn import attacks
 
 EPSILON = 0.1
 STEPS = 40
-CHUNKS = (64, 256)  # examples a call
+CHUNKS = (64, 256)  # examples per call
 EXAMPLES = 256
 
 
@@ -35,16 +36,16 @@ class Method(NamedTuple):
     """An attack in both libraries.
 
     Attributes:
-        ours: `ours(model, x, label, key)` of one example.
+        ours: `ours(model, x, label, key)`, for one example.
         foolboxs: `foolboxs(foolbox.attacks)`, the attack.
-        epsilon: of Foolbox's call; None for an attack that has no ball.
-        slopes: of the output, an example, at the least.
+        epsilon: of Foolbox's call; None for an attack without a radius.
+        gradients: minimal number of gradients of the output per example.
     """
 
-    ours: Callable[[Any, Any, Any, Any], Any]
+    ours: Callable[[Model, jax.Array, jax.Array, jax.Array], attacks.Attack]
     foolboxs: Callable[[Any], Any]
     epsilon: float | None
-    slopes: int
+    gradients: int
 
 
 METHODS = {
@@ -58,7 +59,7 @@ METHODS = {
         lambda model, x, label, key: attacks.deepfool(model, x, label, norm="l2"),
         lambda foolbox: foolbox.L2DeepFoolAttack(),
         None,
-        9 * 2,  # nine rivals, and two steps for nearly all digits
+        9 * 2,  # nine other classes, and two steps for nearly all digits
     ),
 }
 
@@ -71,7 +72,7 @@ def cases(quick: bool) -> list[Case]:
             "Attacks",
             f"`{name}`, {model}, {examples} digits",
             settings(name, train(model, examples), examples),
-            Work(examples * method.slopes * 2 * attribution.OPERATIONS[model].all),
+            Work(examples * method.gradients * 2 * attribution.OPERATIONS[model].all),
         )
         for model, (name, method) in itertools.product(attribution.MODELS, METHODS.items())
     ]
@@ -79,16 +80,18 @@ def cases(quick: bool) -> list[Case]:
 
 @cache
 def _folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory()  # gone when this process ends
+    return tempfile.TemporaryDirectory()  # deleted when this process ends
 
 
 @cache
 def train(model: attribution.ModelName, examples: int) -> Path:
-    """Train a network, and write its weights and the test images to a file."""
+    """Train a network, and save its weights and the test images to a file."""
     data = jaxnn.datasets.load("mnist-5k")
     inputs, test = (jaxnn.datasets.encode_images(part.images) for part in (data.train, data.test))
     if model == "dense":
-        start: Any = jaxnn.init(jax.random.key(0), (784, 200, 10), output_activation="identity")
+        start: jaxnn.Network | jax.tree_util.Partial = jaxnn.init(
+            jax.random.key(0), (784, 200, 10), output_activation="identity"
+        )
     else:
         inputs, test = inputs.reshape(-1, 28, 28, 1), test.reshape(-1, 28, 28, 1)
         start = our_model(attribution.weights())
@@ -96,21 +99,23 @@ def train(model: attribution.ModelName, examples: int) -> Path:
         start, inputs, jnp.asarray(data.train.labels), key=jax.random.key(1), epochs=4, batch_size=50,
         optimizer=optax.adam(2e-3), loss=jaxnn.losses.cross_entropy,
     )  # fmt: skip
-    arrays = network.args[0] if model == "convolutional" else {}
-    if model == "dense":
-        for i, layer in enumerate(network.layers):
-            arrays |= {f"dense_{i}": layer.kernel, f"dense_bias_{i}": layer.bias}
+    arrays: dict[str, Any]
+    if isinstance(network, jaxnn.Network):
+        arrays = {f"dense_{i}": layer.kernel for i, layer in enumerate(network.layers)}
+        arrays |= {f"dense_bias_{i}": layer.bias for i, layer in enumerate(network.layers)}
+    else:
+        arrays = network.args[0]
     path = Path(_folder().name) / f"{model}.npz"
     np.savez(path, inputs=test[:examples], labels=data.test.labels[:examples], **arrays)
     return path
 
 
 def settings(method: str, path: Path, examples: int) -> dict[str, Build]:
-    """Each library's settings, by what is printed for them."""
+    """The settings of each library, by the name in the table."""
     builds: dict[str, Build] = {}
     several = (1,) if accelerated() else (1, 2)
     for n, devices in itertools.product(dict.fromkeys(min(n, examples) for n in CHUNKS), several):
-        name = f"jaxnn, {devices} device{'s' * (devices > 1)}, {n} a call"
+        name = f"jaxnn, {devices} device{'s' * (devices > 1)}, {n} per call"
         builds[name] = partial(ours, method, path, n, devices)
     for threads, frozen in itertools.product(several, (False, True)):
         name = f"Foolbox, {threads} thread{'s' * (threads > 1)}" + ", weights frozen" * frozen
@@ -119,16 +124,16 @@ def settings(method: str, path: Path, examples: int) -> dict[str, Build]:
 
 
 def ours(method: str, path: Path, at_once: int, devices: int) -> Call:
-    """An attack by jaxnn: one compiled call an `at_once` examples, spread over the devices."""
+    """An attack by jaxnn: one compiled call per `at_once` examples, sharded over the devices."""
     jax.config.update("jax_num_cpu_devices", devices)  # before the first call of this process
     mesh = jax.make_mesh((devices,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    spread, everywhere = (jax.NamedSharding(mesh, jax.P(*axes)) for axes in (("data",), ()))
+    sharded, replicated = (jax.NamedSharding(mesh, jax.P(*axes)) for axes in (("data",), ()))
     arrays, inputs, labels = data(path)
-    network = jax.device_put(our_model(arrays), everywhere)
+    network = jax.device_put(our_model(arrays), replicated)
     keys = jax.random.split(jax.random.key(0), len(inputs))
     compiled = jax.jit(jax.vmap(METHODS[method].ours, (None, 0, 0, 0)))
     chunks = [slice(i, i + at_once) for i in range(0, len(inputs), at_once)]
-    parts = [jax.device_put([a[chunk] for a in (inputs, labels, keys)], spread) for chunk in chunks]
+    parts = [jax.device_put([a[chunk] for a in (inputs, labels, keys)], sharded) for chunk in chunks]
     return lambda: [compiled(network, *part) for part in parts]
 
 
@@ -144,10 +149,10 @@ def foolboxs(method: str, path: Path, threads: int, frozen: bool) -> Call:
         inputs = np.moveaxis(inputs, -1, 1).copy()
     network = their_model(arrays).to(device)
     network.requires_grad_(not frozen)
-    asked = PyTorchModel(network, bounds=(0, 1), device=device)
+    wrapped = PyTorchModel(network, bounds=(0, 1), device=device)
     attack = METHODS[method].foolboxs(foolbox.attacks)
-    given = torch.from_numpy(inputs).to(device), torch.from_numpy(labels).long().to(device)
-    return awaited(lambda: attack(asked, *given, epsilons=METHODS[method].epsilon) and None)
+    batch = torch.from_numpy(inputs).to(device), torch.from_numpy(labels).long().to(device)
+    return awaited(lambda: attack(wrapped, *batch, epsilons=METHODS[method].epsilon) and None)
 
 
 def data(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
@@ -157,14 +162,14 @@ def data(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     return arrays, arrays.pop("inputs"), arrays.pop("labels")
 
 
-def our_model(arrays: dict[str, np.ndarray]) -> Any:
+def our_model(arrays: dict[str, np.ndarray]) -> jax.tree_util.Partial:
     """The network in JAX."""
     function = dense if "dense_0" in arrays else attribution.convolve
     return jax.tree_util.Partial(function, {name: jnp.asarray(array) for name, array in arrays.items()})
 
 
 def dense(weights: dict[str, jax.Array], x: jax.Array) -> jax.Array:
-    """Two layers, the first with a sigmoid."""
+    """Logits of two layers, the first with a sigmoid."""
     hidden = jax.nn.sigmoid(x @ weights["dense_0"] + weights["dense_bias_0"])
     return hidden @ weights["dense_1"] + weights["dense_bias_1"]
 

@@ -1,8 +1,8 @@
-"""How long do attributions take beside Captum's, for the same weights and the same answers?
+"""How long do attributions take beside Captum's, for the same weights and the same results?
 
 Two networks: 784-200-10, and a small one with two convolutions. Each library runs with the best of its
 settings: threads and rows at a time for Captum, examples and steps at a time for jaxnn. All settings run
-once; the two quickest of each library then take turns.
+once; the two fastest of each library then take turns.
 """
 
 import itertools
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnn
+from experiments._common.cnn import Model
 from experiments.benchmarks import _attribution_perturbation as perturbation
 from experiments.benchmarks._case import Case
 from experiments.benchmarks._floor import Work
@@ -33,14 +34,14 @@ MODELS: tuple[ModelName, ...] = ("dense", "convolutional")
 
 
 class Layers(NamedTuple):
-    """Operations of one answer: of the first layer, which is affine, and of the rest."""
+    """Operations of one forward pass: of the first layer, which is affine, and of the rest."""
 
     first: int
     rest: int
 
     @property
     def all(self) -> int:
-        """Of both."""
+        """The sum of both."""
         return self.first + self.rest
 
 
@@ -57,15 +58,15 @@ class Method(NamedTuple):
     """A method in both libraries.
 
     Attributes:
-        ours: `ours(model, x, target, key, rows)` of one example, `rows` steps or samples of it at a time.
-        captums: `captums(captum.attr, model, x, target, rows)` of a batch, `rows` rows of it at a time.
-        work: the operations of one example at the least, from those of one answer. The slope of an answer
-            takes twice as many; what is affine need be computed at two ends of a path only, and takes a sum
-            of slopes back at once.
-        size: steps or samples an example; 1 where there are none to divide.
+        ours: `ours(model, x, target, key, rows)`, for one example, `rows` steps or samples at a time.
+        captums: `captums(captum.attr, model, x, target, rows)`, for a batch, `rows` rows at a time.
+        work: the minimal number of operations per example, from those of one forward pass. A gradient takes
+            twice as many. The affine first layer is needed only at the two ends of a path, and once for the
+            sum of the gradients.
+        size: steps or samples per example; 1 if there are none.
     """
 
-    ours: Callable[[Any, Any, Any, Any, int], Any]
+    ours: Callable[[Model, jax.Array, jax.Array, jax.Array, int], jax.Array]
     captums: Callable[[Any, Any, Any, Any, int], Any]
     work: Callable[[Layers], int]
     size: int = 1
@@ -75,7 +76,7 @@ METHODS = {
     "saliency": Method(
         lambda model, x, t, key, rows: attribution.saliency(model, x, t),
         lambda captum, model, x, t, rows: captum.Saliency(model).attribute(x, target=t, abs=False),
-        lambda answer: 2 * answer.all,
+        lambda forward: 2 * forward.all,
     ),
     "integrated_gradients": Method(
         lambda model, x, t, key, rows: attribution.integrated_gradients(
@@ -84,7 +85,7 @@ METHODS = {
         lambda captum, model, x, t, rows: captum.IntegratedGradients(model).attribute(
             x, target=t, n_steps=STEPS, internal_batch_size=rows
         ),
-        lambda answer: 3 * answer.first + 2 * STEPS * answer.rest,
+        lambda forward: 3 * forward.first + 2 * STEPS * forward.rest,
         STEPS,
     ),
     "smooth_grad": Method(
@@ -95,21 +96,21 @@ METHODS = {
             x, nt_type="smoothgrad", nt_samples=SAMPLES, stdevs=SIGMA, target=t, abs=False,
             nt_samples_batch_size=max(1, rows // len(x)),
         ),
-        lambda answer: (SAMPLES + 1) * answer.first + 2 * SAMPLES * answer.rest,
+        lambda forward: (SAMPLES + 1) * forward.first + 2 * SAMPLES * forward.rest,
         SAMPLES,
     ),
     "deep_lift": Method(
         lambda model, x, t, key, rows: attribution.deep_lift(model, x, t),
         lambda captum, model, x, t, rows: captum.DeepLift(model).attribute(x, target=t),
-        lambda answer: 3 * answer.all,
+        lambda forward: 3 * forward.all,
     ),
     "occlusion": Method(
         perturbation.ours_occlusion, perturbation.captums_occlusion,
-        lambda answer: perturbation.OCCLUSION_SIZE * answer.all, perturbation.OCCLUSION_SIZE,
+        lambda forward: perturbation.OCCLUSION_SIZE * forward.all, perturbation.OCCLUSION_SIZE,
     ),
     "kernel_shap": Method(
         perturbation.ours_kernel_shap, perturbation.captums_kernel_shap,
-        lambda answer: perturbation.KERNEL_SHAP_SIZE * answer.all, perturbation.KERNEL_SHAP_SIZE,
+        lambda forward: perturbation.KERNEL_SHAP_SIZE * forward.all, perturbation.KERNEL_SHAP_SIZE,
     ),
 }  # fmt: skip
 
@@ -130,27 +131,29 @@ def cases(quick: bool) -> list[Case]:
 
 
 def settings(method: str, model: ModelName, examples: int) -> dict[str, Build]:
-    """Each library's settings, by what is printed for them: those that won in longer searches."""
+    """The settings of each library, by the name in the table: the best of longer searches."""
     size = METHODS[method].size
     builds: dict[str, Build] = {}
-    # An accelerator wants all at once.
+    # On an accelerator, all at once is fastest.
     ours_at = ((256, 1), (256, size)) if accelerated() else ((1, size), (32, 1), (64, 1), (256, 1))
     captums_at = ((256, 1024), (256, 256 * size)) if accelerated() else ((32, 128), (256, 256), (256, 1024))
     for at_once, rows in dict.fromkeys((min(n, examples), m) for n, m in ours_at):
-        builds[f"jaxnn, {at_once} x {rows} a call"] = partial(ours, method, model, examples, at_once, rows)
+        builds[f"jaxnn, {at_once} x {rows} per call"] = partial(ours, method, model, examples, at_once, rows)
     batches = dict.fromkeys((min(n, examples), m) for n, m in captums_at)
     for threads, (at_once, rows) in itertools.product((1,) if accelerated() else (1, 2), batches):
-        name = f"Captum, {threads} thread{'s' * (threads > 1)}, {at_once} a call, {rows} rows at a time"
+        name = f"Captum, {threads} thread{'s' * (threads > 1)}, {at_once} per call, {rows} rows at a time"
         builds[name] = partial(captums, method, model, examples, threads, at_once, rows)
     return builds
 
 
 def ours(method: str, model: str, examples: int, at_once: int, rows: int) -> Call:
-    """A method by jaxnn: one compiled call an `at_once` examples."""
+    """A method by jaxnn: one compiled call per `at_once` examples."""
     network, (inputs, targets) = our_model(model), data(model, examples)
     keys = jax.random.split(jax.random.key(0), examples)
-    ask = METHODS[method].ours
-    compiled = jax.jit(jax.vmap(lambda network, x, t, key: ask(network, x, t, key, rows), (None, 0, 0, 0)))
+    explain = METHODS[method].ours
+    compiled = jax.jit(
+        jax.vmap(lambda network, x, t, key: explain(network, x, t, key, rows), (None, 0, 0, 0))
+    )
     chunks = [slice(i, i + at_once) for i in range(0, examples, at_once)]
     arrays = [tuple(jnp.asarray(a)[chunk] for a in (inputs, targets, keys)) for chunk in chunks]
     return lambda: [compiled(network, *chunk) for chunk in arrays]
@@ -162,18 +165,18 @@ def captums(method: str, model: str, examples: int, threads: int, at_once: int, 
     import torch
 
     device = torch_device(threads)
-    warnings.simplefilter("ignore")  # what Captum says at each call
+    warnings.simplefilter("ignore")  # Captum's, at each call
     network, (inputs, targets) = their_model(model).to(device), data(model, examples)
     if model == "convolutional":
         inputs = np.moveaxis(inputs, -1, 1).copy()
     x, t = (torch.from_numpy(a).to(device) for a in (inputs, targets))
     batches = list(zip(x.split(at_once), t.split(at_once), strict=True))
-    ask = METHODS[method].captums
-    return awaited(lambda: [ask(captum.attr, network, x, t, rows) for x, t in batches])
+    explain = METHODS[method].captums
+    return awaited(lambda: [explain(captum.attr, network, x, t, rows) for x, t in batches])
 
 
 def data(model: str, examples: int) -> tuple[np.ndarray, np.ndarray]:
-    """Random images in [0, 1] and targets: how long it takes does not depend on what is seen."""
+    """Random images in [0, 1] and targets: the time does not depend on the values."""
     rng = np.random.default_rng(0)
     shape = (784,) if model == "dense" else (28, 28, 1)
     return rng.uniform(0, 1, (examples, *shape)).astype(np.float32), rng.integers(0, 10, examples)
@@ -181,32 +184,37 @@ def data(model: str, examples: int) -> tuple[np.ndarray, np.ndarray]:
 
 @cache
 def weights() -> dict[str, np.ndarray]:
-    """Of the convolutional network: kernels `(3, 3, n_in, n_out)`, biases, and those of the last layer."""
+    """Weights of the convolutional network: kernels `(3, 3, n_in, n_out)`, biases, and the last layer."""
     rng = np.random.default_rng(1)
     shapes = [(3, 3, n, m) for n, m in itertools.pairwise(CHANNELS)]
     last = (7 * 7 * CHANNELS[-1], 10)
-    drawn = {f"kernel_{i}": rng.normal(0, (9 * s[2]) ** -0.5, s) for i, s in enumerate(shapes)}
-    drawn |= {f"bias_{i}": rng.normal(0, 0.1, s[3]) for i, s in enumerate(shapes)}
-    drawn["last"] = rng.normal(0, last[0] ** -0.5, last)
-    return {name: array.astype(np.float32) for name, array in drawn.items()}
+    arrays = {f"kernel_{i}": rng.normal(0, (9 * s[2]) ** -0.5, s) for i, s in enumerate(shapes)}
+    arrays |= {f"bias_{i}": rng.normal(0, 0.1, s[3]) for i, s in enumerate(shapes)}
+    arrays["last"] = rng.normal(0, last[0] ** -0.5, last)
+    return {name: array.astype(np.float32) for name, array in arrays.items()}
 
 
-def our_model(model: str) -> Any:
+def dense() -> jaxnn.Network:
+    """The dense network in JAX."""
+    return jaxnn.init(jax.random.key(0), (784, 200, 10))
+
+
+def our_model(model: str) -> jaxnn.Network | jax.tree_util.Partial:
     """The network in JAX."""
     if model == "dense":
-        return jaxnn.init(jax.random.key(0), (784, 200, 10))
+        return dense()
     return jax.tree_util.Partial(convolve, {name: jnp.asarray(array) for name, array in weights().items()})
 
 
 def convolve(weights: dict[str, jax.Array], x: jax.Array) -> jax.Array:
-    """Two convolutions with relu, each halved by its largest of four, and a dense layer."""
+    """Two convolutions, each with ReLU and 2x2 max pooling, and a dense layer."""
     for i in range(2):
         x = jax.lax.conv_general_dilated(
             x[None], weights[f"kernel_{i}"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
         )[0]
         x = jax.nn.relu(x + weights[f"bias_{i}"])
         h, w, channels = x.shape
-        # The gradient of a pool written so is six times as fast as that of `lax.reduce_window`.
+        # The gradient of this form is six times as fast as that of `lax.reduce_window`.
         x = x.reshape(h // 2, 2, w // 2, 2, channels).max(axis=(1, 3))
     return x.reshape(-1) @ weights["last"]
 
@@ -216,9 +224,8 @@ def their_model(model: str) -> Any:
     import torch
 
     if model == "dense":
-        layers = our_model(model).layers
         modules: list[Any] = []
-        for layer in layers:
+        for layer in dense().layers:
             linear = torch.nn.Linear(*layer.kernel.shape)
             linear.weight.data = torch.from_numpy(np.array(layer.kernel).T.copy())
             linear.bias.data = torch.from_numpy(np.array(layer.bias))

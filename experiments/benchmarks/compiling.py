@@ -1,7 +1,7 @@
-"""How long does a person wait for a first call? Compilation is most of it.
+"""How long does the first call of each method take? Most of it is compilation.
 
 Every method, with its defaults, on 784-200-10 and one image: the first call in a new process, and a later
-one. And the main job from the shell, with and without what earlier runs compiled.
+one. And the main experiment from the shell, with an empty and with a filled compilation cache.
 """
 
 import multiprocessing
@@ -26,66 +26,68 @@ from jaxnn import attacks, attribution, dreaming, rules, weights
 
 SIDE = 28
 BLOCKS = np.arange(SIDE)[:, None] // 7 * 4 + np.arange(SIDE) // 7  # 16 superpixels
-Ask = Callable[[jaxnn.Network, jax.Array], Any]
+Method = Callable[[jaxnn.Network, jax.Array], Any]
 
 
 def measure(console: Console) -> str:
-    """Measure, print a table, and give it as Markdown."""
+    """Measure, print a table, and return it as Markdown."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
-        found = {name: pool.submit(waits, name).result() for name in methods()}
-    job = [main_job(kept) for kept in (False, True)]
-    worst_first = sorted(found.items(), key=lambda item: -item[1][0])
+        seconds = {name: pool.submit(first_and_later, name).result() for name in methods()}
+    job = [main_job(cached=cached) for cached in (False, True)]
+    slowest_first = sorted(seconds.items(), key=lambda item: -item[1][0])
     table = Table("method", "first call, s", "later call, ms", title="Compiling, 784-200-10, one image")
-    for name, (first, later) in worst_first:
+    for name, (first, later) in slowest_first:
         table.add_row(name, f"{first:.2f}", f"{1000 * later:.2f}")
     console.print(table)
-    cells = [(f"`{n}`", f"{first:.2f} s", f"{1000 * later:.2f} ms") for n, (first, later) in worst_first[:12]]
-    quick = sum(first < 1 for first, _ in found.values())
+    cells = [
+        (f"`{n}`", f"{first:.2f} s", f"{1000 * later:.2f} ms") for n, (first, later) in slowest_first[:12]
+    ]
+    quick = sum(first < 1 for first, _ in seconds.values())
     return (
-        f"{markdown(('method', 'first call', 'a later one'), cells)}\n\n"
-        f"The slowest twelve of {len(found)}; {quick} take less than a second.\n"
-        f"The main job, `python -m experiments.back_query`, takes {job[0]:.1f} s from the shell with nothing "
-        f"compiled yet, and {job[1]:.1f} s with what an earlier run has left."
+        f"{markdown(('method', 'first call', 'later call'), cells)}\n\n"
+        f"The slowest twelve of {len(seconds)}; {quick} take less than a second.\n"
+        f"`python -m experiments.back_query` takes {job[0]:.1f} s from the shell with an empty compilation "
+        f"cache, and {job[1]:.1f} s with that of an earlier run."
     )
 
 
-def waits(name: str) -> tuple[float, float]:
-    """Seconds of the first call, and of a later one; in a process of its own."""
+def first_and_later(name: str) -> tuple[float, float]:
+    """Seconds of the first call, and of a later one; to be run in a new process."""
     jax.config.update("jax_enable_compilation_cache", False)
     network = jaxnn.init(jax.random.key(0), (784, 200, 10), activation="relu", output_activation="identity")
     x = jnp.asarray(np.random.default_rng(0).uniform(0.05, 0.95, 784), "float32")
     jax.block_until_ready((network, x, jax.random.split(jax.random.key(1))))
-    ask, seconds = methods()[name], []
+    method, seconds = methods()[name], []
     for _ in range(3):
         start = time.perf_counter()
-        jax.block_until_ready(jax.tree.leaves(ask(network, x)))
+        jax.block_until_ready(jax.tree.leaves(method(network, x)))
         seconds.append(time.perf_counter() - start)
     return seconds[0], min(seconds[1:])
 
 
-def main_job(kept: bool) -> float:
-    """Seconds of the README's command in a new process; `kept`: with what a first run has compiled."""
+def main_job(*, cached: bool) -> float:
+    """Seconds of the README's command in a new process, with or without the cache of a first run."""
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": f"{folder}/compiled"}
         command = [sys.executable, "-m", "experiments.back_query", "--output", f"{folder}/results"]
-        for _ in range(1 + kept):
+        for _ in range(1 + cached):
             start = time.perf_counter()
             subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
         return time.perf_counter() - start
 
 
-def methods() -> dict[str, Ask]:
-    """Every method that compiles something, with its defaults as far as it has them."""
+def methods() -> dict[str, Method]:
+    """Every method that compiles, with its default options."""
     key, image = jax.random.key(1), np.zeros((4, 784), np.float32)
     keyed: dict[str, Any] = {"key": key}
     layered, ball = {"layer": "hidden_0"}, {"epsilon": 0.1, "key": key}
 
-    def of(family: Any, names: str, *args: Any, **options: Any) -> dict[str, Ask]:
-        def ask(name: str) -> Ask:
+    def of(family: Any, names: str, *args: Any, **options: Any) -> dict[str, Method]:
+        def method(name: str) -> Method:
             return lambda network, x: getattr(family, name)(network, x, *args, **options)
 
-        return {name: ask(name) for name in names.split()}
+        return {name: method(name) for name in names.split()}
 
     return {
         **of(attribution, "saliency input_x_gradient integrated_gradients guided_backprop deconvnet", 1),

@@ -1,8 +1,8 @@
-"""How near does a network that fills an accelerator come to what the accelerator can do?
+"""What fraction of the peak rate of an accelerator does a large network reach?
 
-784-4096-4096-10 of relus: integrated gradients of 256 images in 50 steps, and training in batches of 1,024.
-Single precision is each library's default, and PyTorch's also with the rounded products that JAX takes by
-default on a GPU; in half precision (bfloat16) the model and the images are cast. The floor is that of single
+784-4096-4096-10 of ReLUs: integrated gradients of 256 images in 50 steps, and training in batches of 1,024.
+Single precision is the default of each library, and for PyTorch also TF32 products, which are JAX's default
+on a GPU; in half precision (bfloat16) the model and the images are cast. The floor is that of single
 precision.
 """
 
@@ -25,7 +25,7 @@ from jaxnn import attribution
 SIZES = (784, 4096, 4096, 10)
 STEPS = 50
 BATCH = 1024
-UPDATES = 20  # a call
+UPDATES = 20  # per call
 
 
 def cases(quick: bool) -> list[Case]:
@@ -61,7 +61,7 @@ def cases(quick: bool) -> list[Case]:
 
 
 def network(dtype: str = "float32") -> jaxnn.Network:
-    """The network that all ask."""
+    """The network of all alternatives."""
     return jaxnn.init(
         jax.random.key(0), SIZES, activation="relu", output_activation="identity", dtype=jnp.dtype(dtype)
     )
@@ -77,7 +77,7 @@ def ours(examples: int, rows: int, dtype: str) -> Call:
     """Integrated gradients by jaxnn."""
     inputs, targets = images(examples)
 
-    def one(model: jaxnn.Network, x: jax.Array, target: jax.Array) -> Any:
+    def one(model: jaxnn.Network, x: jax.Array, target: jax.Array) -> jax.Array:
         return attribution.integrated_gradients(model, x, target, steps=STEPS, batch_size=rows)
 
     compiled = jax.jit(jax.vmap(one, (None, 0, 0)))

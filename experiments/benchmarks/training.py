@@ -1,4 +1,4 @@
-"""How fast is training 784-200-10, and asking it backwards, beside NumPy, PyTorch and scikit-learn?
+"""How fast are training and back queries of 784-200-10, beside NumPy, PyTorch and scikit-learn?
 
 An epoch is the 4,000 training images of mnist-5k in a new order. PyTorch runs eagerly, with the fastest of
 its settings (one or two threads, its foreach optimizer or not). scikit-learn's classifier has the same
@@ -16,7 +16,7 @@ import optax
 from jax import lax
 
 import jaxnn
-from experiments._digits import load_digits
+from experiments._common.digits import load_digits
 from experiments.benchmarks._case import Case
 from experiments.benchmarks._floor import Work
 from experiments.benchmarks._measure import Build, Call, awaited, torch_device
@@ -24,7 +24,7 @@ from tests.helpers import numpy_book
 
 SIZES = (784, 200, 10)
 RATE = 0.1
-EPOCHS = 3  # a call, in every library
+EPOCHS = 3  # per call, in every library
 EXAMPLES = 4000
 WEIGHTS = SIZES[0] * SIZES[1] + SIZES[1] * SIZES[2]
 
@@ -32,7 +32,7 @@ WEIGHTS = SIZES[0] * SIZES[1] + SIZES[1] * SIZES[2]
 def cases(quick: bool) -> list[Case]:
     """Training with three batch sizes, and back queries."""
     epochs = 1 if quick else EPOCHS
-    found = []
+    measured = []
     for size in (1, 10, 100):
         builds: dict[str, Build] = {
             "jaxnn": partial(ours, size, epochs),
@@ -45,23 +45,25 @@ def cases(quick: bool) -> list[Case]:
             "scikit-learn": partial(sklearns, size, epochs),
             "its products alone": partial(products, size, epochs),
         }
-        # Forwards, and back to the weights: two operations a weight each. Back to the hidden units: little.
+        # The forward pass and the gradient with respect to the weights: two operations per weight each.
         work = Work(epochs * EXAMPLES * (4 * WEIGHTS + 2 * SIZES[1] * SIZES[2]))
         row = f"batches of {size}, {epochs * EXAMPLES // size:,} steps"
-        found.append(Case("Training 784-200-10", row, builds, work))
+        measured.append(Case("Training 784-200-10", row, builds, work))
     count = 1_000 if quick else 10_000
     queries: dict[str, Build] = {
         "jaxnn": partial(our_back_queries, count, "transpose"),
         "NumPy": partial(numpys_back_queries, count),
     }
-    table = "Asking backwards"
+    table = "Back queries"
     traffic = count * 4 * (SIZES[0] + SIZES[-1])
-    found.append(Case(table, f"{count:,}, transposed weights", queries, Work(2 * count * WEIGHTS, traffic)))
+    measured.append(
+        Case(table, f"{count:,}, transposed weights", queries, Work(2 * count * WEIGHTS, traffic))
+    )
     solved: dict[str, Build] = {"jaxnn": partial(our_back_queries, count // 10, "least_squares")}
-    # Three sweeps of 100 steps, each there and back through the weights of each layer.
+    # Three sweeps of 100 steps, each forward and backward through the weights of each layer.
     work = Work(3 * 100 * 4 * WEIGHTS * count // 10)
-    found.append(Case(table, f"{count // 10:,}, least squares", solved, work))
-    return found
+    measured.append(Case(table, f"{count // 10:,}, least squares", solved, work))
+    return measured
 
 
 def ours(batch_size: int, epochs: int) -> Call:
@@ -98,8 +100,8 @@ def torchs(batch_size: int, epochs: int, threads: int, foreach: bool) -> Call:
     x, t, _ = in_numpy()
     inputs, targets = (torch.from_numpy(a).to(device) for a in (x, t))
     layers = [torch.nn.Linear(n, m, bias=False) for n, m in itertools.pairwise(SIZES)]
-    for layer, ours_ in zip(layers, initial().layers, strict=True):
-        layer.weight.data = torch.from_numpy(np.array(ours_.kernel).T.copy())
+    for layer, dense in zip(layers, initial().layers, strict=True):
+        layer.weight.data = torch.from_numpy(np.array(dense.kernel).T.copy())
     model = torch.nn.Sequential(layers[0], torch.nn.Sigmoid(), layers[1], torch.nn.Sigmoid()).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE, foreach=foreach)
 
@@ -127,13 +129,13 @@ def sklearns(batch_size: int, epochs: int) -> Call:
 
 
 def products(batch_size: int, epochs: int) -> Call:
-    """The two large products of each step and nothing else, as JAX does them here."""
+    """The two large products of each step and nothing else, in JAX."""
     x = jax.random.uniform(jax.random.key(0), (batch_size, SIZES[0]))
     weights = initial().layers[0].kernel
 
     @jax.jit
     def train(weights: jax.Array, x: jax.Array) -> jax.Array:
-        # The tiny factor ties each step to the last, so that the loop cannot be hoisted out.
+        # The tiny factor makes each step depend on the last, so that the products are not hoisted.
         steps = epochs * EXAMPLES // batch_size
         return lax.fori_loop(0, steps, lambda _, w: w - 1e-9 * (x.T @ (x @ w)), weights)
 
@@ -142,23 +144,23 @@ def products(batch_size: int, epochs: int) -> Call:
 
 def our_back_queries(count: int, method: str) -> Call:
     """`count` back queries in one call."""
-    network, y = initial(), jnp.asarray(asked(count))
+    network, y = initial(), jnp.asarray(outputs(count))
     return lambda: jaxnn.backquery(network, y, method=method)
 
 
 def numpys_back_queries(count: int) -> Call:
     """A loop of the book's equations."""
     kernels = [np.asarray(layer.kernel) for layer in initial().layers]
-    return lambda: [numpy_book.backquery(kernels, row) for row in asked(count)]
+    return lambda: [numpy_book.backquery(kernels, row) for row in outputs(count)]
 
 
 def initial() -> jaxnn.Network:
-    """The weights that all start from."""
+    """The initial network of all alternatives."""
     return jaxnn.init(jax.random.key(0), SIZES, use_bias=False)
 
 
-def asked(count: int) -> np.ndarray:
-    """Outputs to ask for."""
+def outputs(count: int) -> np.ndarray:
+    """Random outputs to query backwards."""
     return np.random.default_rng(1).uniform(0.01, 0.99, (count, 10)).astype(np.float32)
 
 

@@ -1,18 +1,18 @@
-// A network asked forwards, backwards, and for its slopes: the equations of jaxnn, in double precision.
+// Query, back query and saliency of a network: the equations of jaxnn, in double precision.
 
 const ACTIVATIONS = {
-  sigmoid: { low: 0, high: 1, f: (x) => 1 / (1 + Math.exp(-x)), slope: (y) => y * (1 - y), inverse: (y) => Math.log(y / (1 - y)) },
-  tanh: { low: -1, high: 1, f: Math.tanh, slope: (y) => 1 - y * y, inverse: Math.atanh },
-  identity: { low: -Infinity, high: Infinity, f: (x) => x, slope: () => 1, inverse: (y) => y },
+  sigmoid: { low: 0, high: 1, f: (x) => 1 / (1 + Math.exp(-x)), derivative: (y) => y * (1 - y), inverse: (y) => Math.log(y / (1 - y)) },
+  tanh: { low: -1, high: 1, f: Math.tanh, derivative: (y) => 1 - y * y, inverse: Math.atanh },
+  identity: { low: -Infinity, high: Infinity, f: (x) => x, derivative: () => 1, inverse: (y) => y },
 };
 
-// The numbers of an array, from their little-endian bytes in base64.
+// The elements of an array, from little-endian bytes in base64.
 function floats(text) {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   return new Float32Array(bytes.buffer);
 }
 
-// A network as it stands in the page: {name, about, layers: [{inputs, outputs, kernel, bias, activation}]}.
+// A network in the format of the page: {name, about, layers: [{inputs, outputs, kernel, bias, activation}]}.
 function decode(written) {
   const layers = written.layers.map((layer) => ({
     ...layer,
@@ -22,7 +22,7 @@ function decode(written) {
   return { ...written, layers };
 }
 
-// What each layer answers, the inputs first.
+// The outputs of each layer, the inputs first.
 function query(network, x) {
   const values = [Float64Array.from(x)];
   for (const { inputs, outputs, kernel, bias, activation } of network.layers) {
@@ -36,7 +36,7 @@ function query(network, x) {
   return values;
 }
 
-// A vector over the outputs of a layer, sent back through its transposed weights.
+// The product of the weights of a layer with a vector over its outputs.
 function transposed({ inputs, outputs, kernel }, vector) {
   const sums = new Float64Array(inputs);
   for (let i = 0; i < inputs; i++) {
@@ -51,7 +51,7 @@ function rescale(values, low, high) {
   return values.map((v) => low + ((high - low) * (v - least)) / (most - least));
 }
 
-// The input that the transposed weights give for an output: in [margin, 1 - margin].
+// The back query of an output by the transposed weights, in [margin, 1 - margin].
 function backquery(network, y, margin = 0.01) {
   let value = Float64Array.from(y);
   for (let l = network.layers.length - 1; l >= 0; l--) {
@@ -65,13 +65,13 @@ function backquery(network, y, margin = 0.01) {
   return value;
 }
 
-// The slope of one output in each input, from what `query` gave.
+// The gradient of one output with respect to the inputs, from the values of `query`.
 function saliency(network, values, target) {
-  let slopes = new Float64Array(values[values.length - 1].length);
-  slopes[target] = 1;
+  let gradient = new Float64Array(values[values.length - 1].length);
+  gradient[target] = 1;
   for (let l = network.layers.length - 1; l >= 0; l--) {
-    const { slope } = ACTIVATIONS[network.layers[l].activation];
-    slopes = transposed(network.layers[l], slopes.map((s, k) => s * slope(values[l + 1][k])));
+    const { derivative } = ACTIVATIONS[network.layers[l].activation];
+    gradient = transposed(network.layers[l], gradient.map((g, k) => g * derivative(values[l + 1][k])));
   }
-  return slopes;
+  return gradient;
 }

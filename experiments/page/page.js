@@ -1,4 +1,4 @@
-// The page: a drawing in strokes, made into what the network sees, and what the network says to it.
+// The page: a drawing in strokes, the input of the network made from it, and the outputs.
 
 const SIDE = 28, BOX = 20, PEN = 2.2; // pixels of the network; the box that training digits fill; a stroke's width
 const element = (id) => document.getElementById(id);
@@ -37,8 +37,8 @@ function pixels(scale, shiftX, shiftY) {
   return Float64Array.from({ length: SIDE * SIDE }, (_, i) => data[4 * i] / 255);
 }
 
-// As MNIST has its digits: their longer side fills the box, their center of mass lies in the middle, or as near
-// to it as all of the digit is seen.
+// Preprocessed as in MNIST: the longer side fills the box, and the center of mass is in the middle, or as near to
+// it as possible without cutting off the digit.
 function centered() {
   let [left, top, right, bottom] = [SIDE, SIDE, 0, 0];
   for (const [x, y] of strokes.flat(2)) {
@@ -73,12 +73,12 @@ function paint(canvas, colors) {
   context.putImageData(image, 0, 0);
 }
 
-const gray = (share) => Array(3).fill(Math.round(255 * share));
+const gray = (fraction) => Array(3).fill(Math.round(255 * fraction));
 
-// Blue for above zero, red for below, white for zero: colors that the color-blind tell apart.
-function signed(share) {
-  const end = share > 0 ? [33, 102, 172] : [178, 24, 43];
-  return end.map((channel) => Math.round(255 + (channel - 255) * Math.abs(share)));
+// Blue for above zero, red for below, white for zero: colors that color-blind people can distinguish.
+function signed(fraction) {
+  const end = fraction > 0 ? [33, 102, 172] : [178, 24, 43];
+  return end.map((channel) => Math.round(255 + (channel - 255) * Math.abs(fraction)));
 }
 
 function showDrawing() {
@@ -104,21 +104,21 @@ function showOutputs(outputs, best) {
   element("outputs").setAttribute("aria-label", [...outputs].map((v, digit) => `${digit}: ${v.toFixed(2)}`).join(", "));
 }
 
-// Each unit's value as a share of what it can be; where that has no ends, of what its layer is now.
-function shares(values, activation) {
+// Each unit's value as a fraction of the range of its activation; of the range of the layer if that is infinite.
+function fractions(values, activation) {
   const { low, high } = ACTIVATIONS[activation];
   return Number.isFinite(high - low) ? values.map((v) => (v - low) / (high - low)) : rescale(values, 0, 1);
 }
 
 function showHidden(layers) {
   const canvases = element("hidden").children;
-  const shown = layers.map((values, i) => shares(values, current().layers[i].activation));
+  const shown = layers.map((values, i) => fractions(values, current().layers[i].activation));
   shown.forEach((values, i) => paint(canvases[i], [...values].map(gray)));
   const counts = shown.map((values) => `${values.filter((v) => v > 0.5).length} of ${values.length}`);
   say("active", `In the upper half: ${counts.join(", then ")}.`);
 }
 
-// What has not changed is not written again: a screen reader would read it again.
+// Unchanged text is not written again, since a screen reader would read it again.
 function say(id, text) {
   if (element(id).textContent !== text) element(id).textContent = text;
 }
@@ -134,14 +134,14 @@ function show() {
   showOutputs(outputs, drawn ? best : -1);
   paint(element("seen"), [...x].map(gray));
   const digit = element("asked").value === "" ? best : Number(element("asked").value);
-  say("back-title", `Asked backwards for a ${digit}`);
+  say("back-title", `Back query of a ${digit}`);
   const label = Float64Array.from(outputs, (_, k) => (k === digit ? 0.99 : 0.01));
   paint(element("back"), [...backquery(network, label)].map(gray));
-  const slopes = drawn ? saliency(network, values, best) : new Float64Array(SIDE * SIDE);
-  const steepest = Math.max(...slopes.map(Math.abs));
-  say("why-title", drawn ? `Why a ${best}` : "Why this answer");
+  const gradient = drawn ? saliency(network, values, best) : new Float64Array(SIDE * SIDE);
+  const steepest = Math.max(...gradient.map(Math.abs));
+  say("why-title", drawn ? `Saliency of a ${best}` : "Saliency");
   say("steepest", steepest.toPrecision(2));
-  paint(element("why"), [...slopes].map((s) => signed(steepest > 0 ? s / steepest : 0)));
+  paint(element("why"), [...gradient].map((g) => signed(steepest > 0 ? g / steepest : 0)));
   showHidden(values.slice(1, -1));
 }
 
@@ -194,16 +194,16 @@ function begin(point) {
   later();
 }
 
-// Where the way from a point of the sheet to one beyond it comes to the edge.
+// The intersection of the edge of the sheet with the line from a point inside to one outside.
 function edge(inside, outside) {
-  const shares = inside.map((at, axis) => {
+  const fractions = inside.map((at, axis) => {
     const way = outside[axis] - at;
     return way === 0 ? 1 : ((way > 0 ? SIDE : 0) - at) / way;
   });
-  return inside.map((at, axis) => at + Math.min(1, ...shares) * (outside[axis] - at));
+  return inside.map((at, axis) => at + Math.min(1, ...fractions) * (outside[axis] - at));
 }
 
-// What is drawn beyond the sheet is not drawn: there the stroke ends, and goes on where it comes back.
+// A stroke ends at the edge of the sheet, and continues where the pointer returns.
 function move(point) {
   const lines = strokes[strokes.length - 1], line = lines[lines.length - 1];
   if (point.some((at) => at < 0 || at > SIDE)) {
@@ -222,7 +222,7 @@ const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowD
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const key = event.key.toLowerCase();
-  if (event.repeat && " cun".includes(key)) event.preventDefault(); // held down, it counts once
+  if (event.repeat && " cun".includes(key)) event.preventDefault(); // a repeated key counts once
   else if (event.key in MOVES) {
     pen = pen.map((at, axis) => Math.min(SIDE - 1, Math.max(1, at + MOVES[event.key][axis])));
     if (keyDown) move(pen);

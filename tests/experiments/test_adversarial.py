@@ -28,16 +28,16 @@ def test_adversarial_attacks_four_networks(tmp_path):
     )
     done = run("experiments.adversarial", *options)
     assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
     for name in ("accuracy", "smallest", "meaning"):
         assert (tmp_path / f"{name}.png").stat().st_size > 15_000
-    for name, curves in found["robust_accuracy"].items():
-        for attack, shares in curves.items():
-            assert (np.diff(shares) <= 0).all(), (name, attack)
+    for name, curves in metrics["robust_accuracy"].items():
+        for attack, accuracies in curves.items():
+            assert (np.diff(accuracies) <= 0).all(), (name, attack)
         assert (np.array(curves["strongest"]) <= np.array(curves["pgd"]) + 0.05).all()
         assert curves["noise"][2] >= curves["pgd"][2]
-    assert set(found["correlations"]["dense"]) > set(found["correlations"]["convolutional"])
-    assert found["smallest_change_l2"]["dense"] > 0
+    assert set(metrics["correlations"]["dense"]) > set(metrics["correlations"]["convolutional"])
+    assert metrics["smallest_change_l2"]["dense"] > 0
 
 
 def test_correlations_are_numpys():
@@ -47,7 +47,7 @@ def test_correlations_are_numpys():
     assert adversarial.correlations(one, 0 * other).tolist() == [0, 0, 0]
 
 
-def test_an_image_flattened_is_answered_as_the_row_is():
+def test_an_image_has_the_output_of_its_row():
     network = adversarial.jaxnn.init(jax.random.key(0), (12, 3))
     image = jax.random.uniform(jax.random.key(1), (3, 4, 1))
     np.testing.assert_allclose(adversarial.of_image(network, image), network(image.ravel()))

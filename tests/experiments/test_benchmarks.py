@@ -1,4 +1,4 @@
-"""The benchmarks measure what they say, and write it where they are told."""
+"""The benchmarks: measurements, tables, and the page that they are written to."""
 
 import json
 import time
@@ -66,8 +66,8 @@ def test_tables_are_written_between_their_marks(tmp_path, row):
 
 def test_parts_measured_on_an_accelerator_have_marks_of_their_own(tmp_path, row):
     for name, accelerated in (("a", False), ("b", True)):
-        told = {"machine": f"machine {name}", "accelerated": accelerated, "rows": [row], "parts": {name: "x"}}
-        (tmp_path / f"{name}.json").write_text(json.dumps(told))
+        record = {"machine": f"machine {name}", "accelerated": accelerated, "rows": [row], "parts": {name: "x"}}
+        (tmp_path / f"{name}.json").write_text(json.dumps(record))
     suffix = " on an accelerator"
     assert set(_parts(tmp_path)) == {
         "Sleeping", "Machine", "a", f"Sleeping{suffix}", f"Machine{suffix}", f"b{suffix}"
@@ -81,7 +81,7 @@ def test_numbers_have_two_digits(number, shown):
     assert _page._short(number) == shown
 
 
-def test_exponents_are_slopes_of_the_larger_half():
+def test_exponents_are_fit_to_the_larger_half():
     counts = [1, 2, 4, 8, 16, 32]
     assert growth.exponent(counts, [9, 9, 9, 2 * 8**1.5, 2 * 16**1.5, 2 * 32**1.5]) == pytest.approx(1.5)
 
@@ -95,7 +95,13 @@ def test_every_method_of_a_network_is_timed():
         "permutation_importance",
         "completeness_gap",
     }  # no dense one, or sets
-    untimed |= {"universal", "robust_accuracy", "minimal_norm", "strongest", "under_attack"}  # made of others
+    untimed |= {
+        "universal",
+        "robust_accuracy",
+        "minimal_norm",
+        "strongest",
+        "under_attack",
+    }  # built from others
     untimed |= {"misclassified", "classified_as", "confident"}
     for family in (attribution, attacks):
         public = {name for name, value in vars(family).items() if callable(value) and name[0].islower()}
@@ -103,6 +109,6 @@ def test_every_method_of_a_network_is_timed():
 
 
 def test_a_call_is_timed_first_and_later():
-    first, later = compiling.waits("saliency")
+    first, later = compiling.first_and_later("saliency")
     assert first > later > 0
     assert np.isfinite(first)

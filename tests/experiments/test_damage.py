@@ -1,4 +1,4 @@
-"""The experiments on damage, mistakes and the plane write what the network says."""
+"""The experiments on damage, mistakes and the plane write the outputs of the network."""
 
 import itertools
 import json
@@ -43,7 +43,7 @@ def held_out():
     return images.reshape(len(images), -1) / 255 * 0.99 + 0.01, labels
 
 
-def answers(x, w1, b1, w2, b2):
+def outputs_of(x, w1, b1, w2, b2):
     return sigmoid(sigmoid(x @ w1 + b1) @ w2 + b2)
 
 
@@ -59,14 +59,14 @@ def lesions(tmp_path_factory):
     return folder
 
 
-def share_right(x, labels, *weights):
-    return np.mean(answers(x, *weights).argmax(axis=1) == labels)
+def accuracy_of(x, labels, *weights):
+    return np.mean(outputs_of(x, *weights).argmax(axis=1) == labels)
 
 
-def first(strength, share):
-    """The weakest share of all entries, by a plain sort."""
+def weakest(strength, fraction):
+    """The weakest fraction of all elements, by a plain sort."""
     mask = np.zeros(strength.size, bool)
-    mask[np.argsort(strength, axis=None, kind="stable")[: round(share * strength.size)]] = True
+    mask[np.argsort(strength, axis=None, kind="stable")[: round(fraction * strength.size)]] = True
     return mask.reshape(strength.shape)
 
 
@@ -74,12 +74,12 @@ def first(strength, share):
 def test_lesions_in_order_are_those_of_a_plain_sort(lesions, order, sign):
     found, (x, labels) = numbers_of(lesions), held_out()
     w1, b1, w2, b2 = weights_of(lesions)
-    for i, share in enumerate(found["shares"]):
-        units = first(sign * np.sqrt((w2**2).sum(axis=1)), share)
-        expected = share_right(x, labels, w1, b1, np.where(units[:, None], 0, w2), b2)
+    for i, fraction in enumerate(found["fractions"]):
+        units = weakest(sign * np.sqrt((w2**2).sum(axis=1)), fraction)
+        expected = accuracy_of(x, labels, w1, b1, np.where(units[:, None], 0, w2), b2)
         assert found["accuracy"]["hidden units"][order][i] == pytest.approx(expected, abs=0.006)
-        first_kernel, second_kernel = (np.where(first(sign * np.abs(w), share), 0, w) for w in (w1, w2))
-        expected = share_right(x, labels, first_kernel, b1, second_kernel, b2)
+        first_kernel, second_kernel = (np.where(weakest(sign * np.abs(w), fraction), 0, w) for w in (w1, w2))
+        expected = accuracy_of(x, labels, first_kernel, b1, second_kernel, b2)
         assert found["accuracy"]["weights"][order][i] == pytest.approx(expected, abs=0.006)
 
 
@@ -88,7 +88,7 @@ def test_random_lesions_are_like_those_of_another_generator(lesions):
     w1, b1, w2, b2 = weights_of(lesions)
     rng = np.random.default_rng(0)
     half = [np.isin(np.arange(20), rng.permutation(20)[:10]) for _ in range(200)]
-    drawn = [share_right(x, labels, w1, b1, np.where(units[:, None], 0, w2), b2) for units in half]
+    drawn = [accuracy_of(x, labels, w1, b1, np.where(units[:, None], 0, w2), b2) for units in half]
     mean = found["accuracy"]["hidden units"]["random"][10]
     assert mean == pytest.approx(np.mean(drawn), abs=4 * np.std(drawn) / np.sqrt(6))
     for kind in ("hidden units", "weights"):
@@ -96,14 +96,14 @@ def test_random_lesions_are_like_those_of_another_generator(lesions):
         assert low[10] < found["accuracy"][kind]["random"][10] < high[10]  # the draws differ
 
 
-def test_lesions_start_whole_and_end_with_the_biases_alone(lesions):
+def test_lesions_start_undamaged_and_end_with_the_biases_alone(lesions):
     found, (x, labels) = numbers_of(lesions), held_out()
     weights = weights_of(lesions)
-    whole = share_right(x, labels, *weights)
-    assert whole > 0.7
+    undamaged = accuracy_of(x, labels, *weights)
+    assert undamaged > 0.7
     nothing = np.mean(labels == weights[3].argmax())
     for curve in (c for curves in found["accuracy"].values() for c in curves.values()):
-        assert curve[0] == pytest.approx(whole, abs=0.006)
+        assert curve[0] == pytest.approx(undamaged, abs=0.006)
         assert curve[-1] == pytest.approx(nothing, abs=1e-6)
     assert_pictures(lesions, "accuracy.png")
 
@@ -120,54 +120,55 @@ def mistakes(tmp_path_factory):
     return folder
 
 
-def test_mistakes_are_the_most_confident_wrong_answers(mistakes):
+def test_mistakes_are_the_most_confident_misclassifications(mistakes):
     found, (x, labels) = numbers_of(mistakes), held_out()
-    outputs = answers(x, *weights_of(mistakes))
+    outputs = outputs_of(x, *weights_of(mistakes))
     wrong = np.flatnonzero(outputs.argmax(axis=1) != labels)
     assert found["mistakes"] == pytest.approx(len(wrong), abs=1)
     assert found["test_accuracy"] == pytest.approx(1 - len(wrong) / len(labels), abs=0.003)
     order = wrong[np.argsort(-outputs[wrong].max(axis=1))][:5]
     assert found["image"] == order.tolist()
-    assert found["right"] == labels[order].tolist()
-    assert found["wrong"] == outputs[order].argmax(axis=1).tolist()
+    assert found["label"] == labels[order].tolist()
+    assert found["prediction"] == outputs[order].argmax(axis=1).tolist()
     np.testing.assert_allclose(found["outputs"], outputs[order], atol=1e-5)
 
 
-def test_the_lead_of_the_units_and_the_biases_make_the_difference_of_the_signals(mistakes):
+def test_the_differences_and_the_biases_add_up_to_the_difference_of_the_signals(mistakes):
     found, (x, _) = numbers_of(mistakes), held_out()
     w1, b1, w2, b2 = weights_of(mistakes)
-    each = zip(found["image"], found["right"], found["wrong"], found["lead"], strict=True)
-    for image, right, wrong, lead in each:
+    each = zip(found["image"], found["label"], found["prediction"], found["difference"], strict=True)
+    for image, label, prediction, difference in each:
         hidden = sigmoid(x[image] @ w1 + b1)
-        np.testing.assert_allclose(lead, hidden * (w2[:, wrong] - w2[:, right]), atol=1e-4)
+        np.testing.assert_allclose(difference, hidden * (w2[:, prediction] - w2[:, label]), atol=1e-4)
         signals = hidden @ w2 + b2
-        assert sum(lead) + b2[wrong] - b2[right] == pytest.approx(signals[wrong] - signals[right], abs=1e-3)
+        expected = signals[prediction] - signals[label]
+        assert sum(difference) + b2[prediction] - b2[label] == pytest.approx(expected, abs=1e-3)
 
 
-def test_the_units_that_decided_are_removed(mistakes):
+def test_the_deciding_units_are_removed(mistakes):
     found, (x, labels) = numbers_of(mistakes), held_out()
     w1, b1, w2, b2 = weights_of(mistakes)
-    outputs, hidden = answers(x, w1, b1, w2, b2), sigmoid(x @ w1 + b1)
+    outputs, hidden = outputs_of(x, w1, b1, w2, b2), sigmoid(x @ w1 + b1)
     wrong = np.flatnonzero(outputs.argmax(axis=1) != labels)
-    mended = 0
+    corrected = 0
     for image in wrong:
-        lead = hidden[image] * (w2[:, outputs[image].argmax()] - w2[:, labels[image]])
+        difference = hidden[image] * (w2[:, outputs[image].argmax()] - w2[:, labels[image]])
         without = w2.copy()
-        without[np.argsort(-lead)[:3]] = 0
-        mended += (hidden[image] @ without + b2).argmax() == labels[image]
-    shares = found["mended"]
-    assert shares["the three units that decided"] == pytest.approx(mended / len(wrong), abs=2 / len(wrong))
-    assert shares["the three units that decided"] > shares["three by lot"]
+        without[np.argsort(-difference)[:3]] = 0
+        corrected += (hidden[image] @ without + b2).argmax() == labels[image]
+    fractions = found["corrected"]
+    assert fractions["the three deciding units"] == pytest.approx(corrected / len(wrong), abs=2 / len(wrong))
+    assert fractions["the three deciding units"] > fractions["three at random"]
     assert_pictures(mistakes, "answers.png", "units.png")
 
 
-def test_the_picture_of_the_units_names_each_and_the_answer_it_spoke_for():
+def test_the_picture_of_the_units_names_each_and_its_class():
     network = jaxnn.init(jax.random.key(0), (16, 8, 10))
     w1, x = np.asarray(network.layers[0].kernel), np.linspace(0, 1, 32).reshape(2, 16)
-    # The first has one unit for the wrong answer alone: the others spoke for the right one, if at all.
-    lead = np.array([[-1.0, -2.0, -3.0, 0.5, -4.0, -5.0, -6.0, -7.0], [8.0, 7, 6, 5, -1, -2, -3, -4]])
+    # The first has only one unit for the wrong class: the others contributed to the correct one, if at all.
+    difference = np.array([[-1.0, -2.0, -3.0, 0.5, -4.0, -5.0, -6.0, -7.0], [8.0, 7, 6, 5, -1, -2, -3, -4]])
     shown = mistakes_script.Mistakes(
-        np.arange(2), np.array([3, 4]), np.array([7, 9]), np.zeros((2, 10)), lead
+        np.arange(2), np.array([3, 4]), np.array([7, 9]), np.zeros((2, 10)), difference
     )
     figure = mistakes_script.figure_of_units(network, shown, x, (4, 4))
     axes = np.reshape(figure.axes[:14], (2, 7))
@@ -187,13 +188,13 @@ def test_the_picture_of_the_units_names_each_and_the_answer_it_spoke_for():
             np.testing.assert_allclose(
                 ax.images[0].get_array(), (image * w1[:, unit]).reshape(4, 4), atol=1e-5
             )
-    assert [ax.get_ylabel() for ax in axes[:, 0]] == ["a 3,\ntaken\nfor a 7", "a 4,\ntaken\nfor a 9"]
+    assert [ax.get_ylabel() for ax in axes[:, 0]] == ["label 3,\nprediction\n7", "label 4,\nprediction\n9"]
     plt.close(figure)
 
 
 def test_the_table_of_mistakes_has_true_minus_signs():
-    lead = np.array([[-1.0, -2.0, -3.0, 0.5, -4.0, -5.0]])
-    shown = mistakes_script.Mistakes(*np.array([[1], [3], [7]]), np.zeros((1, 10)), lead)
+    difference = np.array([[-1.0, -2.0, -3.0, 0.5, -4.0, -5.0]])
+    shown = mistakes_script.Mistakes(*np.array([[1], [3], [7]]), np.zeros((1, 10)), difference)
     table = mistakes_script.table_of(shown, {"": np.array([3])})
     assert list(table.columns[3].cells) == ["3: +0.5, 0: \N{MINUS SIGN}1.0, 1: \N{MINUS SIGN}2.0"]
 

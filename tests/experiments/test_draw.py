@@ -10,7 +10,8 @@ import pytest
 
 import jaxnn
 from experiments import draw
-from experiments._digits import load_digits, train_by_the_book
+from experiments._common.digits import load_digits
+from experiments._common.networks import train_by_the_book
 from tests.helpers.browser import complaints, open_browser, set_width
 
 DIGITS = load_digits("mnist-5k")
@@ -51,19 +52,19 @@ def opened(chromium, page):
 
 
 def settle(browser):
-    """Wait until the page has drawn what it was told."""
+    """Wait until the page has drawn what it was sent."""
     browser.execute_async_script(
         "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done))"
     )
 
 
-def answer(browser):
+def prediction(browser):
     settle(browser)
     return browser.find_element("id", "answer").text
 
 
 def stroke(browser, points):
-    """Draw through points given as shares of the sheet."""
+    """Draw through points given as fractions of the sheet."""
     from selenium.webdriver.common.action_chains import ActionChains
 
     canvas = browser.find_element("id", "drawing")
@@ -93,7 +94,7 @@ def test_it_computes_what_the_library_computes(opened, networks):
                 return all.map((v) => [...v])""",
                 number, x.tolist(), y.tolist(),
             )  # fmt: skip
-            *_, outputs, back, slopes = map(np.asarray, found)
+            *_, outputs, back, gradient = map(np.asarray, found)
             hidden = [np.asarray(values) for values in found[1:-3]]
             _, named = jaxnn.capture(network, x.astype(np.float32))
             for i, values in enumerate(hidden):
@@ -101,7 +102,7 @@ def test_it_computes_what_the_library_computes(opened, networks):
             np.testing.assert_allclose(outputs, jaxnn.query(network, x), atol=1e-4)
             np.testing.assert_allclose(back, jaxnn.backquery(network, y), atol=1e-4)
             expected = jaxnn.attribution.saliency(network, x.astype(np.float32), 3)
-            np.testing.assert_allclose(slopes, expected, atol=1e-4)
+            np.testing.assert_allclose(gradient, expected, atol=1e-4)
 
 
 ONE = [(0.55, 0.2), (0.5, 0.5), (0.46, 0.8)]
@@ -110,17 +111,17 @@ SEVEN = [(0.28, 0.25), (0.5, 0.24), (0.72, 0.25), (0.6, 0.5), (0.5, 0.8)]
 
 
 @pytest.mark.parametrize(("points", "digit"), [(ONE, "1"), (ZERO, "0"), (SEVEN, "7")])
-def test_a_stroke_is_answered(opened, points, digit):
-    assert answer(opened) == "draw something"
+def test_a_stroke_is_classified(opened, points, digit):
+    assert prediction(opened) == "draw something"
     stroke(opened, points)
-    assert answer(opened) == digit
+    assert prediction(opened) == digit
     bars = opened.execute_script(
         "return [...document.querySelectorAll('#outputs .value')].map((v) => v.textContent)"
     )
     assert int(np.argmax([float(bar) for bar in bars])) == int(digit)
-    assert opened.find_element("id", "back-title").text == f"Asked backwards for a {digit}"
+    assert opened.find_element("id", "back-title").text == f"Back query of a {digit}"
     opened.find_element("id", "clear").click()
-    assert answer(opened) == "draw something"
+    assert prediction(opened) == "draw something"
 
 
 def test_what_it_sees_lies_as_the_training_digits_do(opened):
@@ -155,16 +156,16 @@ def test_by_keyboard_alone(opened, networks):
     canvas = opened.find_element("id", "drawing")
     opened.execute_script("document.querySelector('#drawing').focus()")
     canvas.send_keys(*[Keys.ARROW_UP] * 9, " ", *[Keys.ARROW_DOWN] * 18, " ")
-    assert answer(opened) == "1"
+    assert prediction(opened) == "1"
     canvas.send_keys(*[Keys.ARROW_LEFT] * 5, " ", *[Keys.ARROW_UP] * 3, " ", "u")
-    assert answer(opened) == "1"
+    assert prediction(opened) == "1"
     about = opened.find_element("id", "about").text
     canvas.send_keys("n")
     settle(opened)
     assert opened.find_element("id", "about").text != about
     assert len(opened.find_elements("css selector", "#hidden canvas")) == 2
     canvas.send_keys("c")
-    assert answer(opened) == "draw something"
+    assert prediction(opened) == "draw something"
     # Every control can be reached by the tabulator key.
     reached = []
     opened.execute_script("document.activeElement.blur()")
@@ -197,11 +198,11 @@ def test_what_is_drawn_beyond_the_sheet_is_not_drawn(opened):
     np.testing.assert_allclose(lines[0][-1], [28, 0.525 * 28], atol=0.2)
     np.testing.assert_allclose(lines[1][0], [28, 0.7 * 28], atol=0.2)
     opened.find_element("id", "undo").click()
-    assert answer(opened) == "draw something"
+    assert prediction(opened) == "draw something"
 
 
 def touch(browser, kind, *points):
-    """Touch the sheet at points given as shares of it, all fingers at once."""
+    """Touch the sheet at points given as fractions of it, all fingers at once."""
     left, top, size = browser.execute_script(
         "const b = document.querySelector('#drawing').getBoundingClientRect();return [b.left, b.top, b.width]"
     )
@@ -220,7 +221,7 @@ def test_a_finger_draws_and_a_second_one_does_not(opened):
     touch(opened, "touchStart", ONE[1], (0.9, 0.9))
     touch(opened, "touchMove", ONE[2], (0.9, 0.1))
     touch(opened, "touchEnd")
-    assert answer(opened) == "1"
+    assert prediction(opened) == "1"
     ((line,),) = opened.execute_script("return strokes")
     assert max(x for x, _ in line) < 0.6 * 28
     assert opened.execute_script("return [scrollY, pointer]") == [scrolled, None]
@@ -234,16 +235,16 @@ def test_the_right_button_does_not_draw(opened):
     from selenium.webdriver.common.action_chains import ActionChains
 
     ActionChains(opened).context_click(opened.find_element("id", "drawing")).perform()
-    assert answer(opened) == "draw something"
+    assert prediction(opened) == "draw something"
 
 
-def test_an_empty_sheet_has_no_why(opened):
+def test_an_empty_sheet_has_no_saliency(opened):
     settle(opened)
-    assert opened.find_element("id", "why-title").text == "Why this answer"
+    assert opened.find_element("id", "why-title").text == "Saliency"
     assert shown(opened, "why") == {255}
     stroke(opened, ONE)
     settle(opened)
-    assert opened.find_element("id", "why-title").text == "Why a 1"
+    assert opened.find_element("id", "why-title").text == "Saliency of a 1"
     assert len(shown(opened, "why")) > 10
 
 
@@ -274,12 +275,12 @@ def test_a_unit_is_drawn_in_the_range_of_its_activation(opened, networks):
     assert above == f"In the upper half: {int((values > 0).sum())} of 20"
 
 
-def test_it_is_asked_backwards_for_any_digit(opened, networks):
+def test_any_digit_is_queried_backwards(opened, networks):
     opened.execute_script(
         "const s = document.querySelector('#asked'); s.value = '4'; s.dispatchEvent(new Event('change'))"
     )
     settle(opened)
-    assert opened.find_element("id", "back-title").text == "Asked backwards for a 4"
+    assert opened.find_element("id", "back-title").text == "Back query of a 4"
     shown = opened.execute_script(
         "return [...document.querySelector('#back').getContext('2d').getImageData(0, 0, 28, 28).data]"
     )
@@ -299,8 +300,8 @@ def test_it_fits_any_screen(opened, width):
     settle(opened)
     assert opened.execute_script("return document.scrollingElement.scrollWidth") <= width
     opened.execute_script("document.documentElement.style.fontSize = ''")
-    answers = opened.find_element("id", "outputs").rect
-    assert answers["y"] + answers["height"] - box["y"] < 600  # both are seen at once while one draws
+    outputs = opened.find_element("id", "outputs").rect
+    assert outputs["y"] + outputs["height"] - box["y"] < 600  # both are seen at once while one draws
     for name in ("undo", "clear", "network", "asked"):
         assert opened.find_element("id", name).rect["height"] >= 44  # a finger's size
 
@@ -317,7 +318,7 @@ def test_it_fits_any_screen(opened, width):
         ((784, 8, 10), {"output_activation": "identity"}, "`networks` must end in sigmoids"),
     ],
 )
-def test_networks_that_the_page_cannot_ask_are_refused(tmp_path, sizes, options, message):
+def test_networks_that_the_page_cannot_evaluate_are_refused(tmp_path, sizes, options, message):
     jaxnn.save(tmp_path / "n", jaxnn.init(jax.random.key(0), sizes, **options))
     with pytest.raises(ValueError, match=message):
         draw.main(networks=(tmp_path / "n",), output=tmp_path / "page")
@@ -328,7 +329,7 @@ def test_networks_of_one_name_are_refused(tmp_path):
     for path in paths:
         path.parent.mkdir()
         jaxnn.save(path, jaxnn.init(jax.random.key(0), (784, 8, 10)))
-    with pytest.raises(ValueError, match="`networks` must have names of their own"):
+    with pytest.raises(ValueError, match="`networks` must have distinct file names"):
         draw.main(networks=paths, output=tmp_path / "page")
 
 
@@ -337,7 +338,7 @@ def test_a_network_without_hidden_units_is_shown(chromium, tmp_path):
     draw.main(networks=(tmp_path / "flat.jaxnn",), output=tmp_path)
     chromium.get((tmp_path / "index.html").as_uri())
     stroke(chromium, ONE)
-    assert answer(chromium) in set("0123456789")
+    assert prediction(chromium) in set("0123456789")
     assert not chromium.find_element("id", "hidden-units").is_displayed()
     assert complaints(chromium) == []
 

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 import jaxnn
-from experiments import _dreams
-from experiments._digits import load_digits
-from experiments._results import save_animation
+from experiments._common import dreams as common
+from experiments._common.digits import load_digits, mean_image
+from experiments._common.results import save_animation
 from jaxnn import dreaming
 from tests.experiments.test_main import run
 
@@ -25,18 +25,18 @@ def test_distance_and_smoothness_equal_numpy():
     images = np.random.default_rng(0).uniform(0, 1, (4, 8, 8)).astype(np.float32)
     inputs = np.asarray(digits.inputs, np.float64)
     far = [min(np.linalg.norm(inputs - image.ravel(), axis=1)) for image in images]
-    np.testing.assert_allclose(_dreams.distance_to_nearest(jnp.asarray(images), digits), far, rtol=1e-4)
+    np.testing.assert_allclose(common.distance_to_nearest(jnp.asarray(images), digits), far, rtol=1e-4)
     rough = [(np.abs(np.diff(i, axis=0)).sum() + np.abs(np.diff(i, axis=1)).sum()) / 64 for i in images]
-    np.testing.assert_allclose(_dreams.smoothness(jnp.asarray(images)), rough, rtol=1e-5)
-    np.testing.assert_allclose(_dreams.average(digits).ravel(), inputs.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(common.smoothness(jnp.asarray(images)), rough, rtol=1e-5)
+    np.testing.assert_allclose(mean_image(digits).ravel(), inputs.mean(axis=0), rtol=1e-5)
 
 
-def test_a_sure_dream_asks_for_the_logit_and_the_logarithm_of_the_probability():
+def test_surely_is_the_logit_plus_the_log_probability():
     signals = jnp.array([0.5, -1.0, 2.0])
-    shares = np.exp(signals) / np.exp(signals).sum()
+    softmax = np.exp(signals) / np.exp(signals).sum()
     sigmoid = 1 / (1 + np.exp(1.0))
-    objective = _dreams.surely(jnp.array(1))
-    np.testing.assert_allclose(objective(signals, {}), -1 + 5 * np.log(shares[1]), rtol=1e-5)
+    objective = common.surely(jnp.array(1))
+    np.testing.assert_allclose(objective(signals, {}), -1 + 5 * np.log(softmax[1]), rtol=1e-5)
     found = objective(jax.nn.sigmoid(signals), {"output_in": signals})
     np.testing.assert_allclose(found, -1 + 5 * np.log(sigmoid), rtol=1e-5)
 
@@ -44,13 +44,13 @@ def test_a_sure_dream_asks_for_the_logit_and_the_logarithm_of_the_probability():
 def test_each_output_dreams_and_the_regularized_dream_is_smoother():
     digits = load_digits("digits")
     model = dreaming.flattened(jaxnn.init(jax.random.key(0), (64, 20, 10)))
-    options = _dreams.regularized(_dreams.average(digits), to_mean=5.0, smooth=2.0)
+    options = common.regularized(mean_image(digits), to_mean=5.0, smooth=2.0)
     plain, smooth = (
-        _dreams.dream_each(model, 3, jax.random.key(0), (8, 8), steps=100, **kind)
-        for kind in (_dreams.PLAIN, options)
+        common.dream_each(model, 3, jax.random.key(0), (8, 8), steps=100, **kind)
+        for kind in (common.PLAIN, options)
     )
     assert np.argmax(jax.vmap(model)(plain.image)[:, :3], axis=1).tolist() == [0, 1, 2]
-    assert _dreams.smoothness(smooth.image).mean() < _dreams.smoothness(plain.image).mean() / 3
+    assert common.smoothness(smooth.image).mean() < common.smoothness(plain.image).mean() / 3
 
 
 def test_an_animation_holds_every_frame(tmp_path):
@@ -65,7 +65,7 @@ def test_an_animation_holds_every_frame(tmp_path):
 
 
 @needs_adapters
-def test_dreams_are_answered_and_beat_the_training_images(tmp_path, monkeypatch):
+def test_dreams_are_classified_and_beat_the_training_images(tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     done = run("experiments.dreams", "--epochs", 5, "--cnn-epochs", 2, "--hidden", 30, "--output", tmp_path)
     assert done.returncode == 0, done.stderr
@@ -79,9 +79,9 @@ def test_dreams_are_answered_and_beat_the_training_images(tmp_path, monkeypatch)
             assert min(picture.size) > 100
     for name in ("dense", "CNN"):
         plain, smooth = (metrics["rows"][f"{name}, {kind} dream"] for kind in ("plain", "regularized"))
-        assert plain["answers"] == list(range(10))
+        assert plain["predictions"] == list(range(10))
         assert min(plain["probability"]) > 0.99
-        assert sum(a == b for a, b in enumerate(smooth["answers"])) >= 9  # trained so shortly
+        assert sum(a == b for a, b in enumerate(smooth["predictions"])) >= 9  # trained so shortly
         assert np.mean(smooth["total_variation"]) < np.mean(plain["total_variation"]) / 3
         assert np.all(np.array(metrics["logits"][f"{name}, plain"]) > metrics["logits"][f"{name}, best real"])
     with Image.open(tmp_path / "appearing.gif") as picture:

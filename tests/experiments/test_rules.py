@@ -1,4 +1,4 @@
-"""The experiment on rules: what it writes is what the library says, and the pictures are there."""
+"""The experiment on rules: its numbers and its pictures."""
 
 import json
 
@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import rules
+import jaxnn
+from experiments._parts import rules_digits, rules_tumors
 from tests.experiments.test_main import run
 
 
-def test_rules_puts_three_networks_into_words(tmp_path):
+def test_rules_describes_three_networks(tmp_path):
     options = ("--data", "digits", "--splits", 2, "--epochs", 3, "--output", tmp_path)
     done = run("experiments.rules", *options)
     assert done.returncode == 0, done.stderr
@@ -19,7 +20,7 @@ def test_rules_puts_three_networks_into_words(tmp_path):
         assert (tmp_path / f"{name}.png").stat().st_size > 15_000
     assert found["tumors"]["a tree of 5 questions"]["fidelity"] > 0.9
     assert found["tumors"]["tree_text"].startswith("if worst ")
-    assert len(found["tumors"]["depth_curve"]) == rules.DEEPEST + 1
+    assert len(found["tumors"]["depth_curve"]) == rules_tumors.DEEPEST + 1
     for network in found["plane"].values():
         assert network["largest_difference"] < 1e-3
         assert network["same_class"] > 0.9999
@@ -29,10 +30,12 @@ def test_rules_puts_three_networks_into_words(tmp_path):
 def test_the_ink_of_a_block_is_the_mean_of_its_pixels():
     image = np.random.default_rng(0).uniform(size=(28, 28)).astype(np.float32)
     expected = [image[7 * i : 7 * i + 7, 7 * j : 7 * j + 7].mean() for i in range(4) for j in range(4)]
-    np.testing.assert_allclose(rules.ink(jnp.asarray(image.ravel())), expected, rtol=1e-5)
+    np.testing.assert_allclose(rules_digits.ink(jnp.asarray(image.ravel())), expected, rtol=1e-5)
 
 
-def test_a_model_in_units_answers_as_the_network_that_learned_from_scaled_inputs():
-    network = rules.jaxnn.init(jax.random.key(0), (2, 3, 2))
+def test_a_model_in_units_has_the_outputs_of_the_network_of_scaled_inputs():
+    network = jaxnn.init(jax.random.key(0), (2, 3, 2))
     mean, deviation, x = jnp.array([10.0, -5.0]), jnp.array([2.0, 0.5]), jnp.array([12.0, -4.0])
-    np.testing.assert_allclose(rules.in_units(network, mean, deviation, x), network(jnp.array([1.0, 2.0])))
+    np.testing.assert_allclose(
+        rules_tumors.in_units(network, mean, deviation, x), network(jnp.array([1.0, 2.0]))
+    )

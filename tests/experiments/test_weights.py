@@ -1,4 +1,4 @@
-"""The experiments on weights show what they promise: their numbers, computed anew, and their pictures."""
+"""The experiments on weights: their numbers, computed again in NumPy, and their pictures."""
 
 import itertools
 import json
@@ -19,8 +19,9 @@ from tests.plot.test_images import extents_inside
 matplotlib.use("Agg")
 
 from experiments import hidden_layer, lego_blocks, two_digits, two_hidden_layers
-from experiments._digits import accuracy, load_digits, train_sigmoids
-from experiments._weights import color_limits, near_square, signed
+from experiments._common.digits import load_digits
+from experiments._common.figures import color_limits, near_square, signed
+from experiments._common.networks import accuracy, train_sigmoids
 from experiments.two_digits import only
 
 SCRIPTS = (lego_blocks, hidden_layer, two_digits, two_hidden_layers)
@@ -63,7 +64,7 @@ def test_lego_blocks_lists_the_largest_and_the_smallest_weights(tmp_path):
     ranked = np.sort(kernel, axis=0)
     np.testing.assert_allclose(metrics["liked_weights"], ranked[::-1][:3].T, atol=1e-4)
     np.testing.assert_allclose(metrics["disliked_weights"], ranked[:3].T, atol=1e-4)
-    # The table says the same, and the blocks are counted whole.
+    # The tables have the same numbers.
     features, shared = metrics["tables"]
     for digit, row in enumerate(features["rows"]):
         assert row[0] == str(digit)
@@ -77,7 +78,7 @@ def test_lego_blocks_lists_the_largest_and_the_smallest_weights(tmp_path):
 
 @pytest.mark.long
 @pytest.mark.skipif(not MNIST.is_dir(), reason=f"the four MNIST files are not in {MNIST}")
-def test_lego_blocks_on_all_of_mnist_is_right_19_times_in_20(tmp_path):
+def test_lego_blocks_on_all_of_mnist_reaches_95_percent(tmp_path):
     options = ("--data", "mnist", "--epochs", 10, "--seed", 1)  # the default of 30 takes three times as long
     pictures = ("hidden_units", "outputs", "features")
     metrics = results(tmp_path, "lego_blocks", *options, pictures=pictures, JAXNN_DATA=str(MNIST))
@@ -85,31 +86,31 @@ def test_lego_blocks_on_all_of_mnist_is_right_19_times_in_20(tmp_path):
     assert metrics["test_accuracy"] >= 0.95
 
 
-def test_hidden_layer_adds_up_to_the_signal_of_the_answer(tmp_path):
+def test_hidden_layer_adds_up_to_the_signal_of_the_prediction(tmp_path):
     options = ("--data", "digits", "--epochs", 2, "--hidden", 20, "--index", 7, "--top", 3)
     metrics = results(tmp_path, "hidden_layer", *options, pictures=("layers", "units"))
     digits, ((first, bias), (last, out_bias)) = kernels_and_biases(20, epochs=2, seed=0)
     x = np.asarray(digits.test_inputs[7], float)
     activations = sigmoid(x @ first + bias)
     signals = activations @ last + out_bias
-    answer = int(signals.argmax())
-    assert metrics["answer"] == answer
+    prediction = int(signals.argmax())
+    assert metrics["prediction"] == prediction
     assert metrics["label"] == digits.test_labels[7]
     np.testing.assert_allclose(metrics["activations"], activations, atol=1e-4)
     np.testing.assert_allclose(metrics["outputs"], sigmoid(signals), atol=1e-4)
-    pushes = activations * last[:, answer]
-    np.testing.assert_allclose(metrics["contributions"], pushes, atol=1e-4)
-    assert metrics["units"] == np.argsort(-pushes)[:3].tolist()
-    assert metrics["signal"] == pytest.approx(signals[answer], abs=1e-3)
+    contributions = activations * last[:, prediction]
+    np.testing.assert_allclose(metrics["contributions"], contributions, atol=1e-4)
+    assert metrics["units"] == np.argsort(-contributions)[:3].tolist()
+    assert metrics["signal"] == pytest.approx(signals[prediction], abs=1e-3)
     # The rows of the table, rounded, add up to its last one.
     (table,) = metrics["tables"]
     *parts, total = [float(row[-1].replace("\u2212", "-")) for row in table["rows"]]
     assert len(parts) == 3 + 3
-    assert total == pytest.approx(signals[answer], abs=0.006)
+    assert total == pytest.approx(signals[prediction], abs=0.006)
     assert sum(parts) == pytest.approx(total, abs=0.04)
 
 
-def test_one_unit_tells_0_from_1(tmp_path):
+def test_one_unit_distinguishes_0_from_1(tmp_path):
     metrics = results(tmp_path, "two_digits", pictures=("unit", "signals"))
     assert metrics["settings"]["sizes"] == [784, 1, 2]
     assert metrics["test_accuracy"] > 0.99
@@ -119,12 +120,12 @@ def test_one_unit_tells_0_from_1(tmp_path):
     for digit in (0, 1):
         inputs = np.asarray(jaxnn.datasets.encode_images(test.images[test.labels == digit]), float)
         signals.append(inputs @ weights)
-    # What the script calls the signals is the input times the weights, and one bias for all.
+    # The signals are the input times the weights, and one bias for all.
     offsets = np.concatenate(metrics["signals"]) - np.concatenate(signals)
     np.testing.assert_allclose(offsets, offsets[0], atol=1e-3)
     assert abs(np.median(signals[1]) - np.median(signals[0])) > 5
-    assert [int(row[2]) for row in metrics["tables"][0]["rows"]] == metrics["right"]
-    assert sum(metrics["right"]) == round(metrics["test_accuracy"] * 200)
+    assert [int(row[2]) for row in metrics["tables"][0]["rows"]] == metrics["correct"]
+    assert sum(metrics["correct"]) == round(metrics["test_accuracy"] * 200)
 
 
 @pytest.mark.long
@@ -170,11 +171,11 @@ def test_two_hidden_layers_measures_windows_and_gaps(tmp_path):
     ):
         expected = [[values[labels == d, unit].mean() for d in range(10)] for unit in range(values.shape[1])]
         np.testing.assert_allclose(mean, expected, atol=1e-4)
-        shares = [
+        fractions = [
             max((i[r : r + 3, c : c + 3] ** 2).sum() for r in range(6) for c in range(6)) / (i**2).sum()
             for i in pictures
         ]
-        np.testing.assert_allclose(layer["window"], shares, atol=1e-4)
+        np.testing.assert_allclose(layer["window"], fractions, atol=1e-4)
         gaps = np.mean([np.array(expected)[:, d] for d in (0, 6, 8, 9)], axis=0)
         gaps = gaps - np.mean([np.array(expected)[:, d] for d in (1, 2, 3, 5, 7)], axis=0)
         np.testing.assert_allclose(layer["gap"], gaps, atol=1e-4)
@@ -214,20 +215,20 @@ def test_the_activity_stands_over_its_digit():
     plt.close(figure)
 
 
-def test_a_unit_that_sees_loops_would_be_found():
+def test_a_loop_detector_would_be_found():
     mean = np.full((3, 10), 0.5)
     mean[1] = [d in (0, 6, 8, 9) for d in range(10)]
     found = two_hidden_layers.loops(mean)
     assert found["best"] == pytest.approx(1)
     assert found["rank"] == 1
     assert found["median_group"] < 0.5
-    mean[1] = 1 - mean[1]  # off for loops tells them as well
+    mean[1] = 1 - mean[1]  # inactive for loops distinguishes them as well
     assert two_hidden_layers.loops(mean)["rank"] == 1
     mean[1] = [d in (1, 2, 3, 7) for d in range(10)]
     assert two_hidden_layers.loops(mean)["rank"] > 1
 
 
-def test_a_unit_that_sees_an_edge_would_be_found():
+def test_an_edge_detector_would_be_found():
     images = np.zeros((2, 28, 28))
     images[0, 3:12, 10:19] = 1.0  # all within one window
     images[1] = -2.0  # everywhere
@@ -298,11 +299,11 @@ def test_the_title_of_one_unit_is_not_cut_off():
     plt.close("all")
 
 
-def test_only_units_that_push_towards_the_answer_are_shown(tmp_path):
-    pushes = np.array([-1.0, 0.5, 0.0, 2.0, -3.0])
-    assert hidden_layer.pushing(pushes, 1).tolist() == [3]
-    assert hidden_layer.pushing(pushes, 4).tolist() == [3, 1]
-    assert hidden_layer.pushing(-np.ones(3), 2).tolist() == []
+def test_only_units_with_positive_contributions_are_shown(tmp_path):
+    contributions = np.array([-1.0, 0.5, 0.0, 2.0, -3.0])
+    assert hidden_layer.largest_positive(contributions, 1).tolist() == [3]
+    assert hidden_layer.largest_positive(contributions, 4).tolist() == [3, 1]
+    assert hidden_layer.largest_positive(-np.ones(3), 2).tolist() == []
     hidden_layer.main(data="digits", hidden=3, top=3, epochs=1, output=tmp_path)
     found = json.loads((tmp_path / "metrics.json").read_text())
     assert found["units"] == [
@@ -321,9 +322,9 @@ def test_the_activity_of_layers_of_any_size_is_readable(sizes):
     plt.close(figure)
 
 
-def test_the_table_says_what_the_window_covers():
-    assert two_hidden_layers.share_of_window((28, 28)) == 81 / 784
-    assert two_hidden_layers.share_of_window((8, 8)) == 9 / 64
+def test_the_table_reports_the_window():
+    assert two_hidden_layers.window_fraction((28, 28)) == 81 / 784
+    assert two_hidden_layers.window_fraction((8, 8)) == 9 / 64
     mean = np.full((3, 10), 0.5)
     found = {"first layer": {"window": [0.2], **two_hidden_layers.loops(mean)}}
     assert "best 14% of" in two_hidden_layers.table_of_layers(found, 0.1, 9 / 64, "").columns[1].header

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import convolution, medical, why
-from experiments._cnn import CNN, pool
+from experiments._common.cnn import CNN, pool
 from jaxnn import attribution
 from tests.experiments.test_main import run
 
@@ -19,7 +19,7 @@ def read(folder, *names):
     return json.loads((folder / "metrics.json").read_text())
 
 
-def test_medical_says_which_measurements_decide(tmp_path):
+def test_medical_measures_importance(tmp_path):
     done = run("experiments.medical", "--epochs", 30, "--output", tmp_path)
     assert done.returncode == 0, done.stderr
     found = read(tmp_path, "patients.png", "overall.png")
@@ -39,9 +39,9 @@ def test_the_attributions_of_a_patient_add_up_to_the_log_odds():
     np.testing.assert_allclose(medical.explain(network, x).sum(), difference, rtol=1e-4, atol=1e-5)
 
 
-def test_the_patients_shown_are_the_surest_right_ones_and_the_one_in_doubt():
+def test_the_patients_shown_are_the_most_and_the_least_confident():
     logits = np.array([[3.0, 0.0], [9.0, 0.0], [0.0, 2.0], [0.1, 0.0], [8.0, 0.0]])
-    labels = np.array([0, 1, 1, 0, 0])  # the second is wrong, and sure of it
+    labels = np.array([0, 1, 1, 0, 0])  # the second is misclassified with confidence
     assert medical.patients_to_show(logits, labels) == {
         "surely malignant": 4, "surely benign": 2, "in doubt": 3
     }  # fmt: skip
@@ -74,7 +74,7 @@ def test_the_pool_is_that_of_a_window():
     assert shape == (10,)
 
 
-def test_judging_takes_away_the_pixels_that_count_most():
+def test_the_evaluation_removes_the_highest_attributions():
     weights = jnp.arange(100.0).reshape(10, 10, 1)
     x = jnp.ones((10, 10, 1))
 
@@ -82,10 +82,10 @@ def test_judging_takes_away_the_pixels_that_count_most():
         return jnp.stack([jnp.sum(weights * x), 0.0])
 
     values = np.asarray(attribution.integrated_gradients(model, x, 0, baseline=why.BLACK))[..., 0]
-    found = why.judge("integrated gradients", values, model, x, 0)
-    assert found["falls_by"] == pytest.approx((1 - why.BLACK) * sum(range(90, 100)), rel=1e-5)
+    found = why.evaluate("integrated gradients", values, model, x, 0)
+    assert found["drop"] == pytest.approx((1 - why.BLACK) * sum(range(90, 100)), rel=1e-5)
     assert abs(found["gap"]) < 1e-2
-    assert why.judge("saliency", values, model, x, 0)["gap"] is None
+    assert why.evaluate("saliency", values, model, x, 0)["gap"] is None
 
 
 def test_every_method_gives_a_map_of_the_image(tmp_path):
@@ -97,7 +97,7 @@ def test_every_method_gives_a_map_of_the_image(tmp_path):
         assert len(methods) == count
         assert abs(methods["deep_lift"]["gap"]) < 1e-4
         assert abs(methods["shapley_sampling"]["gap"]) < 1e-3
-        assert methods["integrated gradients"]["falls_by"] > methods["var_grad"]["falls_by"]
+        assert methods["integrated gradients"]["drop"] > methods["var_grad"]["drop"]
 
 
 @pytest.mark.parametrize(

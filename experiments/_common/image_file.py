@@ -1,4 +1,4 @@
-"""A person's own picture of one digit, made into what MNIST holds.
+"""Preprocessing of a picture of one handwritten digit into the format of MNIST.
 
 MNIST's digits are light on black, fill a box of 20 x 20 pixels in their longer direction, and lie
 with their center of mass at the middle of 28 x 28 (LeCun et al. 1998, "Gradient-based learning
@@ -25,7 +25,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 def read_digit(path: Path, *, invert: bool | None = None) -> Bytes:
-    """Read a picture of one digit and prepare it as MNIST prepares its own.
+    """Read a picture of one digit and preprocess it as MNIST does.
 
     The picture may be in any format that Pillow reads, of any size, gray, in color, with a palette
     or transparent (then on white), dark on light or light on dark, and unevenly lit as long as the
@@ -34,14 +34,14 @@ def read_digit(path: Path, *, invert: bool | None = None) -> Bytes:
     Args:
         path: The file.
         invert: True for dark ink on a light background, False for light on dark; None decides by
-            which of the two stands out from the picture's border.
+            which of the two stands out from the border of the picture.
 
     Returns:
         (28, 28) uint8, the background 0 and the ink up to 255.
 
     Raises:
         FileNotFoundError: There is no file at `path`.
-        ValueError: The file is no picture, is damaged or is unreasonably large, or no ink stands
+        ValueError: The file is not a picture, is damaged or is unreasonably large, or no ink stands
             out from its background.
     """
     path = Path(path)
@@ -54,7 +54,7 @@ def read_digit(path: Path, *, invert: bool | None = None) -> Bytes:
 
 
 def _read_gray(file: BinaryIO, path: Path) -> Grays:
-    """The picture upright, in gray levels from 0 to 255, its sides at most 512."""
+    """Load a picture upright, in gray levels from 0 to 255, its sides at most 512."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -64,13 +64,13 @@ def _read_gray(file: BinaryIO, path: Path) -> Grays:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"the picture {path} is too large: {error}") from error
     except Exception as error:  # Pillow's readers raise errors of many types on a damaged file
-        raise ValueError(f"{path} is no picture, or a damaged one: {error}") from error
+        raise ValueError(f"{path} is not a picture, or a damaged one: {error}") from error
     gray.thumbnail((_WORKING_SIDE, _WORKING_SIDE), Image.Resampling.BOX)
     return np.asarray(gray, dtype=np.float64)
 
 
 def _to_gray(picture: Image.Image) -> Image.Image:
-    """Gray levels from 0 to 255, what is transparent on white."""
+    """Convert to gray levels from 0 to 255; transparent pixels are white."""
     if picture.mode == "F" or picture.mode.startswith("I"):
         values = np.nan_to_num(np.asarray(picture, dtype=np.float64)).clip(0.0)
         peak = values.max()
@@ -84,11 +84,11 @@ def _to_gray(picture: Image.Image) -> Image.Image:
 
 
 def _ink(gray: Grays, invert: bool | None) -> Image.Image | None:
-    """How much ink each pixel holds, from 0 to 255; None where there is none to be seen."""
+    """The amount of ink of each pixel, from 0 to 255; None if there is none."""
     background, noise = _background(gray)
     stands_out = gray - background
     if invert is None:
-        # The cube makes the few pixels of strong ink outweigh a slight slope of the light.
+        # The cube makes the few pixels of strong ink outweigh a slight gradient of the light.
         invert = bool((stands_out**3).sum() < 0.0)
     ink = np.maximum(-stands_out if invert else stands_out, 0.0)
     split = _otsu(ink)
@@ -103,9 +103,9 @@ def _ink(gray: Grays, invert: bool | None) -> Image.Image | None:
 
 
 def _background(gray: Grays) -> tuple[Grays, float]:
-    """The gray level of the paper at each pixel, and how much it varies from pixel to pixel.
+    """The gray level of the background at each pixel, and its noise level.
 
-    The median of the border where most of the border is that even. Otherwise a quadratic surface
+    The median of the border if most of the border is even. Otherwise a quadratic surface
     through the border's pixels, fit by least absolute deviations (reweighted least squares), which
     a digit that touches the border bends little.
     """
@@ -129,35 +129,35 @@ def _background(gray: Grays) -> tuple[Grays, float]:
 
 
 def _spread(residual: Grays) -> float:
-    """The standard deviation of most of the values, whatever the others are."""
+    """A robust standard deviation: the scaled median absolute deviation."""
     return 1.4826 * float(np.median(np.abs(residual)))
 
 
 def _otsu(values: Grays) -> float:
-    """The threshold that splits the values into the two groups farthest apart (Otsu 1979)."""
+    """Otsu's threshold: maximize the variance between the two groups (Otsu 1979)."""
     counts, edges = np.histogram(values, bins=256)
     centers = (edges[:-1] + edges[1:]) / 2.0
     below = np.cumsum(counts)
     above = below[-1] - below
     sums = np.cumsum(counts * centers)
     with np.errstate(invalid="ignore", divide="ignore"):
-        apart = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
-    return float(edges[1 + int(np.argmax(np.nan_to_num(apart)))])
+        between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
+    return float(edges[1 + int(np.argmax(np.nan_to_num(between)))])
 
 
 def _without_specks(ink: Image.Image) -> Image.Image | None:
-    """The ink without spots much smaller than a stroke, such as dust and noise."""
+    """Remove specks much smaller than a stroke, such as dust and noise."""
     radius = max(ink.size) // 128
     if radius == 0:
         return ink
     dense = np.asarray(ink.filter(ImageFilter.BoxBlur(radius))) > 40
     near = Image.fromarray(np.uint8(255) * dense).filter(ImageFilter.MaxFilter(2 * radius + 1))
-    kept = np.where(np.asarray(near) > 0, np.asarray(ink), np.uint8(0))
-    return Image.fromarray(kept) if kept.any() else None
+    clean = np.where(np.asarray(near) > 0, np.asarray(ink), np.uint8(0))
+    return Image.fromarray(clean) if clean.any() else None
 
 
 def _fit_to_box(ink: Image.Image) -> Bytes:
-    """The ink's bounding box, its longer side scaled to 20 pixels and its peak to 255."""
+    """Crop to the bounding box, with its longer side scaled to 20 pixels and its peak to 255."""
     rows, columns = np.nonzero(np.asarray(ink) > 25)
     box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
     width, height = box[2] - box[0], box[3] - box[1]
@@ -169,7 +169,7 @@ def _fit_to_box(ink: Image.Image) -> Bytes:
 
 
 def _center(digit: Bytes) -> Bytes:
-    """The digit in 28 x 28, moved by whole pixels until its center of mass is at the middle."""
+    """Place the digit in 28 x 28, shifted by whole pixels to center its center of mass."""
     starts = []
     for axis, size in enumerate(digit.shape):
         mass = digit.sum(axis=1 - axis, dtype=np.float64)

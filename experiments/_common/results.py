@@ -1,31 +1,27 @@
-"""Write what an experiment found; each file appears whole or not at all."""
+"""Writing the results of an experiment; each file is written atomically."""
 
 import json
 import math
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 
-def make_folder(output: Path) -> None:
-    """Make the folder of results, or end the program with a sentence where it cannot be had or written to."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output):
-            pass
-    except OSError as error:
-        told = f"`output` must be a folder that can be made and written to; {output} is not: {error.strerror}"
-        raise SystemExit(told) from error
+class Results(NamedTuple):
+    """The tables, figures and metrics of one part of an experiment."""
+
+    tables: list[Table]
+    figures: dict[str, Figure]
+    metrics: dict[str, Any]
 
 
 def save_results(
@@ -38,19 +34,19 @@ def save_results(
     animations: Mapping[str, tuple[np.ndarray, str]] | None = None,
     pages: Mapping[str, tuple[str, str]] | None = None,
 ) -> None:
-    """Print the tables, and write the pictures and a metrics.json that the page of all results is made from.
+    """Print the tables; write the pictures, and a metrics.json from which the page of all results is built.
 
     Args:
         output: the folder.
-        settings: what the experiment was run with.
-        tables: for people, with titles.
-        figures: by the names of their files, without ending. Each has a title, its text on the page.
-        metrics: the numbers, for programs.
-        animations: by the names of their files, `(frames, h, w)` of gray bytes, and a title.
-        pages: by the names of their files, a title and the HTML.
+        settings: the options of this run.
+        tables: tables with titles, for people.
+        figures: figures by file name, without suffix. Each has a title, its caption on the page.
+        metrics: numbers, for programs.
+        animations: by file name, frames `(n, h, w)` of gray bytes, and a title.
+        pages: by file name, a title and the HTML.
 
     Raises:
-        ValueError: a figure has no title, or a number is not finite; then nothing is written.
+        ValueError: If a figure has no title, or a number is not finite; then nothing is written.
     """
     titles = {name: figure.get_suptitle() for name, figure in figures.items()}
     if untitled := [name for name, title in titles.items() if not title]:
@@ -58,46 +54,46 @@ def save_results(
     if bad := next(_not_finite(metrics), None):
         hint = "; a smaller `rate` may help" if "rate" in settings else ""
         raise ValueError(f"`metrics` must be finite numbers; {bad[0]} is {bad[1]}{hint}")
-    moving, pages = animations or {}, pages or {}
+    animations, pages = animations or {}, pages or {}
     pictures = {f"{name}.png": title for name, title in titles.items()}
-    pictures |= {f"{name}.gif": title for name, (_, title) in moving.items()}
-    found = {
+    pictures |= {f"{name}.gif": title for name, (_, title) in animations.items()}
+    record = {
         "settings": dict(settings),
         **metrics,
         "tables": [_cells(table) for table in tables],
         "pictures": pictures,
         "pages": {f"{name}.html": title for name, (title, _) in pages.items()},
     }
-    text = _json(found)
+    text = _json(record)
     console = Console()
     for table in tables:
         console.print(table)
-    # New pictures never stand beside old numbers: those go first, and the new ones come last.
+    # Old numbers are deleted first and new ones written last: new pictures never stand beside old numbers.
     (output / "metrics.json").unlink(missing_ok=True)
     for name, figure in figures.items():
         save_figure(figure, output / f"{name}.png")
-    for name, (frames, _) in moving.items():
+    for name, (frames, _) in animations.items():
         save_animation(frames, output / f"{name}.gif")
     for name, (_, html) in pages.items():
-        write_whole(output / f"{name}.html", partial(Path.write_text, data=html, encoding="utf-8"))
-    write_whole(output / "metrics.json", lambda path: path.write_text(text))
+        write_atomically(output / f"{name}.html", partial(Path.write_text, data=html, encoding="utf-8"))
+    write_atomically(output / "metrics.json", lambda path: path.write_text(text))
     for name in pages:
         console.print(f"Open {output}/{name}.html in a browser", markup=False)
-    found_in = "The pictures and metrics.json are" if pictures else "The numbers are"
-    console.print(f"{found_in} in {output}/", markup=False)
+    written = "The pictures and metrics.json are" if pictures else "The numbers are"
+    console.print(f"{written} in {output}/", markup=False)
 
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Save a figure as a PNG file and close it."""
-    write_whole(path, lambda temporary: figure.savefig(temporary, dpi=150, format="png"))
+    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=150, format="png"))
     plt.close(figure)
 
 
 def save_animation(frames: np.ndarray, path: Path) -> None:
-    """Save frames `(n, h, w)` of gray bytes as a GIF file, ten a second, the last one held for two."""
+    """Save frames `(n, h, w)` of gray bytes as a GIF file: ten per second, the last one for two seconds."""
     first, *rest = (Image.fromarray(frame) for frame in frames)
     durations = [100] * len(rest) + [2000]
-    write_whole(
+    write_atomically(
         path,
         lambda temporary: first.save(
             temporary, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0
@@ -106,9 +102,9 @@ def save_animation(frames: np.ndarray, path: Path) -> None:
 
 
 def save_metrics(metrics: Mapping[str, Any], path: Path) -> None:
-    """Save numbers as a JSON file; one that is not finite is an error, as JSON has no word for it."""
+    """Save numbers as a JSON file; raises a ValueError if one is not finite, as JSON cannot express it."""
     text = _json(metrics)
-    write_whole(path, lambda temporary: temporary.write_text(text))
+    write_atomically(path, lambda temporary: temporary.write_text(text))
 
 
 def _json(metrics: Mapping[str, Any]) -> str:
@@ -116,7 +112,7 @@ def _json(metrics: Mapping[str, Any]) -> str:
 
 
 def _not_finite(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
-    """Where a number is not finite, such as `accuracy.worst[3]`, and what it is."""
+    """The paths of numbers that are not finite, such as `accuracy.worst[3]`, with their values."""
     if isinstance(value, Mapping):
         for key, part in value.items():
             yield from _not_finite(part, f"{name}.{key}" if name else str(key))
@@ -127,8 +123,8 @@ def _not_finite(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
         yield name, value
 
 
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file under a temporary name and move it into place."""
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file under a temporary name and rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     try:
@@ -138,18 +134,8 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def sizes_of(sizes: Iterable[Any]) -> str:
-    """The sizes of layers as people write them, such as "784-30-10"."""
-    return "-".join(map(str, sizes))
-
-
-def true_minus(number: str) -> str:
-    """A number with a true minus for its hyphen."""
-    return number.replace("-", "\u2212")
-
-
 def _cells(table: Table) -> dict[str, Any]:
-    """A table's title, column names and rows as plain text."""
+    """The title, the column names and the rows of a table as plain text."""
     columns = [[_plain(cell) for cell in column.cells] for column in table.columns]
     return {
         "title": _plain(table.title or ""),
@@ -158,5 +144,5 @@ def _cells(table: Table) -> dict[str, Any]:
     }
 
 
-def _plain(cell: Any) -> str:
+def _plain(cell: RenderableType) -> str:
     return cell.plain if isinstance(cell, Text) else Text.from_markup(str(cell)).plain

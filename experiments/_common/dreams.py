@@ -1,5 +1,6 @@
-"""What the experiments with dreams share: two ways to dream of digits, and what is measured of them."""
+"""Dreams of digits: plain and regularized options, an objective, and measures of the images."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnn
-from experiments._digits import Digits
+from experiments._common.digits import Digits
 from jaxnn import dreaming
 
 PLAIN: dict[str, Any] = {"parameterization": dreaming.pixel(), "transforms": ()}
@@ -15,12 +16,12 @@ BLACK = 0.0  # beyond the edge of a digit
 
 
 def regularized(mean: jax.Array, *, to_mean: float, smooth: float) -> dict[str, Any]:
-    """Options of `jaxnn.dream`: frequencies, shaken, near the average training image, and smooth.
+    """Options of `jaxnn.dream`: Fourier parameterization, random transforms, and two penalties.
 
     Args:
-        mean: the average training image, `(h, w)`.
-        to_mean: what the mean squared distance from it costs.
-        smooth: what the total variation costs.
+        mean: the mean training image, `(h, w)`.
+        to_mean: the weight of the mean squared distance from it.
+        smooth: the weight of the total variation.
     """
     return {
         "parameterization": dreaming.fourier(),
@@ -32,28 +33,23 @@ def regularized(mean: jax.Array, *, to_mean: float, smooth: float) -> dict[str, 
     }  # fmt: skip
 
 
-def average(digits: Digits) -> jax.Array:
-    """The average training image of all digits, `(h, w)`."""
-    return digits.inputs.mean(axis=0).reshape(digits.image_shape)
-
-
 def smoothness(images: jax.Array) -> np.ndarray:
-    """The total variation of each image, `(N, h, w) -> (N,)`; the lower, the smoother."""
+    """The total variation of each image, `(N, h, w) -> (N,)`; lower is smoother."""
     return np.asarray(jax.vmap(dreaming.total_variation())(images))
 
 
 def distance_to_nearest(images: jax.Array, digits: Digits) -> np.ndarray:
-    """How far each image is from the nearest of all training images, by the root of the summed squares."""
+    """The Euclidean distance of each image to the nearest training image, `(N,)`."""
     flat = images.reshape(len(images), -1)
     nearest = jax.lax.map(lambda x: jnp.min(jnp.sum((digits.inputs - x) ** 2, axis=1)), flat)
     return np.sqrt(np.asarray(nearest))
 
 
 def surely(index: jax.Array) -> dreaming.Objective:
-    """The logit of a digit, and five times the logarithm of its probability.
+    """The logit of a class plus five times its log-probability.
 
-    Of a digit that is not answered yet, the second part outweighs what the penalties ask for; of one that
-    is, it has no slope left.
+    While the class is not predicted, the second term outweighs the penalties. Once it is, the gradient of
+    that term vanishes.
     """
     return dreaming.logit(index) + jax.tree_util.Partial(_log_probability, index)
 
@@ -65,15 +61,15 @@ def _log_probability(index: jax.Array, output: jax.Array, values: dict[str, jax.
 
 
 def dream_each(
-    model: Any,
+    model: Callable[[jax.Array], jax.Array],
     count: int,
     key: jax.Array,
     shape: tuple[int, ...],
     *,
-    objective: Any = dreaming.logit,
+    objective: Callable[[jax.Array], dreaming.Objective] = dreaming.logit,
     **options: Any,
 ) -> jaxnn.Dream:
-    """A dream of each output, all at once; `objective` gives that of an index."""
+    """Dream of `count` outputs at once; `objective` maps an index to its objective."""
 
     def one(index: jax.Array) -> jaxnn.Dream:
         return jaxnn.dream(model, objective(index), key=key, shape=shape, **options)

@@ -1,4 +1,4 @@
-"""One page of all results: every question, its table, its pictures."""
+"""The HTML page of all results: every question with its tables and pictures."""
 
 import html
 import json
@@ -8,9 +8,10 @@ from typing import Any
 
 from PIL import Image
 
-from experiments._results import sizes_of, write_whole
+from experiments._common.figures import sizes_of
+from experiments._common.results import write_atomically
 
-_DOTS, _CSS_DOTS = 150, 96  # an inch of a picture, and of the page: letters come out in one size everywhere
+_DOTS, _CSS_DOTS = 150, 96  # per inch, of a picture and of the page: text has one size everywhere
 _STYLE = """
 :root { color-scheme: light dark; }
 body { font: 1rem/1.5 system-ui, sans-serif; max-width: 68rem; margin: 0 auto; padding: 0 1rem 3rem; }
@@ -26,19 +27,19 @@ caption { text-align: left; font-weight: 600; padding: .3rem 0; }
 th, td { border-bottom: 1px solid #8884; padding: .2rem 1.2rem .2rem 0; }
 th, td { text-align: left; vertical-align: top; }
 figure { margin: 1.5rem 0; }
-/* On a small screen a picture is not made too small to read: it scrolls. */
+/* On a small screen a picture scrolls instead of shrinking until it cannot be read. */
 figure img { max-width: max(100%, 38rem); height: auto; background: white; vertical-align: bottom; }
 @media (max-width: 40rem) { td { white-space: nowrap; } }
 """
 
 
 def write_page(folder: Path, docstrings: Mapping[str, str], failures: Mapping[str, str]) -> None:
-    """Write `folder/index.html`: a section for each experiment that found something, or failed.
+    """Write `folder/index.html`: a section for each experiment that has results, or failed.
 
     Args:
-        folder: holds a folder of results for each experiment: its metrics.json, and its pictures.
-        docstrings: by the experiments' names; the first line is the question.
-        failures: by the names of those that failed, what is said of it; nothing else of them is shown.
+        folder: contains a folder of results for each experiment: its metrics.json, and its pictures.
+        docstrings: by the name of the experiment; the first line is the question.
+        failures: by the name of the failed experiment, the message; nothing else of it is shown.
     """
     sections = {
         name: _failed(name, docstrings[name], failures[name])
@@ -61,7 +62,7 @@ def write_page(folder: Path, docstrings: Mapping[str, str], failures: Mapping[st
 </head>
 <body>
 <h1>Inside the mind of a network</h1>
-<p>Every question that was asked, the numbers, and the pictures.</p>
+<p>Every question, with its numbers and pictures.</p>
 <ol>
 {contents}
 </ol>
@@ -69,25 +70,25 @@ def write_page(folder: Path, docstrings: Mapping[str, str], failures: Mapping[st
 </body>
 </html>
 """
-    write_whole(folder / "index.html", lambda path: path.write_text(text, encoding="utf-8"))
+    write_atomically(folder / "index.html", lambda path: path.write_text(text, encoding="utf-8"))
 
 
-def _failed(name: str, docstring: str, said: str) -> str:
+def _failed(name: str, docstring: str, message: str) -> str:
     return f"""<section id="{name}">
 <h2>{html.escape(docstring.splitlines()[0])}</h2>
-<p><code>python -m experiments.{name}</code>: {html.escape(said)}</p>
+<p><code>python -m experiments.{name}</code>: {html.escape(message)}</p>
 </section>"""
 
 
 def _section(folder: Path, docstring: str) -> str:
     name = folder.name
-    found = json.loads((folder / "metrics.json").read_text())
+    record = json.loads((folder / "metrics.json").read_text())
     question, *rest = docstring.split("\n\n")
     paragraphs = "\n".join(f"<p>{html.escape(paragraph)}</p>" for paragraph in rest)
-    settings = ", ".join(f"{key} {_said(value)}" for key, value in found["settings"].items())
-    tables = "\n".join(_table(**table) for table in found["tables"])
-    pictures = "\n".join(_picture(folder / file, title) for file, title in found["pictures"].items())
-    links = found.get("pages", {}).items()
+    settings = ", ".join(f"{key} {_setting(value)}" for key, value in record["settings"].items())
+    tables = "\n".join(_table(**table) for table in record["tables"])
+    pictures = "\n".join(_picture(folder / file, title) for file, title in record["pictures"].items())
+    links = record.get("pages", {}).items()
     pages = "\n".join(f'<p><a href="{name}/{file}">{html.escape(title)}</a></p>' for file, title in links)
     return f"""<section id="{name}">
 <h2>{html.escape(question)}</h2>
@@ -100,7 +101,7 @@ def _section(folder: Path, docstring: str) -> str:
 
 
 def _picture(path: Path, title: str) -> str:
-    """A picture, which has its title in itself, as a link to its file: there it can be had in full size."""
+    """A picture, linked to its file in full size; its title is part of it."""
     with Image.open(path) as picture:
         width, height = (round(size * _CSS_DOTS / _DOTS) for size in picture.size)
     source = f"{path.parent.name}/{path.name}"
@@ -110,7 +111,7 @@ def _picture(path: Path, title: str) -> str:
     )
 
 
-def _said(value: Any) -> str:
+def _setting(value: Any) -> str:
     return sizes_of(value) if isinstance(value, list) else str(value)
 
 

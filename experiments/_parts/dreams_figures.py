@@ -1,4 +1,4 @@
-"""The pictures of the experiment with dreams."""
+"""The figures of the experiment with dreams."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -11,32 +11,33 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 import jaxnn
+from experiments._common.figures import titled
 from jaxnn import plot
 
 EVERY = 8  # steps between two frames
-IN_A_ROW = 20  # hidden units
-FRAME = 0.3  # the gray between them
-STRIP = (0, 8, 16, 32, 64, 128, 256, 512)  # steps shown of a dream
+UNITS_PER_ROW = 20
+FRAME = 0.3  # the gray level between them
+STRIP = (0, 8, 16, 32, 64, 128, 256, 512)  # the steps shown of a dream
 
 
 class Row(NamedTuple):
-    """Ten pictures of a kind, and what is known of them."""
+    """Ten pictures of one kind, and their measures."""
 
     images: jax.Array  # (10, h, w)
-    probabilities: np.ndarray  # (10, 10): for each picture the network's answer
+    probabilities: np.ndarray  # (10, 10): for each picture the probabilities of all classes
     smoothness: np.ndarray  # (10,)
     distance: np.ndarray  # (10,)
 
 
 class Deepened(NamedTuple):
-    """Real digits as a layer sees more and more in them."""
+    """Real digits while the activity of a layer is increased."""
 
     frames: np.ndarray  # (n, frames, h, w)
-    answers: np.ndarray  # (n, frames): what the network says to each
+    predictions: np.ndarray  # (n, frames)
 
 
 def figure_of_rows(rows: Mapping[str, Row]) -> Figure:
-    """A row a kind; above each picture the answer, its roughness and its distance to the nearest real one."""
+    """One row per kind; above each picture its prediction, roughness, and distance to the nearest digit."""
     titles = [
         f"{d} → {p.argmax()} {'✓' if p.argmax() == d else '✗'} {p.max():.2f}\nrough {s:.2f}, far {far:.1f}"
         for row in rows.values()
@@ -50,70 +51,62 @@ def figure_of_rows(rows: Mapping[str, Row]) -> Figure:
     for ax in axes.ravel().tolist():
         ax.title.set_fontsize(8)
     figure.suptitle(
-        "Back queries, dreams and averages: what the network answers, the total variation, "
-        "and how far the nearest training image is"
+        "Back queries, dreams and mean images: the prediction, the total variation, "
+        "and the distance to the nearest training image"
     )
     return figure
 
 
 def figure_of_units(units: jaxnn.Dream) -> Figure:
-    """All hidden units, on one scale, twenty in a row."""
+    """All hidden units on one scale, twenty per row."""
     images = np.asarray(units.image)
-    lines = -(-len(images) // IN_A_ROW)
-    # A row is one image: two hundred Axes would take as long to lay out as the units to dream.
-    framed = np.full((lines * IN_A_ROW, *(size + 2 for size in images.shape[1:])), FRAME, images.dtype)
+    lines = -(-len(images) // UNITS_PER_ROW)
+    # Each row is one image: the layout of two hundred Axes would take as long as the dreams.
+    framed = np.full((lines * UNITS_PER_ROW, *(size + 2 for size in images.shape[1:])), FRAME, images.dtype)
     framed[: len(images), 1:-1, 1:-1] = images
-    rows = [np.hstack(list(row)) for row in framed.reshape(lines, IN_A_ROW, *framed.shape[1:])]
+    rows = [np.hstack(list(row)) for row in framed.reshape(lines, UNITS_PER_ROW, *framed.shape[1:])]
     figure, axes = plt.subplots(
         lines, 1, figsize=(14, 0.68 * lines + 0.6), layout=ConstrainedLayoutEngine(h_pad=0.01, hspace=0)
     )
     plot.image_grid(np.stack(rows), axes=np.atleast_1d(axes)[:, None], limits=(0, 1), name="input")
     for line, ax in enumerate(np.atleast_1d(axes)):
-        last = min(len(images), (line + 1) * IN_A_ROW) - 1
-        ax.set_ylabel(f"{line * IN_A_ROW} to {last}", fontsize=8, rotation=0, ha="right", va="center")
-    figure.suptitle(
-        f"What each of the {len(images)} hidden units of the dense network would most like to see"
-    )
+        last = min(len(images), (line + 1) * UNITS_PER_ROW) - 1
+        ax.set_ylabel(f"{line * UNITS_PER_ROW} to {last}", fontsize=8, rotation=0, ha="right", va="center")
+    figure.suptitle(f"The dream of each of the {len(images)} hidden units of the dense network")
     return figure
 
 
 def figure_of_strips(dreams: Mapping[tuple[str, str], jaxnn.Dream], digit: int, steps: int) -> Figure:
-    """A row a dream: how it appears."""
+    """One row per dream: its frames from the first step to the last."""
     shown = [step for step in STRIP if step <= steps]
     images = []
-    for found in dreams.values():
-        assert found.frames is not None, "they were asked for"
-        images += [found.frames[digit, step // EVERY] for step in shown]
+    for dream in dreams.values():
+        assert dream.frames is not None, "they were requested"
+        images += [dream.frames[digit, step // EVERY] for step in shown]
     titles = [f"step {step}" for step in shown] + [None] * (len(images) - len(shown))
     labels = [f"{name}\n{kind}" for name, kind in dreams]
     axes = plot.image_grid(jnp.stack(images), titles=titles, row_labels=labels, limits=(0, 1), name="input")
-    figure: Figure = axes[0, 0].figure
-    figure.suptitle(f"A {digit} appears")
-    return figure
+    return titled(axes, f"Dreams of a {digit}, step by step")
 
 
 def figure_of_deep(deep: Mapping[str, Deepened], steps: Sequence[int]) -> Figure:
-    """For each layer and real digit a row of frames, each with the network's answer."""
-    images = np.concatenate([found.frames.reshape(-1, *found.frames.shape[2:]) for found in deep.values()])
-    answers = np.concatenate([found.answers for found in deep.values()])
+    """For each layer and real digit one row of frames, each with its prediction."""
+    images = np.concatenate([each.frames.reshape(-1, *each.frames.shape[2:]) for each in deep.values()])
+    predictions = np.concatenate([each.predictions for each in deep.values()])
     titles = [
-        f"step {step}: {answer}" if row == 0 else str(answer)
-        for row, line in enumerate(answers)
-        for step, answer in zip(steps, line, strict=True)
+        f"step {step}: {prediction}" if row == 0 else str(prediction)
+        for row, line in enumerate(predictions)
+        for step, prediction in zip(steps, line, strict=True)
     ]
-    labels = [layer for layer, found in deep.items() for _ in found.frames]
+    labels = [layer for layer, each in deep.items() for _ in each.frames]
     axes = plot.image_grid(images, titles=titles, row_labels=labels, limits=(0, 1), name="input")
-    figure: Figure = axes[0, 0].figure
-    figure.suptitle(
-        "Real digits, changed so that a layer sees more of what it sees in them; above, the CNN's answer"
-    )
-    return figure
+    return titled(axes, "DeepDream: real digits, changed to increase a layer's activity, and the predictions")
 
 
-def frames_of(found: jaxnn.Dream) -> np.ndarray:
+def frames_of(dreams: jaxnn.Dream) -> np.ndarray:
     """Every other frame of ten dreams, in two rows of five, as bytes, each pixel four wide."""
-    assert found.frames is not None, "they were asked for"
-    every_other = np.asarray(found.frames)[:, ::-2][:, ::-1]  # the last one among them
+    assert dreams.frames is not None, "they were requested"
+    every_other = np.asarray(dreams.frames)[:, ::-2][:, ::-1]  # includes the last one
     frames = np.pad(every_other, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=FRAME)
     count, height, width = frames.shape[1:]
     sheet = frames.reshape(2, 5, count, height, width).transpose(2, 0, 3, 1, 4)

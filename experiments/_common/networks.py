@@ -1,6 +1,6 @@
-"""What the experiments on digits share: the data, encoded, networks trained on it, and their accuracy."""
+"""Dense networks on digits: training, one or many at once, and accuracy."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,40 +8,16 @@ import numpy as np
 import optax
 
 import jaxnn
+from experiments._common.digits import Digits
 
-DataName = Literal["mnist-5k", "mnist", "digits"]
-
-SGD = optax.sgd(3.0)  # made once: `train` recognizes an optimizer by identity
+SGD = optax.sgd(3.0)  # one object: `train` compares a static optimizer by identity
 FAN_IN_NORMAL = jax.nn.initializers.variance_scaling(1.0, "fan_in", "normal")
-
-
-class Digits(NamedTuple):
-    """A data set as a network sees it: inputs `(N, n_in)`, targets `(N, 10)`, labels `(N,)`."""
-
-    inputs: jax.Array
-    targets: jax.Array
-    labels: np.ndarray
-    test_inputs: jax.Array
-    test_targets: jax.Array
-    test_labels: np.ndarray
-    image_shape: tuple[int, int]
-
-
-def load_digits(name: DataName) -> Digits:
-    """Load a data set and encode it."""
-    train, test = jaxnn.datasets.load(name, progress=True)
-    encode_images, encode_labels = jaxnn.datasets.encode_images, jaxnn.datasets.encode_labels
-    return Digits(
-        encode_images(train.images), encode_labels(train.labels), train.labels,
-        encode_images(test.images), encode_labels(test.labels), test.labels,
-        (train.images.shape[1], train.images.shape[2]),
-    )  # fmt: skip
 
 
 def train_by_the_book(
     digits: Digits, *, hidden: tuple[int, ...], epochs: int, rate: float, seed: int
 ) -> tuple[jaxnn.Network, jaxnn.History]:
-    """Sigmoids without biases, one example a step, plain gradient descent on the squared error."""
+    """Train sigmoid layers without biases: batch size 1, plain gradient descent, squared error."""
     sizes = (digits.inputs.shape[1], *hidden, 10)
     init_key, order_key = jax.random.split(jax.random.key(seed))
     network = jaxnn.init(init_key, sizes, use_bias=False)
@@ -59,10 +35,10 @@ def train_sigmoids(
     hidden: tuple[int, ...],
     epochs: int,
     optimizer: optax.GradientTransformation = SGD,
-    kernel_init: Any = FAN_IN_NORMAL,
+    kernel_init: jax.nn.initializers.Initializer = FAN_IN_NORMAL,
     progress: bool = True,
 ) -> jaxnn.Network:
-    """Sigmoids with biases, ten examples a step; under `jax.vmap` over keys, many networks at once."""
+    """Train sigmoid layers with biases, batch size 10; `jax.vmap` over keys trains many networks at once."""
     init_key, order_key = jax.random.split(key)
     sizes = (digits.inputs.shape[1], *hidden, digits.targets.shape[1])
     network = jaxnn.init(init_key, sizes, kernel_init=kernel_init)
@@ -75,7 +51,7 @@ def train_sigmoids(
 def train_many(
     count: int, seed: int, digits: Digits, *, hidden: tuple[int, ...], epochs: int, **options: Any
 ) -> jaxnn.Network:
-    """A stack of networks that differ in their seed alone, trained at once; options of `train_sigmoids`."""
+    """Train a stack of networks that differ only in their seed; `options` of `train_sigmoids`."""
 
     def train(key: jax.Array) -> jaxnn.Network:
         return train_sigmoids(key, digits, hidden=hidden, epochs=epochs, progress=False, **options)
@@ -83,8 +59,14 @@ def train_many(
     return jax.vmap(train)(jax.random.split(jax.random.key(seed), count))
 
 
+def falling_sgd(rate: float, epochs: int, digits: Digits) -> optax.GradientTransformation:
+    """Gradient descent with cosine decay of the learning rate to 0, for batches of ten."""
+    steps = epochs * -(-len(digits.inputs) // 10)
+    return optax.sgd(optax.cosine_decay_schedule(rate, steps))
+
+
 def accuracy(network: jaxnn.Network, inputs: jax.Array, labels: np.ndarray) -> float:
-    """The share of inputs that the network answers with their label."""
+    """The fraction of inputs whose predicted class is their label."""
     return float(jnp.mean(jnp.argmax(jaxnn.query(network, inputs), axis=-1) == labels))
 
 
@@ -92,3 +74,8 @@ def accuracies(stack: jaxnn.Network, inputs: jax.Array, labels: np.ndarray) -> n
     """The accuracy of each network of a stack, `(n_networks,)`."""
     outputs = jax.vmap(jaxnn.query, (0, None))(stack, inputs)
     return np.asarray(jnp.mean(jnp.argmax(outputs, axis=-1) == labels, axis=1))
+
+
+def predictions_of(stack: jaxnn.Network, inputs: jax.Array) -> np.ndarray:
+    """The predicted class of each network of a stack, `(n_networks, N)`; one network at a time."""
+    return np.asarray(jax.lax.map(lambda network: jnp.argmax(jaxnn.query(network, inputs), axis=1), stack))

@@ -1,0 +1,1 @@
+"""Parts of single experiments that are too long for one file."""
