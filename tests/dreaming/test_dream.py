@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from experiments._digits import load_digits, train_sigmoids
 from flax import nnx
 
 import jaxnn
-from experiments._digits import load_digits, train_sigmoids
 from jaxnn import dreaming
 from tests.conftest import in_precision
 
