@@ -146,9 +146,10 @@ def rows_of(
     """The ten pictures of each kind, for each network."""
     targets = jaxnn.datasets.encode_labels(np.arange(10))
     back = {
-        kind: jaxnn.backquery(network, targets, method=method).reshape(-1, *digits.image_shape)
-        for kind, method in (("transposed weights", "transpose"), ("least squares", "least_squares"))
+        "transposed weights": jaxnn.backquery(network, targets),
+        "least squares": jaxnn.backquery(network, targets, method="least_squares"),
     }
+    back = {kind: images.reshape(-1, *digits.image_shape) for kind, images in back.items()}
     pictures: dict[tuple[str, str], jax.Array] = {}
     for name in models:
         kinds = back if name == "dense" else {}

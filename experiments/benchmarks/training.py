@@ -8,6 +8,7 @@ step and nothing else, in one compiled loop.
 
 import itertools
 from functools import partial
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -142,7 +143,7 @@ def products(batch_size: int, epochs: int) -> Call:
     return lambda: train(weights, x)
 
 
-def our_back_queries(count: int, method: str) -> Call:
+def our_back_queries(count: int, method: Literal["transpose", "least_squares"]) -> Call:
     """`count` back queries in one call."""
     network, y = initial(), jnp.asarray(outputs(count))
     return lambda: jaxnn.backquery(network, y, method=method)
