@@ -10,13 +10,13 @@ from typing import Any, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax.typing import ArrayLike
 
 from jaxnn import _checks
 from jaxnn._typing import ProbabilityActivation, PyTree
 from jaxnn.dreaming._objective import Objective, Values, check_name, objective_of
 
-Index: TypeAlias = int | np.integer[Any] | jax.Array
+Index: TypeAlias = ArrayLike
 Indices: TypeAlias = tuple[jax.Array, ...]
 
 _SIGNAL = "output_in"  # the name of the signal before the last activation in a `jaxnn.Network`
