@@ -20,20 +20,20 @@ Values = list[jax.Array]
 _CALLS = {"jit": "jaxpr", "closed_call": "call_jaxpr"}
 
 
-class Split(NamedTuple):
-    """A function in two parts: `function(x) = rest(first(x))`.
+class AffineSplit(NamedTuple):
+    """A function in two parts: `function(x) = suffix(prefix(x))`.
 
     Attributes:
-        first: affine; from the input to the values that the rest reads of it.
-        rest: from those values to the function's result.
+        prefix: affine; from the input to the values that the rest reads of it.
+        suffix: from those values to the function's result.
     """
 
-    first: Callable[[Any], Values]
-    rest: Callable[[Values], Any]
+    prefix: Callable[[Any], Values]
+    suffix: Callable[[Values], Any]
 
 
-def split(function: Callable[[Any], Any], x: Any) -> Split:
-    """Cut a function where it stops to be affine; where it never is, `first` gives the input's leaves.
+def split_affine_prefix(function: Callable[[Any], Any], x: Any) -> AffineSplit:
+    """Cut a function where it stops to be affine; where it never is, `prefix` gives the input's leaves.
 
     Calls are entered; custom derivatives, loops and branches are not, and belong to the rest.
 
@@ -46,7 +46,7 @@ def split(function: Callable[[Any], Any], x: Any) -> Split:
     jaxpr = flat.jaxpr
     constants = dict(zip(jaxpr.constvars, flat.consts, strict=True))
     moving, affine = set(jaxpr.invars), set(jaxpr.invars)
-    first_part, rest_part = [], []
+    head, tail = [], []
     for eqn in jaxpr.eqns:
         read = [v for v in _variables(eqn.invars) if v in moving]
         if not read:
@@ -55,21 +55,21 @@ def split(function: Callable[[Any], Any], x: Any) -> Split:
         moving.update(eqn.outvars)
         if affine.issuperset(read) and _is_real(eqn) and is_affine(eqn, moving):
             affine.update(eqn.outvars)
-            first_part.append(eqn)
+            head.append(eqn)
         else:
-            rest_part.append(eqn)
-    read_later = [v for eqn in rest_part for v in _variables(eqn.invars)] + _variables(jaxpr.outvars)
+            tail.append(eqn)
+    read_later = [v for eqn in tail for v in _variables(eqn.invars)] + _variables(jaxpr.outvars)
     cut = [v for v in dict.fromkeys(read_later) if v in affine]
 
-    def first(x: Any) -> Values:
+    def prefix(x: Any) -> Values:
         start = constants | dict(zip(jaxpr.invars, jax.tree.leaves(x), strict=True))
-        return _read(cut, _run(first_part, start))
+        return _read(cut, _run(head, start))
 
-    def rest(values: Values) -> Any:
-        answer = _read(jaxpr.outvars, _run(rest_part, constants | dict(zip(cut, values, strict=True))))
+    def suffix(values: Values) -> Any:
+        answer = _read(jaxpr.outvars, _run(tail, constants | dict(zip(cut, values, strict=True))))
         return jax.tree.unflatten(traced.structure, answer)
 
-    return Split(first, rest)
+    return AffineSplit(prefix, suffix)
 
 
 def _inline(closed: core.ClosedJaxpr, inputs: Sequence[Any]) -> list[Any]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
-from jaxnn._engine.affine_prefix import split
+from jaxnn._engine.affine_prefix import split_affine_prefix
 from jaxnn._model import count_elements, prepare, scalar
 from jaxnn.attribution._accumulate import as_dtype_of, mean_of, moments, variance_of, weighted_sum
 
@@ -264,7 +264,7 @@ def _smooth_grad(
 
         return mean_of(moments(slopes, n_samples, batch_size), x, with_error=with_error)
     # The affine first part of the model takes the sum of the slopes back to the input at once.
-    first, rest = split(function, x)
+    first, rest = split_affine_prefix(function, x)
     cut, pull = jax.vjp(first, x)
     mean = weighted_sum(
         lambda sample: jax.grad(rest)(first(copies(sample))),

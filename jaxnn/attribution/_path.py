@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
-from jaxnn._engine.affine_prefix import split
+from jaxnn._engine.affine_prefix import split_affine_prefix
 from jaxnn._engine.loops import vary_like
 from jaxnn._model import as_example, broadcast_like, check_batch_like, prepare, scalar
 from jaxnn.attribution._accumulate import as_dtype_of, mean_of, moments, weighted_sum
@@ -83,7 +83,7 @@ def integrate(
     the input at once; so only the rest is evaluated at each step.
     """
     baseline = vary_like(baseline, x)
-    first, rest = split(function, x)
+    first, rest = split_affine_prefix(function, x)
     end, pull = jax.vjp(first, x)
     start = first(baseline)
     positions, weights = nodes(quadrature, steps)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import jaxnn
-from jaxnn._engine.affine_prefix import split
+from jaxnn._engine.affine_prefix import split_affine_prefix
 
 KERNEL = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
 
@@ -37,7 +37,7 @@ CASES = {
 @pytest.mark.parametrize(("function", "shapes"), CASES.values(), ids=CASES.keys())
 def test_the_parts_make_the_function_and_its_gradient(function, shapes):
     x, y = jnp.array([0.3, -1.0, 2.0, 0.5, -0.2, 1.4]), jnp.ones(6)
-    first, rest = split(function, x)
+    first, rest = split_affine_prefix(function, x)
     assert sorted(value.shape for value in first(x)) == sorted(shapes)
     np.testing.assert_allclose(rest(first(x)), function(x), rtol=1e-6)
     middle = jax.tree.map(lambda a, b: (a + b) / 2, first(x), first(y))
@@ -52,7 +52,7 @@ def test_a_pytree_and_names():
         return jnp.tanh(jaxnn.tap(2 * x["a"] + x["b"], "sum")), x["a"]
 
     x = {"a": jnp.ones(2), "b": jnp.zeros(2)}
-    first, rest = split(model, x)
+    first, rest = split_affine_prefix(model, x)
     assert len(first(x)) == 2
     _, values = jaxnn.capture(lambda x: rest(first(x)), x)
     np.testing.assert_array_equal(values["sum"], [2, 2])
