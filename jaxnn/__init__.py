@@ -1,7 +1,7 @@
 """Look inside neural networks: pure JAX functions that run a model forwards and backwards."""
 
 import importlib as _importlib
-import typing as _typing
+import typing as _t
 
 from jaxnn import (
     attacks as attacks,
@@ -23,7 +23,7 @@ from jaxnn._training.history import History as History, TrainingDivergedError as
 from jaxnn._training.train import train as train
 from jaxnn.dreaming._dream import Dream as Dream, dream as dream
 
-if _typing.TYPE_CHECKING:
+if _t.TYPE_CHECKING:
     from jaxnn import plot as plot
 
 __version__ = "0.1.0"

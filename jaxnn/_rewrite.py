@@ -7,6 +7,7 @@ operations (`rewrite`) are such tables.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import flax.struct
@@ -18,8 +19,6 @@ from jax.extend import core
 from jaxnn._checks import check_array
 from jaxnn._engine.jaxpr import (
     Path,
-    Plan,
-    StaticKeyDict,
     Traced as Traced,
     bind as bind,
     called,
@@ -27,6 +26,7 @@ from jaxnn._engine.jaxpr import (
     walk,
 )
 from jaxnn._model import Frozen, as_arrays, as_model
+from jaxnn._typing import Model, PyTree
 
 Value = TypeVar("Value")
 
@@ -88,21 +88,30 @@ def capture(model: Callable[..., Any], x: Any) -> tuple[Any, dict[str, jax.Array
         >>> list(values), values["hidden_0"].shape
         (['hidden_0_in', 'hidden_0', 'output_in', 'output'], (30,))
     """
-    y, named = _capture(as_model(model), as_arrays(x))
-    return y, named.to_dict()
+    y, captured = _capture(as_model(model), as_arrays(x))
+    return y, dict(zip(captured.names, captured.values, strict=True))
+
+
+@flax.struct.dataclass
+class _Captured:
+    """Values by name, in order; a dictionary as a pytree would be sorted."""
+
+    values: list[jax.Array]
+    names: tuple[str, ...] = flax.struct.field(pytree_node=False)
 
 
 @jax.jit
-def _capture(model: Any, x: Any) -> tuple[Any, StaticKeyDict]:
+def _capture(model: Model, x: PyTree) -> tuple[PyTree, _Captured]:
     traced = trace(model, x)
-    y, captured = traced.evaluate(Plan(_is_named))
-    named = {label: captured[path] for path, label in _labels(traced).items() if path in captured}
-    return y, StaticKeyDict.from_dict(named)
+    labels = _labels(traced)
+    y, captured = traced.evaluate(reads=labels)
+    paths = [path for path in labels if path in captured]
+    return y, _Captured([captured[path] for path in paths], tuple(labels[path] for path in paths))
 
 
-def names(model: Callable[..., Any], x: Any) -> tuple[str, ...]:
-    """The names that `capture` would give, in the order of computation; nothing is computed."""
-    return jax.eval_shape(_capture, as_model(model), x)[1].keys
+def names(model: Model, x: PyTree) -> tuple[str, ...]:
+    """The names that `capture` returns, in the order of computation; nothing is computed."""
+    return jax.eval_shape(_capture, as_model(model), x)[1].names
 
 
 @flax.struct.dataclass
@@ -118,19 +127,16 @@ class Intervened:
     replacements: dict[str, Any]
 
     def __call__(self, x: Any) -> Any:
-        """Answer as the model would, with the replacements in place."""
+        """Evaluate the model with the replacements in place."""
         traced = trace(self.model, as_arrays(x))
         labels = _labels(traced)
         check_names("replacements", self.replacements, labels.values())
-        replaced = {path: label for path, label in labels.items() if label in self.replacements}
 
-        def replace(eqn: core.JaxprEqn, path: Path, values: Sequence[Any]) -> Sequence[Any] | None:
-            if path not in replaced:
-                return None
-            label = replaced[path]
+        def replace(label: str, eqn: core.JaxprEqn, values: Sequence[Any]) -> Sequence[Any]:
             return bind(eqn, [_replacement(label, self.replacements[label], *values)])
 
-        return traced.evaluate(Plan(lambda eqn, path: path in replaced, replace))[0]
+        replaced = {path: label for path, label in labels.items() if label in self.replacements}
+        return traced.evaluate({path: partial(replace, label) for path, label in replaced.items()})[0]
 
 
 def intervene(model: Callable[..., Any], replacements: Mapping[str, Any]) -> Intervened:
@@ -256,17 +262,18 @@ def rewrite(function: Callable[..., Any], rules: Mapping[str, Rule]) -> Callable
         if not callable(rule):
             raise TypeError(f"`rules[{name!r}]` must be callable; got {type(rule).__name__}")
 
-    def apply(eqn: core.JaxprEqn, path: Path, values: Sequence[Any]) -> Sequence[Any] | None:
-        name = next((name for name in called(eqn) if name in rules), None)
-        if name is None:
-            return None
-        answer = rules[name](Operation(name, eqn.params, eqn), *values)
-        return _checked(name, answer, eqn)
-
-    plan = Plan(lambda eqn, path: any(name in rules for name in called(eqn)), apply)
+    def apply(name: str, eqn: core.JaxprEqn, values: Sequence[Any]) -> Sequence[Any]:
+        return _checked(name, rules[name](Operation(name, eqn.params, eqn), *values), eqn)
 
     def rewritten(*args: Any, **kwargs: Any) -> Any:
-        return trace(function, *args, **kwargs).evaluate(plan)[0]
+        traced = trace(function, *args, **kwargs)
+        handlers = {
+            path: partial(apply, name)
+            for path, eqn in walk(traced.jaxpr.jaxpr)
+            for name in called(eqn)[::-1]  # the first one counts
+            if name in rules
+        }
+        return traced.evaluate(handlers)[0]
 
     return rewritten
 
@@ -291,16 +298,14 @@ def check_names(argument: str, wanted: Any, known: Any) -> None:
             raise ValueError(f"`{argument}` must name intermediates of the model ({listed}); got {name!r}")
 
 
-def _is_named(eqn: core.JaxprEqn, path: Path) -> bool:
-    return eqn.primitive.name == "name"
-
-
 def _labels(traced: Traced) -> dict[Path, str]:
     """The name of each tapped value by its place, those used again numbered."""
-    found = [(path, eqn.params["name"]) for path, eqn in walk(traced.jaxpr.jaxpr) if _is_named(eqn, path)]
-    total, seen = Counter(name for _, name in found), Counter[str]()
+    tapped = [
+        (path, eqn.params["name"]) for path, eqn in walk(traced.jaxpr.jaxpr) if eqn.primitive.name == "name"
+    ]
+    total, seen = Counter(name for _, name in tapped), Counter[str]()
     labels: dict[Path, str] = {}
-    for path, name in found:
+    for path, name in tapped:
         seen[name] += 1
         labels[path] = name if total[name] == 1 else f"{name}@{seen[name]}"
     if len(set(labels.values())) < len(labels):

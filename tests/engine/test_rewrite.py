@@ -304,9 +304,9 @@ def test_a_name_must_be_a_string():
 def test_what_cannot_be_entered_is_named():
     mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     model = jax.shard_map(tapped, mesh=mesh, in_specs=jax.P(), out_specs=jax.P())
-    with pytest.raises(NotImplementedError, match="'shard_map' cannot be entered, and holds 'h'"):
+    with pytest.raises(NotImplementedError, match="'shard_map' cannot be traced into, and contains 'h'"):
         jaxnn.capture(model, X)
-    with pytest.raises(NotImplementedError, match="'shard_map' cannot be entered, and holds 'sin'"):
+    with pytest.raises(NotImplementedError, match="'shard_map' cannot be traced into, and contains 'sin'"):
         jaxnn.rewrite(model, {"sin": lambda operation, x: x})(X)
     assert_equal(jaxnn.rewrite(model, {"tanh": lambda operation, x: x})(X), model(X))
 
