@@ -21,7 +21,16 @@ from jax.extend import core
 from jaxnn._checks import is_concrete
 from jaxnn._engine.inline import inline_calls
 from jaxnn._engine.jaxpr import read, run
-from jaxnn._engine.primitives import CALLS, CUSTOM, REMAT, is_affine, is_elementwise, is_real, variables
+from jaxnn._engine.primitives import (
+    CALLS,
+    CUSTOM,
+    REMAT,
+    UNROLLED,
+    is_affine,
+    is_elementwise,
+    is_real,
+    variables,
+)
 
 Run = dict[Any, Any]
 """The value of each variable."""
@@ -117,7 +126,7 @@ def graph(function: Callable[..., Any], *args: Any, keep_custom: bool = False) -
         keep_custom: whether a function with a custom derivative is one operation, with that derivative, or
             is inlined.
     """
-    inlined = CALLS | REMAT | {"scan", "cond"} | (set() if keep_custom else CUSTOM)
+    inlined = CALLS | REMAT | UNROLLED | (set() if keep_custom else CUSTOM)
     traced = inline_calls(function, args, inlined)
     jaxpr = traced.jaxpr.jaxpr
     depends = set(jaxpr.invars)

@@ -17,6 +17,8 @@ REMAT = {"remat2", "remat", "checkpoint"}
 CUSTOM = {"custom_jvp_call", "custom_vjp_call"}
 # Branches and loops of unknown length: what is computed inside may not exist, or exist many times.
 CONTROL = {"cond", "while"}
+# Loops of known length, and branches that may be known while tracing.
+UNROLLED = {"scan", "cond"}
 # Primitives whose jaxpr only combines two values.
 COMBINERS = {
     "reduce", "reduce_window", "scatter", "scatter-add", "scatter-sub", "scatter-mul", "scatter-min",
