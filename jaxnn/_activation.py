@@ -1,4 +1,4 @@
-"""Activations, their inverses, the open range each inverse lives on, and the rescale into a range."""
+"""Activation functions, their inverses with the open range of each, and linear rescaling into a range."""
 
 import functools
 import math
@@ -10,10 +10,13 @@ import jax.numpy as jnp
 from jax import lax
 from jax.scipy.special import logit
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Real
 
 from jaxnn import _checks
+from jaxnn._precision import widen
+from jaxnn._typing import ActivationName
 
-_LEAK = 0.01  # the slope of leaky_relu below zero
+_LEAK = 0.01  # the derivative of leaky_relu below zero
 
 
 class Activation(NamedTuple):
@@ -21,9 +24,9 @@ class Activation(NamedTuple):
 
     Attributes:
         function: `(..., n) -> (..., n)`.
-        inverse: `(..., n) -> (..., n)` on the open interval `(low, high)`; None where there is none.
-        low: the lower end of the range, never reached; `-inf` where it is unbounded.
-        high: the upper end of the range, never reached; `inf` where it is unbounded.
+        inverse: `(..., n) -> (..., n)` on the open interval `(low, high)`; None if not invertible.
+        low: the lower end of the range, never reached; `-inf` for an unbounded one.
+        high: the upper end of the range, never reached; `inf` for an unbounded one.
         at_zero: the function's value at 0.
     """
 
@@ -52,7 +55,7 @@ def _identity(x: jax.Array) -> jax.Array:
     return x
 
 
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[ActivationName, Activation] = {
     "sigmoid": Activation(jax.nn.sigmoid, logit, 0.0, 1.0, 0.5),
     "tanh": Activation(jnp.tanh, jnp.arctanh, -1.0, 1.0),
     "relu": Activation(jax.nn.relu),
@@ -67,8 +70,8 @@ ACTIVATION_NAMES = tuple(_ACTIVATIONS)
 INVERTIBLE_NAMES = tuple(name for name, a in _ACTIVATIONS.items() if a.inverse is not None)
 
 
-def activation(name: str) -> Activation:
-    """The activation of that name, with its inverse and range.
+def activation(name: ActivationName) -> Activation:
+    """An activation function by name, with its inverse and range.
 
     | name         | function                        | inverse                         | range     |
     |--------------|---------------------------------|---------------------------------|-----------|
@@ -80,7 +83,7 @@ def activation(name: str) -> Activation:
     | `identity`   | `x`                             | `y`                             | all       |
     | `relu`       | `max(x, 0)`                     | none                            |           |
     | `gelu`       | `x Phi(x)`, the exact one       | none                            |           |
-    | `softmax`    | `e^x_k / sum_j e^x_j`           | none (a constant is lost)       |           |
+    | `softmax`    | `e^x_k / sum_j e^x_j`           | none (loses a constant)         |           |
 
     Args:
         name: one of the names above.
@@ -89,7 +92,7 @@ def activation(name: str) -> Activation:
         `Activation(function, inverse, low, high)`.
 
     Raises:
-        ValueError: there is no activation of that name.
+        ValueError: the name is unknown.
 
     Example:
         >>> import jaxnn
@@ -101,16 +104,16 @@ def activation(name: str) -> Activation:
     return _ACTIVATIONS[name]
 
 
-def rescale(v: ArrayLike, low: float = 0.01, high: float = 0.99) -> jax.Array:
-    """Map a vector linearly so that its smallest entry is `low` and its largest is `high`.
+def rescale(v: Real[ArrayLike, "... n"], low: float = 0.01, high: float = 0.99) -> Float[Array, "... n"]:
+    """Rescale a vector linearly so that its smallest element is `low` and its largest is `high`.
 
     `r_i = low + (high - low) * (v_i - min v) / (max v - min v)`, over the last axis. The bounds are met
-    exactly and the order is kept. A constant vector, for which that is 0 / 0, maps to the middle
-    `(low + high) / 2`, with a gradient of zero; so does one whose range is so small (below
+    exactly and the order is preserved. A constant vector, for which that is 0 / 0, maps to the middle
+    `(low + high) / 2`, with a gradient of zero. So does a vector whose range is so small (below
     `8 tiny / eps`, 8e-31 in float32) that the gradient would overflow.
 
     Args:
-        v: `(..., n)`, any real numbers; a vector with a NaN or an infinity in it comes out as NaN.
+        v: `(..., n)`, any real numbers; a vector that contains NaN or an infinity becomes NaN.
         low: the lower bound of the result.
         high: the upper bound of the result.
 
@@ -119,7 +122,7 @@ def rescale(v: ArrayLike, low: float = 0.01, high: float = 0.99) -> jax.Array:
 
     Raises:
         ValueError: `v` has no last axis, an empty one, or `low` is not below `high`.
-        TypeError: `v` does not hold real numbers, or a bound is no number or traced.
+        TypeError: `v` does not hold real numbers, or a bound is traced or not a number.
 
     Example:
         >>> import jaxnn
@@ -132,15 +135,15 @@ def rescale(v: ArrayLike, low: float = 0.01, high: float = 0.99) -> jax.Array:
     low, high = _checks.check_real("low", low), _checks.check_real("high", high)
     if not 0 < high - low < float(jnp.finfo(array.dtype).max):
         raise ValueError(
-            f"`low` must be below `high`, by a distance that {array.dtype} can hold; got {low} and {high}"
+            f"`low` must be below `high`, by a distance that {array.dtype} represents; got {low} and {high}"
         )
     return _rescale(array, low=low, high=high)
 
 
 @jax.jit(static_argnames=("low", "high"))
-def _rescale(v: jax.Array, *, low: float, high: float) -> jax.Array:
-    # Half precision is worked out in float32. An eighth keeps the range, and one over it, representable.
-    scaled = v.astype(jnp.promote_types(v.dtype, jnp.float32)) / 8
+def _rescale(v: Float[Array, "... n"], *, low: float, high: float) -> Float[Array, "... n"]:
+    # In float32 for half precision. An eighth, so that the range and its inverse are representable.
+    scaled = widen(v) / 8
     start = jnp.min(scaled, axis=-1, keepdims=True)
     end = jnp.max(scaled, axis=-1, keepdims=True)
     limits = jnp.finfo(scaled.dtype)
@@ -149,9 +152,9 @@ def _rescale(v: jax.Array, *, low: float, high: float) -> jax.Array:
     # First to about [0, 1] by a fixed factor, then exactly: the derivative of a quotient squares its
     # denominator, which must neither underflow nor overflow.
     near = (scaled - start) / jnp.where(constant, 1, span)
-    share = near / jnp.where(constant, 1, jnp.max(near, axis=-1, keepdims=True))
-    # Each step is monotone in floating point, so the order is kept; the bounds are then made exact.
-    raised = jnp.minimum(low + share * (high - low), high)
+    fraction = near / jnp.where(constant, 1, jnp.max(near, axis=-1, keepdims=True))
+    # Each step is monotone in floating point, so the order is preserved. Then the bounds are made exact.
+    raised = jnp.minimum(low + fraction * (high - low), high)
     bounded = jnp.where(scaled == end, high, raised)
-    answer = jnp.where(constant, (low + high) / 2, bounded)
-    return jnp.where(jnp.isfinite(span), answer, jnp.nan).astype(v.dtype)
+    result = jnp.where(constant, (low + high) / 2, bounded)
+    return jnp.where(jnp.isfinite(span), result, jnp.nan).astype(v.dtype)

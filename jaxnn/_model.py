@@ -1,4 +1,4 @@
-"""What a model is: a callable pytree of one example. Its trainable part, the rest, and its target."""
+"""Models, callable pytrees of one example: coerce, partition into trainable and rest, select the target."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -11,17 +11,18 @@ import numpy as np
 from jaxnn import _checks
 from jaxnn._engine.loops import vary_like
 
-Model = TypeVar("Model", bound=Callable[..., Any])
+ARRAY_TYPES = jax.Array | np.ndarray | np.generic | float | int  # arrays, and numbers that become arrays
+ModelT = TypeVar("ModelT", bound=Callable[..., Any])
 
 
 @flax.struct.dataclass
 class Frozen:
-    """Arrays of a model that training leaves as they are, such as running statistics."""
+    """Arrays of a model that are not trained, such as running statistics."""
 
     value: Any
 
 
-def _is_held(node: Any) -> bool:
+def _is_frozen(node: Any) -> bool:
     return isinstance(node, Frozen)
 
 
@@ -29,80 +30,90 @@ def _is_trainable(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array | np.ndarray) and jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
-def partition(model: Model) -> tuple[Model, Model]:
-    """Split a model into the floating-point arrays to train and the rest, each with None for the other."""
-    trainable = jax.tree.map(lambda leaf: leaf if _is_trainable(leaf) else None, model, is_leaf=_is_held)
-    rest = jax.tree.map(lambda leaf: None if _is_trainable(leaf) else leaf, model, is_leaf=_is_held)
+def partition(model: ModelT) -> tuple[ModelT, ModelT]:
+    """Split a model into its trainable floating-point arrays and the rest, each with None for the other."""
+    trainable = jax.tree.map(lambda leaf: leaf if _is_trainable(leaf) else None, model, is_leaf=_is_frozen)
+    rest = jax.tree.map(lambda leaf: None if _is_trainable(leaf) else leaf, model, is_leaf=_is_frozen)
     return trainable, rest
 
 
-def combine(trainable: Model, rest: Model) -> Model:
-    """Put back together what `partition` split."""
+def combine(trainable: ModelT, rest: ModelT) -> ModelT:
+    """Inverse of `partition`."""
     return jax.tree.map(
         lambda a, b: b if a is None else a, trainable, rest, is_leaf=lambda leaf: leaf is None
     )
 
 
 def as_model(model: Any, name: str = "model") -> Any:
-    """A model that may be an argument of a jitted function: a plain function becomes a pytree without leaves.
+    """Coerce a callable to a pytree of arrays; a plain function becomes a pytree without leaves.
 
     Args:
         model: a callable.
-        name: what the caller knows it as.
+        name: the argument's name, for errors.
 
     Raises:
-        TypeError: it is not callable, or holds leaves that are no arrays.
+        TypeError: it is not callable, or has leaves that are not arrays.
     """
     if not callable(model):
         raise TypeError(f"`{name}` must be callable, a function of one example; got {type(model).__name__}")
     leaves = jax.tree.leaves(model)
     if len(leaves) == 1 and leaves[0] is model:
         return jax.tree_util.Partial(model)
-    for leaf in leaves:
-        if not isinstance(leaf, jax.Array | np.ndarray | np.generic | float | int):
+    for path, leaf in jax.tree.leaves_with_path(model):
+        if not isinstance(leaf, ARRAY_TYPES):
             raise TypeError(
-                f"`{name}` must be a pytree of arrays; this {type(model).__name__} holds a "
-                f"{type(leaf).__name__}. An Equinox module goes through jaxnn.from_equinox; otherwise pass "
-                "jax.tree_util.Partial(function, arrays)"
+                f"`{name}` must be a pytree of arrays; its leaf {jax.tree_util.keystr(path)} is a "
+                f"{type(leaf).__name__}. Pass an Equinox module through jaxnn.from_equinox, and any other "
+                "function as jax.tree_util.Partial(function, arrays)"
             )
     return model
 
 
 @jax.jit
-def _answer(model: Any, x: Any) -> Any:
+def _call(model: Any, x: Any) -> Any:
     return model(x)
+
+
+def output_shape(model: Callable[..., Any], x: Any) -> Any:
+    """The shapes and dtypes of `model(x)`, as of `jax.eval_shape`; traced once per structure of the model.
+
+    Args:
+        model: a callable pytree, as `as_model` returns it.
+        x: one example, or the `jax.ShapeDtypeStruct` of each of its arrays.
+    """
+    return jax.eval_shape(_call, model, x)
 
 
 def prepare(
     model: Any, x: Any, target: Any, name: str = "target", *, differentiable: bool = True
 ) -> tuple[Any, Any, Any]:
-    """Check the arguments that every explanation has, and make each one that a jitted function takes.
+    """Check the arguments of an explanation, and make each a valid argument of a jitted function.
 
     Args:
         model: a callable of one example.
         x: the example, an array or a pytree of arrays of numbers; integers become floats.
         target: an output index (a tuple of them for an output of several axes), None for an output of one
-            entry, or a function from the output to a scalar.
-        name: what the caller knows `target` as.
+            element, or a function from the output to a scalar.
+        name: the name of the argument `target`, for errors.
         differentiable: whether the scalar must have a gradient; otherwise it may be an integer or a boolean.
 
     Returns:
         `(model, x, target)`: pytrees, `target` as an index or a callable.
 
     Raises:
-        TypeError: `model` is not callable, `x` does not hold numbers, or `target` or the number that it names
-            is of another type.
-        ValueError: the output has no such entry, or `target` is None and it has more than one.
+        TypeError: `model` is not callable, `x` does not hold numbers, or `target` or the scalar that it
+            selects has an unsupported type.
+        ValueError: the index is out of range, or `target` is None and the output has more than one element.
     """
     model = as_model(model)
     x = as_example("x", x)
-    output = jax.eval_shape(_answer, model, x)  # from the cache of traces, after the first time
+    output = output_shape(model, x)
     target = _check_target(target, output, name, differentiable=differentiable)
     return model, vary_like(x, (model, target)), target
 
 
 def as_example(name: str, x: Any) -> Any:
-    """An example as a pytree of floating-point arrays."""
+    """Convert an example to a pytree of floating-point arrays."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(x)
     if _is_number_list(x):  # a nested list of numbers is an array, not a pytree
         return _checks.check_float_array(name, x)
@@ -113,43 +124,45 @@ def as_example(name: str, x: Any) -> Any:
 
 
 def count_elements(x: Any) -> int:
-    """Return how many entries the arrays of an example have in all, or raise where they have none."""
+    """Count the elements of all arrays of an example; raise where there are none."""
     size = sum(leaf.size for leaf in jax.tree.leaves(x))
     if size == 0:
-        raise ValueError("`x` must have at least one entry; all its arrays are empty")
+        raise ValueError("`x` must have at least one element; all its arrays are empty")
     return size
 
 
 def as_arrays(x: Any) -> Any:
-    """An example as a pytree of arrays of their own types; a nested list of numbers is one array."""
-    return jnp.asarray(x) if isinstance(x, list) and _is_number_list(x) else jax.tree.map(jnp.asarray, x)
+    """Convert an example to a pytree of arrays, dtypes unchanged; a nested list of numbers is one array."""
+    if isinstance(x, list) and _is_number_list(x):
+        return _checks.check_array("x", x)
+    paths, structure = jax.tree_util.tree_flatten_with_path(x)
+    leaves = [_checks.check_array("x" + jax.tree_util.keystr(path), leaf) for path, leaf in paths]
+    return jax.tree.unflatten(structure, leaves)
 
 
 def broadcast_like(name: str, value: Any, x: Any) -> Any:
-    """Something to put beside an example, of its structure, shapes and types; one number stands for all."""
+    """Broadcast a number, or a pytree like `x`, to the structure, shapes and dtypes of `x`."""
     if not isinstance(value, dict | list | tuple) and jnp.ndim(value) == 0:
         number = _checks.check_float_array(name, value)
         return jax.tree.map(lambda leaf: jnp.full_like(leaf, number.astype(leaf.dtype)), x)
-    return _check_structure(name, as_example(name, value), x, ())
+    return _cast_like(name, as_example(name, value), x, ())
 
 
 def check_batch_like(name: str, value: Any, x: Any) -> Any:
-    """A set of things like an example, along a first axis."""
+    """Check a batch: the structure of `x`, with one leading axis."""
     value = as_example(name, value)
     shape = jax.tree.leaves(value)[0].shape
     if not shape or shape[0] == 0:
-        raise ValueError(f"`{name}` must hold at least one, along a first axis; got shape {shape}")
-    return _check_structure(name, value, x, shape[:1])
+        raise ValueError(f"`{name}` must hold at least one example, along a first axis; got shape {shape}")
+    return _cast_like(name, value, x, shape[:1])
 
 
-def _check_structure(name: str, value: Any, x: Any, rows: tuple[int, ...]) -> Any:
-    structure, expected = str(jax.tree.structure(value)), str(jax.tree.structure(x))
-    if structure != expected:
-        raise ValueError(f"`{name}` must have the structure of `x`, {expected}; got {structure}")
-    meaning = "those of `x` along a first axis" if rows else "that of `x`"
-    for leaf, given in zip(jax.tree.leaves(x), jax.tree.leaves(value), strict=True):
-        _checks.check_shape(name, given, (*rows, *leaf.shape), meaning)
-    return jax.tree.map(lambda given, leaf: given.astype(leaf.dtype), value, x)
+def _cast_like(name: str, value: Any, x: Any, rows: tuple[int, ...]) -> Any:
+    _checks.check_structure(name, value, x)
+    meaning = "that of `x` behind a leading axis" if rows else "that of `x`"
+    for leaf, array in zip(jax.tree.leaves(x), jax.tree.leaves(value), strict=True):
+        _checks.check_shape(name, array, (*rows, *leaf.shape), meaning)
+    return jax.tree.map(lambda array, leaf: array.astype(leaf.dtype), value, x)
 
 
 def _is_number_list(x: Any) -> bool:
@@ -159,17 +172,19 @@ def _is_number_list(x: Any) -> bool:
 def _check_target(target: Any, output: Any, name: str, *, differentiable: bool) -> Any:
     if callable(target):
         target = as_model(target)
-        scalar = jax.eval_shape(_answer, target, output)
+        scalar = output_shape(target, output)
         if getattr(scalar, "shape", None) != ():
             raise ValueError(f"`{name}` must give a scalar of the output; got {scalar}")
         _check_kind(scalar.dtype, name, differentiable=differentiable)
         return target
     if not hasattr(output, "shape"):
-        raise ValueError(f"`{name}` must be a function, as the output is a {type(output).__name__}, no array")
+        raise ValueError(
+            f"`{name}` must be a function, since the output is a {type(output).__name__}, not an array"
+        )
     _check_kind(output.dtype, name, differentiable=differentiable)
     if target is None:
         if output.size != 1:
-            raise ValueError(f"`{name}` must name an entry of the output, of shape {output.shape}; got None")
+            raise ValueError(f"`{name}` must be an index into the output, of shape {output.shape}; got None")
         return None
     indices = target if isinstance(target, tuple) else (target,)
     if len(indices) != len(output.shape):
@@ -184,9 +199,9 @@ def _check_target(target: Any, output: Any, name: str, *, differentiable: bool) 
 
 def _check_kind(dtype: Any, name: str, *, differentiable: bool) -> None:
     if differentiable and not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"`{name}` must name a floating-point number, which has a slope; got dtype {dtype}")
+        raise TypeError(f"`{name}` must select a floating-point number; dtype {dtype} has no gradient")
     if not any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
-        raise TypeError(f"`{name}` must name a real number; got dtype {dtype}")
+        raise TypeError(f"`{name}` must select a real number; got dtype {dtype}")
 
 
 def _check_index(index: Any, size: int, target: Any, name: str) -> None:
@@ -194,14 +209,14 @@ def _check_index(index: Any, size: int, target: Any, name: str) -> None:
     if not jnp.issubdtype(dtype, jnp.integer) or np.ndim(index) != 0:
         raise TypeError(
             f"`{name}` must be an integer, a tuple of integers, None or a function; got {target!r}. For one "
-            f"{name} an example, jax.vmap over both"
+            f"{name} per example, use jax.vmap over both"
         )
     if _checks.is_concrete(index) and not -size <= int(index) < size:
         raise ValueError(f"`{name}` must lie from {-size} to {size - 1}, for {size} outputs; got {target!r}")
 
 
 def select(output: Any, target: Any) -> jax.Array:
-    """The scalar of an output that a prepared target names."""
+    """Select the target scalar of an output; `target` comes from `prepare`."""
     if target is None:
         return output.reshape(())
     if isinstance(target, tuple):
@@ -210,5 +225,5 @@ def select(output: Any, target: Any) -> jax.Array:
 
 
 def scalar(model: Any, target: Any) -> Callable[[Any], jax.Array]:
-    """The function of the input whose scalar is explained."""
+    """The scalar function of the input that is explained: the target output of the model."""
     return lambda x: select(model(x), target)

@@ -1,18 +1,21 @@
-"""A dense network as a pytree of parameters: make one, and ask it."""
+"""Dense networks as pytrees of parameters: initialization and evaluation."""
 
 import itertools
+import operator
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Float, Real
 
 from jaxnn import _activation, _checks
 from jaxnn._rewrite import tap
+from jaxnn._typing import ActivationName, Key
 
+Layer = int | str  # 0 to n - 1, negative from the end, or a name: "hidden_0", ..., "output"
 Initializer = Callable[..., jax.Array]  # (key, shape, dtype) -> array, as in jax.nn.initializers
 
 _FAN_IN_NORMAL = jax.nn.initializers.variance_scaling(1.0, "fan_in", "normal")
@@ -23,22 +26,22 @@ class Dense:
     """One layer: `activation(x @ kernel + bias)`.
 
     Attributes:
-        kernel: `(n_in, n_out)`, column `k` being the weights of unit `k`.
+        kernel: `(n_in, n_out)`, column `k` holds the weights of unit `k`.
         bias: `(n_out,)`, or None for a layer without one.
         activation: the activation's name; static, not a leaf of the pytree.
     """
 
-    kernel: jax.Array
-    bias: jax.Array | None
-    activation: str = flax.struct.field(pytree_node=False)
+    kernel: Float[Array, "n_in n_out"]
+    bias: Float[Array, "n_out"] | None
+    activation: ActivationName = flax.struct.field(pytree_node=False)
 
-    def signal(self, x: jax.Array) -> jax.Array:
-        """What comes into the units, before the activation: `(..., n_in) -> (..., n_out)`."""
+    def signal(self, x: Float[Array, "... n_in"]) -> Float[Array, "... n_out"]:
+        """The signal before the activation: `(..., n_in) -> (..., n_out)`."""
         signal = x @ self.kernel
         return signal if self.bias is None else signal + jnp.broadcast_to(self.bias, signal.shape)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """The layer's answer, `(..., n_in) -> (..., n_out)`."""
+    def __call__(self, x: Float[Array, "... n_in"]) -> Float[Array, "... n_out"]:
+        """The layer's output, `(..., n_in) -> (..., n_out)`."""
         return _activation.activation(self.activation).function(self.signal(x))
 
 
@@ -46,8 +49,8 @@ class Dense:
 class Network:
     """A stack of dense layers: a callable pytree, `network(x)`.
 
-    The arrays are its leaves, so a network passes through `jax.jit`, `jax.grad` and `jax.tree.map` as any
-    other argument does, and new weights compile nothing anew. Its intermediates are named with
+    The arrays are its leaves, so a network is an argument of `jax.jit`, `jax.grad` and `jax.tree.map` like
+    any other, and a change of the weights does not recompile. Its intermediates are named with
     `jaxnn.tap`: `hidden_0_in` and `hidden_0` (the signal before and after the first activation),
     `hidden_1_in`, ..., `output_in`, `output`.
 
@@ -65,15 +68,14 @@ class Network:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """`(n_in, ..., n_out)`, the units of each layer, the inputs first."""
+        """`(n_in, ..., n_out)`, the number of inputs, then of the units of each layer."""
         kernels = [layer.kernel for layer in self.layers]
         return (kernels[0].shape[-2], *(kernel.shape[-1] for kernel in kernels))
 
-    def __call__(self, x: ArrayLike) -> jax.Array:
-        """Answer `(..., n_in) -> (..., n_out)`; see `query`."""
+    def __call__(self, x: Real[ArrayLike, "... n_in"]) -> Float[Array, "... n_out"]:
+        """The output, `(..., n_in) -> (..., n_out)`; see `query`."""
         check_network(self)
-        value = _checks.check_float_array("x", x, self.layers[0].kernel.dtype)
-        _checks.check_last_axis("x", value, self.sizes[0], "one entry an input of the network")
+        value = check_input(self, x)
         for name, layer in zip(self.layer_names, self.layers, strict=True):
             signal = tap(layer.signal(value), f"{name}_in")
             value = tap(_activation.activation(layer.activation).function(signal), name)
@@ -86,25 +88,25 @@ class Network:
 
 
 def init(
-    key: jax.Array,
+    key: Key,
     sizes: Sequence[int],
     *,
-    activation: str = "sigmoid",
-    output_activation: str | None = None,
+    activation: ActivationName = "sigmoid",
+    output_activation: ActivationName | None = None,
     use_bias: bool = True,
     kernel_init: Initializer = _FAN_IN_NORMAL,
     bias_init: Initializer = jax.nn.initializers.zeros,
     dtype: DTypeLike = jnp.float32,
 ) -> Network:
-    """Make a network with fresh weights.
+    """Initialize a dense network with random weights.
 
-    By default each weight is drawn from `N(0, 1 / n_in)`, `n_in` being the inputs of its layer, and each
-    bias is 0.
+    By default each weight is drawn from `N(0, 1 / n_in)`, where `n_in` is the number of inputs of its layer,
+    and each bias is 0.
 
     Args:
         key: a JAX random key.
-        sizes: `(n_in, ..., n_out)`, the units of each layer, the inputs first; any depth.
-        activation: of the hidden layers, a name that `jaxnn.activation` knows.
+        sizes: `(n_in, ..., n_out)`, the number of inputs, then of the units of each layer; any depth.
+        activation: of the hidden layers, one of the names of `jaxnn.activation`.
         output_activation: of the last layer; None for the same as `activation`.
         use_bias: whether the layers have biases.
         kernel_init: an initializer such as those of `jax.nn.initializers`, for kernels `(n_in, n_out)`.
@@ -116,7 +118,7 @@ def init(
 
     Raises:
         ValueError: fewer than two sizes, one below 1, or an unknown activation.
-        TypeError: a size is not an integer, `key` is no key, or `dtype` is not floating-point.
+        TypeError: a size is not an integer, `key` is not a key, or `dtype` is not floating-point.
 
     Example:
         >>> import jax, jaxnn
@@ -139,13 +141,13 @@ def init(
 
 @jax.jit(static_argnums=(1, 2, 3, 4, 5, 6))
 def _init(
-    key: jax.Array,
+    key: Key,
     sizes: tuple[int, ...],
-    activations: tuple[str, ...],
+    activations: tuple[ActivationName, ...],
     use_bias: bool,
     kernel_init: Initializer,
     bias_init: Initializer,
-    dtype: Any,
+    dtype: DTypeLike,
 ) -> Network:
     layers = []
     keys = jax.random.split(key, (len(activations), 2))
@@ -158,24 +160,24 @@ def _init(
 
 
 @jax.jit
-def _query(network: Network, x: jax.Array) -> jax.Array:
+def _query(network: Network, x: Real[Array, "... n_in"]) -> Float[Array, "... n_out"]:
     return network(x)
 
 
-def query(network: Network, x: ArrayLike) -> jax.Array:
-    """Ask a network forwards: `a_{i+1} = activation_i(a_i @ kernel_i + bias_i)`, from `a_0 = x`.
+def query(network: Network, x: Real[ArrayLike, "... n_in"]) -> Float[Array, "... n_out"]:
+    """Query a network forwards: `a_{i+1} = activation_i(a_i @ kernel_i + bias_i)`, from `a_0 = x`.
 
-    It is `network(x)`, compiled. NaN and infinities pass through, as in JAX itself.
+    It is `network(x)`, compiled. NaN and infinities propagate, as in JAX itself.
 
     Args:
         network: a `Network`.
         x: `(..., n_in)`, the inputs; the digits of `jaxnn.datasets` lie in [0.01, 1].
 
     Returns:
-        `(..., n_out)`, what the output layer answers, in the range of its activation.
+        `(..., n_out)`, the outputs, in the range of the output activation.
 
     Raises:
-        ValueError: the last axis of `x` is not `n_in`, the layers of `network` do not fit on each other, or
+        ValueError: the last axis of `x` is not `n_in`, the layers of `network` do not fit each other, or
             it is a stack of networks.
         TypeError: `x` does not hold real numbers, or `network` is not a `Network`.
 
@@ -189,8 +191,15 @@ def query(network: Network, x: ArrayLike) -> jax.Array:
     return _query(network, _checks.check_array("x", x))
 
 
-def check_network(network: Any) -> None:
-    """Raise unless the argument is one `Network` whose layers fit on each other."""
+def check_input(network: Network, x: Real[ArrayLike, "... n_in"]) -> Float[Array, "... n_in"]:
+    """The inputs of a network as an array, or raise unless their last axis fits."""
+    array = _checks.check_float_array("x", x, network.layers[0].kernel.dtype)
+    _checks.check_last_axis("x", array, network.sizes[0], "one element per input of the network")
+    return array
+
+
+def check_network(network: Network) -> None:
+    """Raise unless the argument is one `Network` whose layers fit each other."""
     if not isinstance(network, Network):
         raise TypeError(
             f"`network` must be a jaxnn.Network; got {type(network).__name__}. Any other model is a "
@@ -204,7 +213,7 @@ def check_network(network: Any) -> None:
         if len(shape) > 2:
             raise ValueError(
                 f"`network` must be one network, with kernels of shape (n_in, n_out); got a stack of shape "
-                f"{shape[:-2]}: ask each with jax.vmap, such as jax.vmap(jaxnn.query, (0, None))"
+                f"{shape[:-2]}: query each with jax.vmap, such as jax.vmap(jaxnn.query, (0, None))"
             )
         bias = shape[1:] if layer.bias is None else layer.bias.shape
         if len(shape) != 2 or shape[:1] != n_in or bias != shape[1:]:
@@ -213,3 +222,25 @@ def check_network(network: Any) -> None:
                 f"shape {bias}; expected ({n_in[0] if n_in else 'n_in'}, n_out) and (n_out,)"
             )
         n_in = shape[1:]
+
+
+def layer_index(argument: str, layer: Layer, network: Network) -> int:
+    """The index from 0 of a layer given by index or name."""
+    check_network(network)
+    names = network.layer_names
+    if isinstance(layer, str):
+        if layer in names:
+            return names.index(layer)
+    else:
+        try:
+            if isinstance(layer, bool):
+                raise TypeError("a boolean")
+            index = operator.index(layer)
+        except TypeError as error:
+            raise TypeError(
+                f"`{argument}` must be a layer's index or name; got {type(layer).__name__} {layer!r}"
+            ) from error
+        if -len(names) <= index < len(names):
+            return index % len(names)
+    listed = ", ".join(f"{name!r} ({i})" for i, name in enumerate(names))
+    raise ValueError(f"`{argument}` must be one of {listed}, or negative from the end; got {layer!r}")

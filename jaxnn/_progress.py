@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
-def progress_bar(title: str, total: int, *, enabled: bool, done: int = 0) -> Iterator[Callable[[str], None]]:
-    """Yield `advance(note)`, to be called once a step from `done` on; it does nothing unless `enabled`."""
+def progress_bar(title: str, total: int, *, enabled: bool) -> Iterator[Callable[..., None]]:
+    """Yield `advance(note, steps=1)`, to be called after each step; it does nothing unless `enabled`."""
     if not enabled:
-        yield lambda note: None
+        yield lambda note, steps=1: None
         return
     try:
         from rich import progress
@@ -18,5 +18,5 @@ def progress_bar(title: str, total: int, *, enabled: bool, done: int = 0) -> Ite
         ) from error
     columns = (*progress.Progress.get_default_columns(), progress.TextColumn("{task.fields[note]}"))
     with progress.Progress(*columns) as bar:
-        task = bar.add_task(title, total=total, completed=done, note="")
-        yield lambda note: bar.update(task, advance=1, note=note)
+        task = bar.add_task(title, total=total, note="")
+        yield lambda note, steps=1: bar.update(task, advance=steps, note=note)

@@ -25,9 +25,20 @@ Target: TypeAlias = int | np.integer[Any] | jax.Array | tuple[Any, ...] | Callab
 Labels: TypeAlias = int | npt.ArrayLike | jax.Array
 """Integer class labels: one of shape `()`, or `(N,)`."""
 
+Examples: TypeAlias = tuple[PyTree, PyTree]
+"""A set or a batch of examples: `(inputs, targets)`, pytrees of arrays `(N, ...)`."""
+
+Loss: TypeAlias = Callable[[Any, Any], jax.Array]
+"""A loss of one example, `loss(output, target) -> scalar`."""
+
 Norm = Literal["linf", "l2", "l1"]
 Quadrature = Literal["gauss_legendre", "riemann_left", "riemann_right", "riemann_middle", "trapezoid"]
 ActivationName = Literal[
     "sigmoid", "tanh", "relu", "leaky_relu", "softplus", "elu", "gelu", "softmax", "identity"
 ]
+BackqueryMethod = Literal["transpose", "least_squares"]
 AttackLoss = Literal["cross_entropy", "margin", "dlr"]
+NoiseKind = Literal["uniform", "gaussian"]
+ProbabilityActivation = Literal["softmax", "sigmoid"]
+DatasetName = Literal["mnist-5k", "mnist", "digits"]
+PointSetName = Literal["circles", "exclusive-or", "gaussians", "spiral"]

@@ -3,20 +3,25 @@
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Real
 
 from jaxnn import _checks
 
 __all__ = ("cross_entropy", "squared_error")
 
 
-def squared_error(output: ArrayLike, target: ArrayLike) -> jax.Array:
-    """Half the squared distance between an output and its target.
+def __dir__() -> list[str]:
+    return list(__all__)
 
-    `L(y, t) = 1/2 * sum_k (t_k - y_k)^2`, whose slope in `y` is `y - t`.
+
+def squared_error(output: Real[ArrayLike, "n_out"], target: Real[ArrayLike, "n_out"]) -> Float[Array, ""]:
+    """Squared error: half the squared distance between an output and its target.
+
+    `L(y, t) = 1/2 * sum_k (t_k - y_k)^2`, whose gradient with respect to `y` is `y - t`.
 
     Args:
-        output: `(n_out,)`, what the model answered.
-        target: `(n_out,)`, what it should have answered.
+        output: `(n_out,)`, the output of the model.
+        target: `(n_out,)`, the desired output.
 
     Returns:
         A scalar, at least 0.
@@ -34,17 +39,19 @@ def squared_error(output: ArrayLike, target: ArrayLike) -> jax.Array:
     return jnp.sum((t - y) ** 2) / 2
 
 
-def cross_entropy(output: ArrayLike, target: ArrayLike) -> jax.Array:
+def cross_entropy(
+    output: Real[ArrayLike, "n_out"], target: Real[ArrayLike, "n_out"] | int
+) -> Float[Array, ""]:
     """Cross-entropy, in nats, between a target and the softmax of the logits in `output`.
 
     `L(z, t) = log(sum_k exp z_k) * sum_k t_k - sum_k t_k z_k`; for an integer label `c` it is
     `log(sum_k exp z_k) - z_c`. The output holds logits, so a `Network` that is trained with this loss
-    has `output_activation="identity"`; a softmax there would be taken twice.
+    has `output_activation="identity"`; a softmax there would be applied twice.
 
     Args:
         output: `(n_out,)`, logits: any real numbers.
         target: `(n_out,)`, probabilities; or an integer label in `[0, n_out)`, shape `()`.
-            Any other integer gives NaN (indexing would take it for the nearest label, in silence).
+            Any other integer gives NaN (indexing would clamp it silently).
 
     Returns:
         A scalar, at least 0 for probabilities that sum to 1.

@@ -1,11 +1,14 @@
-"""A strict run: eight simulated devices, key reuse is an error, the same draws every time."""
+"""A strict run: eight simulated devices, key reuse is an error, the same draws every time.
 
+Compiled programs are kept in `.pytest_cache`, shared by the workers and the scripts that tests start, so that
+the second run of a file compiles nothing.
+"""
+
+import ctypes
 import gc
 import os
 import pathlib
-import shutil
-import tempfile
-import zlib
+import sys
 
 import jax
 import numpy as np
@@ -17,10 +20,6 @@ jax.config.update("jax_debug_key_reuse", True)
 import hypothesis  # noqa: E402
 import matplotlib as mpl  # noqa: E402
 
-# Scripts that tests start keep what they compiled in a folder of this run, which its processes share.
-_COMPILED = os.environ.setdefault("JAXNN_TESTS_COMPILED", "") or tempfile.mkdtemp(prefix="jaxnn-tests-")
-os.environ |= {"JAXNN_TESTS_COMPILED": _COMPILED, "JAX_COMPILATION_CACHE_DIR": _COMPILED}
-
 mpl.use("Agg")
 hypothesis.settings.register_profile(
     "repeatable", derandomize=True, deadline=None, max_examples=50, database=None
@@ -28,26 +27,49 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("repeatable")
 
 
-def pytest_sessionfinish(session):
-    if not hasattr(session.config, "workerinput"):  # the first process, which ends last
-        shutil.rmtree(_COMPILED, ignore_errors=True)
-
-
 def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="run the tests that are marked long, too")
     parser.addoption(
-        "--long", action="store_true", help="run every test that is marked long, not one in three"
+        "--row", metavar="NAME", help="of the contract, test all promises of this public function alone"
     )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+    config.addinivalue_line("markers", "xdist_group(name): tests that run on one worker")
+    if getattr(config.option, "dist", "no") == "load":  # what `-n 2` means by itself
+        config.option.dist = "loadgroup"
+    compiled = str(config.rootpath / ".pytest_cache" / "compiled")
+    os.environ |= {  # for the scripts that tests start
+        "JAX_COMPILATION_CACHE_DIR": compiled,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.05",
+    }
+    jax.config.update("jax_compilation_cache_dir", compiled)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Sample the long tests: always the same third, drawn by name."""
-    if config.getoption("--long"):
-        return
-    left_out = [
-        item for item in items if item.get_closest_marker("long") and zlib.crc32(item.name.encode()) % 3
-    ]
+    """Select tests, and group those that compile the same programs: a group runs on one worker."""
+    row, long = config.getoption("--row"), config.getoption("--long")
+    kept, left_out = [], []
+    for item in items:
+        chosen = _row(item) == row if row else long or not item.get_closest_marker("long")
+        (kept if chosen else left_out).append(item)
     config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in set(left_out)]
+    items[:] = sorted(kept, key=_group)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def _row(item):
+    """The public function whose row of the contract a test is of, or None."""
+    named = hasattr(item, "callspec") and "row" in item.callspec.params
+    return item.callspec.id.split("-")[-1].split()[0] if named else None
+
+
+def _group(item):
+    return f"{item.path.stem} {_row(item) or ''}".strip()
 
 
 def in_precision(dtype):
@@ -59,9 +81,15 @@ _MAPS = pathlib.Path("/proc/self/maps")  # Linux only
 
 
 @pytest.fixture(autouse=True)
-def _few_memory_maps():
-    """Drop compiled programs in time: each holds memory maps, and past 65,530 of them Linux gives no more."""
+def _bounded_memory():
+    """Drop compiled programs in time.
+
+    Each holds memory, and memory maps, of which Linux gives no more than 65,530. What a later test needs
+    again comes from the cache on disk.
+    """
     yield
-    if _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > 20_000:
+    if _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > 12_000:
         jax.clear_caches()
         gc.collect()
+        if sys.platform == "linux":
+            ctypes.CDLL("libc.so.6").malloc_trim(0)  # back to the system, from the allocator's pools

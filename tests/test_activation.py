@@ -13,7 +13,7 @@ import jaxnn
 from jaxnn._activation import ACTIVATION_NAMES, INVERTIBLE_NAMES
 from tests.conftest import in_precision
 
-SIZE = 8  # one shape for every draw: a new one compiles anew
+SIZE = 8  # one shape for every draw: a new one recompiles
 
 
 def vectors(low, high, dtype):
@@ -24,7 +24,7 @@ def vectors(low, high, dtype):
 
 
 def both_precisions(low, high):
-    """(dtype, vector of it with entries in [low, high])."""
+    """(dtype, vector of it with elements in [low, high])."""
     kinds = [np.float32, np.float64]
     return st.sampled_from(kinds).flatmap(lambda d: st.tuples(st.just(d), vectors(low, high, d)))
 
@@ -37,7 +37,7 @@ def test_logit_inverts_the_sigmoid(case):
         back = np.asarray(sigmoid.inverse(sigmoid.function(x)), np.float64)
     eps = np.finfo(dtype).eps
     x = x.astype(np.float64)
-    # p = sigmoid(x) is known to eps p, and the slope of the logit there is 1 / (p (1 - p)) = (1 + e^x) / p.
+    # p = sigmoid(x) is known to eps p. The derivative of the logit there is 1 / (p (1 - p)) = (1 + e^x) / p.
     assert back.dtype == np.float64
     np.testing.assert_array_less(np.abs(back - x), 4 * eps * (1 + np.exp(x) + np.abs(x)))
 
@@ -49,7 +49,7 @@ def test_the_sigmoid_inverts_logit(case):
         sigmoid = jaxnn.activation("sigmoid")
         back = np.asarray(sigmoid.function(sigmoid.inverse(p)))
     assert back.dtype == dtype
-    # logit(p) is known to eps |logit(p)|, and the slope of the sigmoid there is p (1 - p) <= p.
+    # logit(p) is known to eps |logit(p)|, and the derivative of the sigmoid there is p (1 - p) <= p.
     eps, exact = np.finfo(dtype).eps, p.astype(np.float64)
     bound = 8 * eps * exact * (1 + np.abs(np.log(exact / (1 - exact))))
     np.testing.assert_array_less(np.abs(back - exact), bound)
@@ -78,13 +78,13 @@ def test_each_inverse_inverts_its_function_both_ways(name, data):
         x = np.asarray(known.inverse(y))
         there = np.asarray(known.function(x))
         back = np.asarray(known.inverse(known.function(x)))
-        slope = np.asarray(jax.vmap(jax.grad(known.function))(x), np.float64)
+        derivative = np.asarray(jax.vmap(jax.grad(known.function))(x), np.float64)
     eps = np.finfo(dtype).eps
     assert there.dtype == dtype
-    # Errors of a few eps in y come back divided by the slope, those in x multiplied by it.
+    # Errors of a few eps in y come back divided by the derivative, those in x multiplied by it.
     scale_y, scale_x = np.maximum(np.abs(y), 1), np.maximum(np.abs(x), 1)
-    np.testing.assert_array_less(np.abs(there - y), 8 * eps * (scale_y + scale_x * slope))
-    np.testing.assert_array_less(np.abs(back - x), 16 * eps * (scale_x + scale_y / slope))
+    np.testing.assert_array_less(np.abs(there - y), 8 * eps * (scale_y + scale_x * derivative))
+    np.testing.assert_array_less(np.abs(back - x), 16 * eps * (scale_x + scale_y / derivative))
 
 
 @pytest.mark.parametrize("name", INVERTIBLE_NAMES)
@@ -101,9 +101,9 @@ def test_the_range_is_the_open_interval_of_what_the_function_gives(name):
 def test_inverses_have_finite_gradients_on_both_sides(name):
     low, high = RANGES[name]
     y = jnp.linspace(low, high, 101)
-    slopes = jax.vmap(jax.grad(jaxnn.activation(name).inverse))(y)
-    assert np.all(np.isfinite(slopes))
-    assert np.all(slopes > 0)
+    gradients = jax.vmap(jax.grad(jaxnn.activation(name).inverse))(y)
+    assert np.all(np.isfinite(gradients))
+    assert np.all(gradients > 0)
 
 
 def test_activations_without_an_inverse_say_so():
@@ -207,7 +207,7 @@ def test_the_gradient_of_rescale_holds_at_every_scale(size):
         (([0.0, 1.0], 0.9, 0.1), ValueError, "`low` must be below `high`.*got 0.9 and 0.1"),
         (([0.0, 1.0], 0.0, np.nan), ValueError, "`high` must be finite; got nan"),
         (([0.0, 1.0], "a", 1.0), TypeError, "`low` must be a number, not traced; got str 'a'"),
-        ((np.float32([0, 1]), -3e38, 3e38), ValueError, "by a distance that float32 can hold"),
+        ((np.float32([0, 1]), -3e38, 3e38), ValueError, "by a distance that float32 represents"),
         (("ab",), TypeError, "`v` must be an array of numbers; got str 'ab'"),
         ((np.ones(2, complex),), TypeError, "`v` must hold real numbers; got dtype complex64"),
     ],

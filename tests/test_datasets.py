@@ -17,9 +17,10 @@ import pooch
 import pytest
 
 from jaxnn import datasets
+from jaxnn.datasets import _mnist
 
 REAL_MNIST = Path(__file__).parents[2] / "shared" / "mnist"
-STEMS = tuple(datasets._SHA256)
+STEMS = tuple(_mnist._SHA256)
 TRAIN_IMAGES = STEMS[0]
 
 
@@ -39,7 +40,7 @@ def fake_contents():
 
 def set_checksums(monkeypatch, contents):
     table = {stem: hashlib.sha256(content).hexdigest() for stem, content in contents.items()}
-    monkeypatch.setattr(datasets, "_SHA256", table)
+    monkeypatch.setattr(_mnist, "_SHA256", table)
 
 
 def write_all(folder, contents):
@@ -61,7 +62,7 @@ def given(fakes, tmp_path, monkeypatch):
     """The folder that JAXNN_DATA names, with the four files in it; the network is out of reach."""
     write_all(tmp_path / "given", fakes)
     monkeypatch.setenv("JAXNN_DATA", str(tmp_path / "given"))
-    monkeypatch.setattr(datasets, "_fetch", no_network)
+    monkeypatch.setattr(_mnist, "_fetch", no_network)
     return tmp_path / "given"
 
 
@@ -70,7 +71,7 @@ def cache(fakes, tmp_path, monkeypatch):
     """An empty cache folder; no folder is given."""
     monkeypatch.delenv("JAXNN_DATA", raising=False)
     monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
-    monkeypatch.setattr(datasets, "_RETRIES", 0)
+    monkeypatch.setattr(_mnist, "_RETRIES", 0)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     return tmp_path / "cache" / "jaxnn"
 
@@ -116,7 +117,7 @@ def mirrors(fakes, monkeypatch):
     threads = [threading.Thread(target=s.serve_forever, args=(0.01,)) for s in servers]
     for thread in threads:
         thread.start()
-    monkeypatch.setattr(datasets, "_MIRRORS", tuple(server.url for server in servers))
+    monkeypatch.setattr(_mnist, "_MIRRORS", tuple(server.url for server in servers))
     yield servers
     for server, thread in zip(servers, threads, strict=True):
         server.shutdown()
@@ -290,7 +291,7 @@ def test_digits():
 @pytest.mark.skipif(not REAL_MNIST.is_dir(), reason=f"no copy of MNIST in {REAL_MNIST}")
 def test_the_real_mnist(monkeypatch):
     monkeypatch.setenv("JAXNN_DATA", str(REAL_MNIST))
-    monkeypatch.setattr(datasets, "_fetch", no_network)
+    monkeypatch.setattr(_mnist, "_fetch", no_network)
     data = datasets.load("mnist")
     assert_plain(data)
     assert data.train.images.shape == (60000, 28, 28)
@@ -372,7 +373,7 @@ def test_an_empty_or_absent_folder(fakes, tmp_path, monkeypatch, exists):
     if exists:
         folder.mkdir()
     monkeypatch.setenv("JAXNN_DATA", str(folder))
-    monkeypatch.setattr(datasets, "_fetch", no_network)
+    monkeypatch.setattr(_mnist, "_fetch", no_network)
     with pytest.raises(FileNotFoundError, match=r"train-images-idx3-ubyte\.gz is missing"):
         datasets.load("mnist")
 
@@ -411,7 +412,7 @@ def test_a_download_fills_the_cache_and_the_next_load_uses_it(cache, mirrors, fa
     assert_loads(fakes, datasets.load("mnist"))
     assert names_in(cache) == ALL_NAMES
     assert [len(mirror.asked) for mirror in mirrors] == [4, 0]
-    monkeypatch.setattr(datasets, "_fetch", no_network)
+    monkeypatch.setattr(_mnist, "_fetch", no_network)
     data = datasets.load("mnist")
     assert_plain(data)
     assert_loads(fakes, data)
@@ -421,7 +422,7 @@ def test_an_empty_variable_counts_as_unset(cache, fakes, monkeypatch):
     cache.mkdir(parents=True)
     write_all(cache, fakes)
     monkeypatch.setenv("JAXNN_DATA", "")
-    monkeypatch.setattr(datasets, "_fetch", no_network)
+    monkeypatch.setattr(_mnist, "_fetch", no_network)
     assert_loads(fakes, datasets.load("mnist"))
 
 
@@ -464,7 +465,7 @@ def test_the_second_mirror_is_used_when_the_first_one_has_no_good_copy(cache, mi
 
 
 def test_the_second_mirror_is_used_when_the_first_one_is_down(cache, mirrors, fakes, monkeypatch):
-    monkeypatch.setattr(datasets, "_MIRRORS", ("http://127.0.0.1:9/", mirrors[1].url))
+    monkeypatch.setattr(_mnist, "_MIRRORS", ("http://127.0.0.1:9/", mirrors[1].url))
     assert_loads(fakes, datasets.load("mnist"))
 
 
@@ -475,7 +476,7 @@ def test_a_mirror_may_serve_decompressed_files(cache, mirrors, fakes):
 
 
 def test_a_download_cut_off_is_tried_again(cache, mirrors, fakes, monkeypatch):
-    monkeypatch.setattr(datasets, "_RETRIES", 1)
+    monkeypatch.setattr(_mnist, "_RETRIES", 1)
     mirrors[0].cut_off = [ALL_NAMES[0]]
     assert_loads(fakes, datasets.load("mnist"))
     assert mirrors[0].asked.count(ALL_NAMES[0]) == 2
@@ -495,7 +496,7 @@ def test_an_interrupted_download_leaves_nothing_in_the_cache(cache, monkeypatch)
         (Path(folder) / name).write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(datasets, "_fetch", interrupted)
+    monkeypatch.setattr(_mnist, "_fetch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         datasets.load("mnist")
     assert names_in(cache) == []
@@ -503,7 +504,7 @@ def test_an_interrupted_download_leaves_nothing_in_the_cache(cache, monkeypatch)
 
 def test_without_a_network_the_error_says_what_was_tried_and_where_to_put_the_files(cache, monkeypatch):
     urls = ("http://127.0.0.1:9/a/", "http://127.0.0.1:9/b/")
-    monkeypatch.setattr(datasets, "_MIRRORS", urls)
+    monkeypatch.setattr(_mnist, "_MIRRORS", urls)
     with pytest.raises(ConnectionError) as caught:
         datasets.load("mnist")
     message = str(caught.value)
@@ -515,7 +516,7 @@ def test_without_a_network_the_error_says_what_was_tried_and_where_to_put_the_fi
 
 def test_progress_draws_a_bar_for_each_file_even_after_a_retry(cache, mirrors, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setattr(datasets, "_RETRIES", 1)
+    monkeypatch.setattr(_mnist, "_RETRIES", 1)
     mirrors[0].cut_off = [ALL_NAMES[0]]
     datasets.load("mnist", progress=True)
     lines = [line for line in capsys.readouterr().out.splitlines() if "ubyte" in line]
@@ -605,7 +606,7 @@ def test_traced_labels_are_not_checked():
 
 @pytest.mark.parametrize("labels", [[0, 10], [-1, 3], 2**32, np.array([2**32 + 1]), jnp.array(10)])
 def test_encode_labels_refuses_labels_out_of_range(labels):
-    with pytest.raises(ValueError, match=r"`labels` must be in \[0, 10\); got values from"):
+    with pytest.raises(ValueError, match=r"`labels` must lie in \[0, 10\); got "):
         datasets.encode_labels(labels)
 
 

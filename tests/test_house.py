@@ -1,58 +1,96 @@
-"""The parts of the library rest on each other as docs/engine.md draws them."""
+"""Each module imports from lower floors only, as docs/house.py lists and draws them."""
 
-import ast
+import importlib.util
 from pathlib import Path
+from xml.etree import ElementTree
 
-import jaxnn
+import pytest
 
-PACKAGE = Path(jaxnn.__file__).parent
-# From the ground up; each part by its files and folders. The parts of the ground may use each other.
-FLOORS = [
-    {
-        "ground": "_activation _affine _checks _chunks _flat _graph _jaxpr _loops _planes _primitives "
-        "_progress _recognize _sharding _shares _shift datasets losses plot _plot_attribution _plot_maps "
-        "_plot_parts _plot_rules"
-    },
-    {"the model and its target": "_model"},
-    {"names": "_rewrite", "map_examples": "_map", "parts of dreams": "dreaming"},
-    {
-        "Network": "_network",
-        "adapters": "_adapters _adapter_parts",
-        "dream": "_dream _dream_plan",
-        "attribution": "attribution",
-        "attacks": "attacks",
-        "rules": "rules",
-    },
-    {"backquery": "_backquery", "weights": "weights", "save, load": "_checkpoint"},
-    {"training": "_train _train_checks _train_data _train_steps _history _resume"},
-]
-PLACES = {
-    name: (floor, part)
-    for floor, parts in enumerate(FLOORS)
-    for part, names in parts.items()
-    for name in names.split()
-}
+ROOT = Path(__file__).parents[1]
+_SPEC = importlib.util.spec_from_file_location("house", ROOT / "docs" / "house.py")
+house = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(house)
 
 
-def imported(path):
-    """The parts of the library that a file imports, by the names of their files or folders."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        yield from (name.split(".")[1] for name in names if name.startswith("jaxnn."))
+def test_each_room_imports_from_lower_floors_only():
+    assert house.problems() == []
 
 
-def test_each_part_rests_on_those_below_it():
-    files = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
-    assert {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in files} == set(PLACES)
-    for path in files:
-        own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        floor, part = PLACES[own]
-        for name in imported(path):
-            below, other = PLACES[name]
-            assert below < floor or other == part, f"{path.name} imports {name}"
+def test_there_is_no_circle_of_imports():
+    assert house.circles(house.room_arrows()) == []
+    assert house.circles(house.module_arrows()) == []
+
+
+def test_the_picture_shows_the_imports_of_today():
+    assert not house.is_stale(), "docs/images/house.svg is stale: run `python docs/house.py`"
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "experiments").rglob("*.py")), ids=lambda path: path.relative_to(ROOT).as_posix()
+)
+def test_experiments_use_public_names_only(path):
+    assert [name for name in house.imports(path, house.PACKAGE) if name.startswith("_")] == []
+
+
+def _package(folder, **files):
+    """A package `jaxnn` of a few files; `__` in a name stands for a folder."""
+    for name, code in files.items():
+        path = folder / "jaxnn" / f"{name.replace('__', '/')}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(code)
+    return folder / "jaxnn"
+
+
+@pytest.fixture
+def floors(monkeypatch):
+    monkeypatch.setattr(house, "FLOORS", [("ground", {"_a": "", "_b": ""}), ("top", {"family": ""})])
+    monkeypatch.setattr(house, "FLOOR_OF", {"_a": 0, "_b": 0, "family": 1})
+
+
+@pytest.mark.usefixtures("floors")
+def test_an_import_upwards_or_on_the_same_floor_is_named(tmp_path):
+    package = _package(
+        tmp_path,
+        _a="import jaxnn.family\n",
+        _b="def lazy():\n    from jaxnn._a import thing\n",
+        family__part="from jaxnn import _b\nfrom jaxnn.family import other\n",
+        family__other="",
+    )
+    upward, beside = house.problems(package)
+    assert "jaxnn/_a.py imports jaxnn.family" in upward
+    assert "_a (floor 0) may import from lower floors only, and family is on floor 1" in upward
+    assert "jaxnn/_b.py imports jaxnn._a.thing" in beside
+    assert house.summary(package) == "3 rooms, 3 arrows, 3 floors, 2 upward, 1 circles"
+
+
+@pytest.mark.usefixtures("floors")
+def test_a_new_room_is_told_where_to_go(tmp_path):
+    package = _package(tmp_path, _a="", new="from jaxnn import _a\n", family__part="")
+    new, gone = house.problems(package)
+    assert "add `'new': 'what it holds'` to FLOORS in docs/house.py, on floor 1 (top) or higher" in new
+    assert "since it imports _a; then run `python docs/house.py`" in new
+    assert "lists '_b', which is not in jaxnn/" in gone
+
+
+def test_circles_of_modules_within_a_package_are_found(tmp_path):
+    package = _package(
+        tmp_path, family__one="from jaxnn.family._two import f\n", family___two="import jaxnn.family.one\n"
+    )
+    assert house.circles(house.room_arrows(package)) == []
+    assert house.circles(house.module_arrows(package)) == [["family._two", "family.one"]]
+
+
+def test_a_relative_import_is_refused(tmp_path):
+    package = _package(tmp_path, _a="from . import _b\n", _b="")
+    with pytest.raises(ValueError, match="relative import"):
+        house.problems(package)
+
+
+def test_an_arrow_that_others_imply_is_not_drawn():
+    arrows = {"top": {"middle", "ground"}, "middle": {"ground"}, "ground": set()}
+    assert house.essential(arrows) == [("middle", "ground"), ("top", "middle")]
+
+
+def test_the_picture_has_every_room_and_is_valid_xml():
+    texts = {element.text for element in ElementTree.fromstring(house.picture()).iter()}  # noqa: S314
+    assert house.FLOOR_OF.keys() - texts == {"__init__"}

@@ -1,4 +1,4 @@
-"""Networks as pytrees, and what they answer."""
+"""Networks as pytrees, and what they output."""
 
 import jax
 import jax.numpy as jnp
@@ -65,11 +65,11 @@ def test_query_agrees_with_the_books_equations(dtype, tolerance, sizes):
         x = jax.random.uniform(jax.random.key(2), (20, sizes[0]), dtype)
         kernels = [np.asarray(layer.kernel, np.float64) for layer in network.layers]
         expected = numpy_book.query(kernels, np.asarray(x, np.float64))
-        answer = jaxnn.query(network, x)
-        assert answer.dtype == dtype
-        np.testing.assert_allclose(answer, expected, rtol=0, atol=tolerance)
-        # The precision asked for above is the issue's; what float64 really gives is far better.
-        np.testing.assert_allclose(answer, expected, rtol=0, atol=64 * np.finfo(dtype).eps)
+        output = jaxnn.query(network, x)
+        assert output.dtype == dtype
+        np.testing.assert_allclose(output, expected, rtol=0, atol=tolerance)
+        # The precision required above is the issue's; what float64 really gives is far better.
+        np.testing.assert_allclose(output, expected, rtol=0, atol=64 * np.finfo(dtype).eps)
 
 
 REFERENCE = {
@@ -121,9 +121,9 @@ def test_a_network_with_no_hidden_layer():
 def test_query_takes_any_leading_shape_and_integers():
     network = jaxnn.init(jax.random.key(0), (3, 2))
     x = jax.random.uniform(jax.random.key(1), (4, 5, 3))
-    answers = jaxnn.query(network, x)
-    assert answers.shape == (4, 5, 2)
-    np.testing.assert_allclose(answers[1, 2], network(x[1, 2]), rtol=1e-6)
+    outputs = jaxnn.query(network, x)
+    assert outputs.shape == (4, 5, 2)
+    np.testing.assert_allclose(outputs[1, 2], network(x[1, 2]), rtol=1e-6)
     np.testing.assert_array_equal(jaxnn.query(network, [0, 1, 1]), jaxnn.query(network, [0.0, 1.0, 1.0]))
 
 
@@ -177,7 +177,7 @@ def test_query_refuses_bad_input():
     with pytest.raises(TypeError, match="`network` must be a jaxnn.Network; got function"):
         jaxnn.query(lambda x: x, np.zeros(4))
     stack = jax.vmap(lambda key: jaxnn.init(key, (4, 2)))(jax.random.split(jax.random.key(0), 3))
-    with pytest.raises(ValueError, match=r"a stack of shape \(3,\): ask each with jax.vmap"):
+    with pytest.raises(ValueError, match=r"a stack of shape \(3,\): query each with jax.vmap"):
         jaxnn.query(stack, np.zeros(4))
 
 

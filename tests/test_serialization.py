@@ -146,7 +146,7 @@ def test_a_network_whose_layers_do_not_fit_is_refused(tmp_path):
 
 def test_what_is_no_array_is_not_saved(tmp_path):
     for leaf in ("text", lambda x: x, jax.random.key(0)):
-        with pytest.raises(TypeError, match="`model` has a leaf .* that is no array of numbers"):
+        with pytest.raises(TypeError, match="`model` has a leaf .* that is not an array of numbers"):
             jaxnn.save(tmp_path / "n", {"leaf": leaf})
     assert list(tmp_path.iterdir()) == []
 

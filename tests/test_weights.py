@@ -14,6 +14,7 @@ from jax.test_util import check_grads
 import jaxnn
 from jaxnn import weights
 from jaxnn._activation import ACTIVATION_NAMES
+from jaxnn.weights._lesion import _count
 from tests.conftest import in_precision
 
 SIZES = (12, 9, 6, 4)
@@ -261,16 +262,16 @@ def test_many_draws_are_one_vmap():
     net, x = network(), np.ones(12, np.float32)
     keys = jax.random.split(jax.random.key(1), 20)
 
-    def damaged_answer(key, share):
-        return weights.lesion(net, layer=0, units=weights.random_mask(key, 9, share))(x)
+    def damaged_output(key, fraction):
+        return weights.lesion(net, layer=0, units=weights.random_mask(key, 9, fraction))(x)
 
-    every_share = jax.vmap(damaged_answer, (None, 0))
-    answers = jax.jit(jax.vmap(every_share, (0, None)))(keys, jnp.array([0.0, 0.5, 1.0]))
-    assert answers.shape == (20, 3, 4)
-    np.testing.assert_allclose(answers[:, 0], np.tile(net(x), (20, 1)), atol=1e-6)
+    every_fraction = jax.vmap(damaged_output, (None, 0))
+    outputs = jax.jit(jax.vmap(every_fraction, (0, None)))(keys, jnp.array([0.0, 0.5, 1.0]))
+    assert outputs.shape == (20, 3, 4)
+    np.testing.assert_allclose(outputs[:, 0], np.tile(net(x), (20, 1)), atol=1e-6)
     silent = weights.lesion(net, layer=0, units=range(9))(x)
-    np.testing.assert_allclose(answers[:, 2], np.tile(silent, (20, 1)), atol=1e-6)
-    assert np.all(np.std(answers[:, 1], axis=0) > 0)
+    np.testing.assert_allclose(outputs[:, 2], np.tile(silent, (20, 1)), atol=1e-6)
+    assert np.all(np.std(outputs[:, 1], axis=0) > 0)
 
 
 def test_traced_indices_and_those_among_them_that_do_not_exist():
@@ -298,29 +299,29 @@ def test_no_gradient_reaches_what_was_removed():
 
 
 @given(st.floats(0, 1, width=32), st.sampled_from([1, 9, (4, 5)]), st.integers(0, 3))
-def test_a_share_of_the_entries_is_true(share, shape, seed):
-    mask = weights.random_mask(jax.random.key(seed), shape, share)
+def test_a_fraction_of_the_elements_is_true(fraction, shape, seed):
+    mask = weights.random_mask(jax.random.key(seed), shape, fraction)
     assert mask.shape == (shape if isinstance(shape, tuple) else (shape,))
     assert mask.dtype == bool
-    assert int(mask.sum()) == np.round(np.float32(share) * np.float32(mask.size))
+    assert int(mask.sum()) == np.round(np.float32(fraction) * np.float32(mask.size))
 
 
 @pytest.mark.parametrize("n", [1, 30, 4096, 2**24 + 1, 2**31 - 1])
-@pytest.mark.parametrize("share", [0.0, 0.05, 1 / 3, 0.5, 0.7, 1 - 2**-24, 1.0])
-def test_the_number_of_true_entries_is_exact_for_large_shapes(n, share):
-    exact = Fraction(float(np.float32(share))) * n
-    found = int(jax.jit(weights._share_of, static_argnums=1)(jnp.float32(share), n))
-    assert abs(found - exact) <= 0.51
-    if n < 2**24:  # of shares such as 0.05 a half of an entry is a half
-        assert found == round(share * n)
-    if share == 1:
-        assert found == n
+@pytest.mark.parametrize("fraction", [0.0, 0.05, 1 / 3, 0.5, 0.7, 1 - 2**-24, 1.0])
+def test_the_number_of_true_elements_is_exact_for_large_shapes(n, fraction):
+    exact = Fraction(float(np.float32(fraction))) * n
+    count = int(jax.jit(_count, static_argnums=1)(jnp.float32(fraction), n))
+    assert abs(count - exact) <= 0.51
+    if n < 2**24:  # for fractions such as 0.05, half of an element is exactly a half
+        assert count == round(fraction * n)
+    if fraction == 1:
+        assert count == n
 
 
-def test_growing_shares_hold_each_other_and_all_entries_are_as_likely():
+def test_masks_of_growing_fractions_are_nested_and_all_elements_are_equally_likely():
     keys = jax.random.split(jax.random.key(0), 2000)
-    shares = jnp.linspace(0, 1, 7)
-    drawn = jax.vmap(jax.vmap(weights.random_mask, (None, None, 0)), (0, None, None))(keys, 6, shares)
+    fractions = jnp.linspace(0, 1, 7)
+    drawn = jax.vmap(jax.vmap(weights.random_mask, (None, None, 0)), (0, None, None))(keys, 6, fractions)
     assert np.all(np.diff(np.asarray(drawn, int), axis=1) >= 0)
     # 2000 draws of probability 1/2 have a standard error of 0.011.
     np.testing.assert_allclose(drawn[:, 3].mean(axis=0), 0.5, atol=0.045)
@@ -393,10 +394,10 @@ NET, KEY = network((12, 30, 4)), jax.random.key(0)
         (lambda: weights.lesion(NET, layer=0, units=[[1]]), r"`units` must have shape \(m,\)"),
         (lambda: weights.lesion(NET, layer=0, units=[True]), r"`units` must have shape \(30,\).*'hidden_0'"),
         (lambda: weights.lesion(NET, layer=0, weights=np.ones((30, 12), bool)), r"`weights` .*\(12, 30\)"),
-        (lambda: weights.random_mask(KEY, 9, 1.1), r"`share` must lie in \[0, 1\]; got 1.1"),
-        (lambda: weights.random_mask(KEY, 9, -0.1), r"`share` must lie in \[0, 1\]"),
-        (lambda: weights.random_mask(KEY, 9, np.nan), r"`share` must lie in .*; got nan"),
-        (lambda: weights.random_mask(KEY, 9, [0.1]), r"`share` must have shape \(\)"),
+        (lambda: weights.random_mask(KEY, 9, 1.1), r"`fraction` must lie in \[0, 1\]; got 1.1"),
+        (lambda: weights.random_mask(KEY, 9, -0.1), r"`fraction` must lie in \[0, 1\]"),
+        (lambda: weights.random_mask(KEY, 9, np.nan), "`fraction` must be finite"),
+        (lambda: weights.random_mask(KEY, 9, [0.1]), r"`fraction` must have shape \(\)"),
         (lambda: weights.random_mask(KEY, 0, 0.1), r"`shape\[0\]` must be at least 1"),
     ],
 )

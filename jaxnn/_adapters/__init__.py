@@ -1,8 +1,8 @@
-"""Adapters: turn a module of another library into a model of one example, its intermediates named.
+"""Adapters: make a model of one example from a module of another library, with named intermediates.
 
-Each adapter holds the module's arrays as leaves of a pytree and everything else as static data, so two
-modules of one structure share their compiled programs. The module itself is never changed. One file per
-library; start with `linen`, the simplest, and see `common` for what they share.
+Each adapter has the module's arrays as leaves of a pytree and everything else as static data, so two
+modules of one structure share their compiled programs. The module itself is never changed. There is one file
+per library; start with `linen`, the simplest. `common` has the parts that all use.
 """
 
 from jaxnn._adapters.equinox import from_equinox as from_equinox

@@ -1,4 +1,4 @@
-"""What the adapters are made of: classes that name what they return, evaluation mode, and static parts."""
+"""Shared parts of the adapters: classes that name their outputs, evaluation mode, and static parts."""
 
 import dataclasses
 import functools
@@ -12,10 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn._checks import is_key
+from jaxnn._keys import key_data, key_impl, wrap_key
+from jaxnn._model import Frozen
 from jaxnn._rewrite import tap
+from jaxnn._typing import PyTree
 
-# How Flax spells evaluation mode, as attributes and as keyword arguments.
+# Evaluation mode in Flax, as attributes and as keyword arguments.
 FLAX_EVALUATION = {
     "train": False,
     "training": False,
@@ -26,161 +28,159 @@ FLAX_EVALUATION = {
 
 
 @functools.cache
-def naming_class(cls: Any, name: str, named: Callable[[Any, str], Any]) -> type:
-    """A subclass that names what its instances return.
+def naming_class(cls: Any, name: str, namer: Callable[[PyTree, str], PyTree]) -> type:
+    """A subclass that names the outputs of its instances.
 
-    The name is the class's, so it stays with the module through whatever takes it apart and puts it together
-    again: jit, scan, vmap and the frameworks' own forms of them.
+    The name belongs to the class, so it survives everything that flattens and rebuilds a module: jit, scan,
+    vmap and the frameworks' own forms of them.
     """
 
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
-        return named(cls.__call__(self, *args, **kwargs), name)
+        return namer(cls.__call__(self, *args, **kwargs), name)
 
-    kept = ("__module__", "__qualname__", "__doc__")
-    body = {"__call__": __call__} | {key: getattr(cls, key) for key in kept}
-    is_pytree = getattr(cls, "_pytree__is_pytree", None)  # which NNX asks of each class anew
+    copied = ("__module__", "__qualname__", "__doc__")
+    body = {"__call__": __call__} | {key: getattr(cls, key) for key in copied}
+    is_pytree = getattr(cls, "_pytree__is_pytree", None)  # NNX requires it of each class
     options = {} if is_pytree is None else {"pytree": is_pytree}
     return types.new_class(cls.__name__, (cls,), options, lambda namespace: namespace.update(body))
 
 
-def name_arrays(output: Any, name: str) -> Any:
-    """What a submodule returned, its arrays tapped; those of a tuple or a dictionary by their place in it."""
+def name_arrays(output: PyTree, name: str, *, batched: bool = False) -> PyTree:
+    """Tap the arrays that a submodule returned; those in a tuple or a dictionary by their place in it.
 
-    def named(place: Any, leaf: Any) -> Any:
-        return tap(leaf, name + jax.tree_util.keystr(place)) if isinstance(leaf, jax.Array) else leaf
+    Args:
+        output: of the submodule.
+        name: its path.
+        batched: whether to tap arrays without their batch axis of one.
+    """
 
-    return jax.tree_util.tree_map_with_path(named, output)
+    def tap_leaf(place: Any, leaf: Any) -> Any:
+        if not isinstance(leaf, jax.Array):
+            return leaf
+        leaf_name = name + jax.tree_util.keystr(place)
+        if batched and leaf.shape[:1] == (1,):
+            return jnp.expand_dims(tap(jnp.squeeze(leaf, 0), leaf_name), 0)
+        return tap(leaf, leaf_name)
+
+    return jax.tree_util.tree_map_with_path(tap_leaf, output)
 
 
-def name_arrays_in_batch(output: Any, name: str) -> Any:
-    """Likewise, a batch axis of one being left out of what is tapped."""
-
-    def named(place: Any, leaf: Any) -> Any:
-        if not isinstance(leaf, jax.Array) or leaf.shape[:1] != (1,):
-            return name_arrays(leaf, name + jax.tree_util.keystr(place))
-        one = tap(jnp.squeeze(leaf, 0), name + jax.tree_util.keystr(place))
-        return jnp.expand_dims(one, 0)
-
-    return jax.tree_util.tree_map_with_path(named, output)
+NAMERS: dict[bool, Callable[[PyTree, str], PyTree]] = {  # by `batched`
+    False: name_arrays,
+    True: functools.partial(name_arrays, batched=True),
+}
 
 
-def name_equinox(output: Any, name: str) -> Any:
-    """Likewise, without a new state that comes with it; modules that are returned are no values."""
+def name_equinox(output: PyTree, name: str) -> PyTree:
+    """Like `name_arrays`, but skip a returned `eqx.nn.State` and any returned modules."""
     import equinox
 
     if isinstance(output, tuple) and len(output) == 2 and isinstance(output[1], equinox.nn.State):
         return name_equinox(output[0], name), output[1]
-    kept = equinox.Module | equinox.nn.State
-    nodes = jax.tree.leaves(output, is_leaf=lambda node: isinstance(node, kept))
-    return output if any(isinstance(node, kept) for node in nodes) else name_arrays(output, name)
+    skipped = equinox.Module | equinox.nn.State
+    nodes = jax.tree.leaves(output, is_leaf=lambda node: isinstance(node, skipped))
+    return output if any(isinstance(node, skipped) for node in nodes) else name_arrays(output, name)
 
 
-def in_batch(ask: Callable[[Any], Any], x: Any) -> Any:
-    """Ask with a batch axis of one, and take it from the answer."""
+def call_one(call: Callable[[PyTree], PyTree], x: PyTree, *, batched: bool) -> PyTree:
+    """Call a module on one example; if `batched`, with a batch axis of one, removed from its output."""
+    if not batched:
+        return call(x)
 
-    def without(leaf: Any) -> jax.Array:
+    def squeeze(leaf: Any) -> jax.Array:
         if jnp.shape(leaf)[:1] != (1,):
             raise ValueError(
-                "`batched` needs a module that answers with the batch axis of one that it was given; got an "
-                f"answer of shape {jnp.shape(leaf)}"
+                "`batched` needs a module whose output has the batch axis of one of its input; got an output "
+                f"of shape {jnp.shape(leaf)}"
             )
         return jnp.squeeze(leaf, 0)
 
-    return jax.tree.map(without, ask(jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 0), x)))
+    return jax.tree.map(squeeze, call(jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 0), x)))
 
 
-def evaluation(call: Callable[..., Any], switches: Mapping[str, bool]) -> dict[str, Any]:
-    """Those of the switches that a call takes by name."""
+def evaluation_keywords(call: Callable[..., Any], switches: Mapping[str, bool]) -> dict[str, Any]:
+    """The switches that a call has as keyword parameters."""
     try:
-        taken = inspect.signature(call).parameters
+        parameters = inspect.signature(call).parameters
     except (TypeError, ValueError):  # written in C
         return {}
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return {k: v for k, v in switches.items() if k in taken and taken[k].kind in by_name}
+    return {k: v for k, v in switches.items() if k in parameters and parameters[k].kind in by_name}
 
 
 @dataclasses.dataclass(frozen=True)
 class HashableModule:
-    """A Linen module, equal to those made of the same parts, be there lists and dictionaries among them."""
+    """A Linen module, compared by its attributes, which may be lists and dictionaries."""
 
     module: nn.Module = dataclasses.field(compare=False)
-    parts: Any
+    attributes: Any
 
     @classmethod
     def wrap(cls, module: nn.Module) -> "HashableModule":
-        compared = cls(module, _parts(module))
-        check_hashable("module", compared)
-        return compared
+        hashable = cls(module, _comparable(module))
+        check_hashable("module", hashable)
+        return hashable
 
 
-def _parts(value: Any) -> Any:
+def _comparable(value: Any) -> Any:
     if isinstance(value, nn.Module):
         names = (field.name for field in dataclasses.fields(value) if field.name != "parent")
-        return type(value), tuple((name, _parts(getattr(value, name))) for name in names)
+        return type(value), tuple((name, _comparable(getattr(value, name))) for name in names)
     if isinstance(value, Mapping):
-        return type(value), tuple((key, _parts(each)) for key, each in value.items())
+        return type(value), tuple((key, _comparable(element)) for key, element in value.items())
     if isinstance(value, list | tuple):
-        return type(value), tuple(map(_parts, value))
+        return type(value), tuple(map(_comparable, value))
     if isinstance(value, set | frozenset):
-        return type(value), frozenset(map(_parts, value))
-    return type(value), value  # 1, 1.0 and True are equal, but no more than that
+        return type(value), frozenset(map(_comparable, value))
+    return type(value), value  # with its type, as 1, 1.0 and True are equal
 
 
 class Static(NamedTuple):
-    """A pytree without its arrays: what is known when compiling, comparable and hashable."""
+    """A pytree without its arrays: static, comparable and hashable.
 
-    structure: Any
-    leaves: tuple[tuple[Any, ...], ...]  # ("array",), ("key", implementation) or ("static", type, value)
+    Attributes:
+        structure: of the pytree.
+        leaves: for each, `("array", implementation of random keys or None)` or `("static", type, value)`.
+    """
 
-    def join(self, arrays: tuple[Any, ...]) -> Any:
+    structure: jax.tree_util.PyTreeDef
+    leaves: tuple[tuple[Any, ...], ...]
+
+    def join(self, frozen: Frozen) -> Any:
         """The pytree with its arrays."""
-        coming = iter(arrays)
-        leaves = []
-        for kind, *known in self.leaves:
-            if kind == "static":
-                leaves.append(known[1])
-            elif kind == "key":
-                leaves.append(jax.random.wrap_key_data(next(coming), impl=known[0]))
-            else:
-                leaves.append(next(coming))
+        arrays = iter(frozen.value)
+        leaves = [
+            wrap_key(next(arrays), known[0]) if kind == "array" else known[1] for kind, *known in self.leaves
+        ]
         return jax.tree.unflatten(self.structure, leaves)
 
 
-def split(argument: str, tree: Any) -> tuple[tuple[Any, ...], Static]:
-    """The arrays of a pytree, random keys as the numbers they are made of, and the rest."""
+def freeze(argument: str, tree: PyTree) -> tuple[Frozen, Static]:
+    """Split a pytree into its arrays, random keys as integers, and the rest."""
     leaves, structure = jax.tree.flatten(tree)
-    arrays: list[Any] = []
-    known: list[tuple[Any, ...]] = []
-    for leaf in leaves:
-        if not is_array(leaf):
-            known.append(("static", type(leaf), leaf))  # with its type, as 1, 1.0 and True are equal
-        elif is_key(leaf):
-            arrays.append(jax.random.key_data(leaf))
-            known.append(("key", jax.random.key_impl(leaf)))
-        else:
-            arrays.append(leaf)
-            known.append(("array",))
+    arrays = tuple(key_data(leaf) for leaf in leaves if is_array(leaf))
+    known = (("array", key_impl(leaf)) if is_array(leaf) else ("static", type(leaf), leaf) for leaf in leaves)
     static = Static(structure, tuple(known))
     check_hashable(argument, static)
-    return tuple(arrays), static
+    return Frozen(arrays), static
 
 
 def is_array(leaf: Any) -> bool:
-    """Whether a leaf is an array, of JAX or NumPy."""
+    """Whether a leaf is an array of JAX or NumPy."""
     return isinstance(leaf, jax.Array | np.ndarray)
 
 
 def check_hashable(argument: str, static: Any) -> None:
-    """Raise unless what is compiled in can be hashed."""
+    """Raise unless a static part can be hashed."""
     try:
         hash(static)
     except TypeError as error:
         raise TypeError(
-            f"`{argument}` must hold arrays where the framework holds its parameters, and otherwise what can "
-            f"be hashed, being compiled in; {error}"
+            f"`{argument}` must hold arrays where the framework holds its parameters, and otherwise hashable "
+            f"values, which are static; {error}"
         ) from error
 
 
-def kind_of(value: Any) -> str:
-    """What a value is, for an error to say."""
+def describe(value: Any) -> str:
+    """The type of a value, for an error."""
     return f"the class {value.__name__}, not made yet" if isinstance(value, type) else type(value).__name__

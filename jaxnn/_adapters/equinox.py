@@ -1,21 +1,13 @@
-"""Adapter for Equinox modules: each call runs a copy whose submodules name what they return."""
+"""Adapter for Equinox modules: each call runs a copy whose submodules name their outputs."""
 
 from typing import TYPE_CHECKING, Any
 
 import flax.struct
 import jax
 
-from jaxnn._adapters.common import (
-    Static,
-    check_hashable,
-    evaluation,
-    is_array,
-    kind_of,
-    name_equinox,
-    naming_class,
-    split,
-)
+from jaxnn._adapters import common
 from jaxnn._model import Frozen
+from jaxnn._typing import PyTree
 
 if TYPE_CHECKING:
     from equinox import Module as EquinoxModule
@@ -29,46 +21,45 @@ class EquinoxModel:
 
     Attributes:
         arrays: the module with its arrays alone.
-        held: the state of its stateful layers, and the arrays among the keyword arguments; not trained.
+        frozen: the state of its stateful layers, and the arrays among the keyword arguments; not trained.
     """
 
-    arrays: Any
-    held: Frozen
-    rest: Static = flax.struct.field(pytree_node=False)
-    static: Static = flax.struct.field(pytree_node=False)
+    arrays: PyTree
+    frozen: Frozen
+    rest: common.Static = flax.struct.field(pytree_node=False)
+    static: common.Static = flax.struct.field(pytree_node=False)
 
-    def __call__(self, x: Any) -> Any:
-        """The module's answer in inference mode, each submodule's output tapped by its path."""
+    def __call__(self, x: PyTree) -> PyTree:
+        """The module's output in inference mode, each submodule's output tapped by its path."""
         import equinox
 
-        state, keywords = self.static.join(self.held.value)
-        module = _naming_equinox(equinox.combine(self.arrays, self.rest.join(())), ())
+        state, keywords = self.static.join(self.frozen)
+        module = _naming_equinox(equinox.combine(self.arrays, self.rest.join(Frozen(()))), ())
         return module(x, **keywords) if state is None else module(x, state, **keywords)[0]
 
 
 def from_equinox(module: "EquinoxModule", state: Any = None, **kwargs: Any) -> EquinoxModel:
-    """Make a model of one example out of an Equinox module.
+    """Equinox adapter: make a model of one example from a module.
 
-    It answers `module(x, **kwargs)` in inference mode, `equinox.nn.inference_mode(module)`; with a state,
-    `module(x, state, **kwargs)[0]`, the new state being let go. Where the call takes `train` or `training`,
-    that is False, and `inference` is True, unless `kwargs` says otherwise. Functions and other leaves
-    that are no arrays are compiled in. What each submodule's `__call__` returns is named by the submodule's
-    path, such as `"encoder/layers/1"`, for `jaxnn.capture` and `jaxnn.intervene`.
+    The model computes `module(x, **kwargs)` in inference mode, `equinox.nn.inference_mode(module)`; with a
+    state, `module(x, state, **kwargs)[0]`, and the new state is discarded. If the call has the parameters
+    `train` or `training`, they are False, and `inference` is True, unless `kwargs` sets them. Functions and
+    other leaves that are not arrays are static. The output of each submodule's `__call__` is named by the
+    submodule's path, such as `"encoder/layers/1"`, for `jaxnn.capture` and `jaxnn.intervene`.
 
-    `jaxnn.train` trains every floating-point array of the module, as is Equinox's way; the state stays as it
-    is.
+    `jaxnn.train` trains every floating-point array of the module, as usual in Equinox; the state is frozen.
 
     Args:
-        module: an Equinox module of one example, as they are.
+        module: an Equinox module of one example.
         state: the `equinox.nn.State` of its stateful layers, such as `BatchNorm`, from
             `equinox.nn.make_with_state` or from training; None where it has none.
         kwargs: keyword arguments of the call, such as `key`. Arrays among them are leaves, not trained.
 
     Returns:
-        A callable pytree. It and another of a module built alike are one to the compiler.
+        A callable pytree. Models built from equal modules with equal shapes share one compilation.
 
     Raises:
-        TypeError: `module` is not a callable Equinox module, `state` is no state, or a leaf or keyword
+        TypeError: `module` is not a callable Equinox module, `state` is not a state, or a leaf or keyword
             argument is neither an array nor hashable.
         ValueError: the module has stateful layers, and `state` is None.
 
@@ -82,24 +73,23 @@ def from_equinox(module: "EquinoxModule", state: Any = None, **kwargs: Any) -> E
     import equinox
 
     if not isinstance(module, equinox.Module) or not callable(module):
-        raise TypeError(f"`module` must be an Equinox module with a __call__; got {kind_of(module)}")
+        raise TypeError(f"`module` must be an Equinox module with a __call__; got {common.describe(module)}")
     if state is not None and not isinstance(state, equinox.nn.State):
-        raise TypeError(f"`state` must be an equinox.nn.State; got {kind_of(state)}")
+        raise TypeError(f"`state` must be an equinox.nn.State; got {common.describe(state)}")
     nodes = jax.tree.leaves(module, is_leaf=lambda node: isinstance(node, equinox.nn.StateIndex))
     if state is None and any(isinstance(node, equinox.nn.StateIndex) for node in nodes):
         raise ValueError(
             "`state` is needed, as the module has stateful layers; see equinox.nn.make_with_state"
         )
-    quiet = equinox.nn.inference_mode(module)
-    arrays, rest = equinox.partition(quiet, is_array)
-    check_hashable("module", jax.tree.structure(arrays))
-    keywords = evaluation(type(module).__call__, _EVALUATION) | kwargs
-    held, static = split("kwargs", (state, keywords))
-    return EquinoxModel(arrays, Frozen(held), split("module", rest)[1], static)
+    arrays, rest = equinox.partition(equinox.nn.inference_mode(module), common.is_array)
+    common.check_hashable("module", jax.tree.structure(arrays))
+    keywords = common.evaluation_keywords(type(module).__call__, _EVALUATION) | kwargs
+    frozen, static = common.freeze("kwargs", (state, keywords))
+    return EquinoxModel(arrays, frozen, common.freeze("module", rest)[1], static)
 
 
 def _naming_equinox(node: Any, path: tuple[str, ...]) -> Any:
-    """A copy of an Equinox module whose submodules are of classes that name what they return."""
+    """A copy of an Equinox module whose submodules have classes that name their outputs."""
     import equinox
 
     children, structure = jax.tree_util.tree_flatten_with_path(
@@ -114,5 +104,5 @@ def _naming_equinox(node: Any, path: tuple[str, ...]) -> Any:
     copy = jax.tree.unflatten(structure, parts)
     if path and callable(copy):
         kind: Any = type(copy)
-        object.__setattr__(copy, "__class__", naming_class(kind, "/".join(path), name_equinox))
+        object.__setattr__(copy, "__class__", common.naming_class(kind, "/".join(path), common.name_equinox))
     return copy

@@ -6,19 +6,10 @@ from typing import Any
 import flax.linen as nn
 import flax.struct
 
-from jaxnn._adapters.common import (
-    FLAX_EVALUATION,
-    HashableModule,
-    Static,
-    evaluation,
-    in_batch,
-    kind_of,
-    name_arrays,
-    name_arrays_in_batch,
-    split,
-)
+from jaxnn._adapters import common
 from jaxnn._checks import check_flag
 from jaxnn._model import Frozen
+from jaxnn._typing import PyTree
 
 
 @flax.struct.dataclass
@@ -27,33 +18,32 @@ class LinenModel:
 
     Attributes:
         params: the collection "params".
-        held: the other collections, and the arrays among the keyword arguments; not trained.
+        frozen: the other collections, and the arrays among the keyword arguments; not trained.
     """
 
-    params: Any
-    held: Frozen
-    module: HashableModule = flax.struct.field(pytree_node=False)
-    method: Any = flax.struct.field(pytree_node=False)
-    static: Static = flax.struct.field(pytree_node=False)
+    params: PyTree
+    frozen: Frozen
+    module: common.HashableModule = flax.struct.field(pytree_node=False)
+    method: str | Callable[..., Any] | None = flax.struct.field(pytree_node=False)
+    static: common.Static = flax.struct.field(pytree_node=False)
     batched: bool = flax.struct.field(pytree_node=False)
 
-    def __call__(self, x: Any) -> Any:
-        """The module's answer in evaluation mode, each submodule's output tapped by its path."""
-        collections, keywords = self.static.join(self.held.value)
-        named = name_arrays_in_batch if self.batched else name_arrays
+    def __call__(self, x: PyTree) -> PyTree:
+        """The module's output in evaluation mode, each submodule's output tapped by its path."""
+        collections, keywords = self.static.join(self.frozen)
 
         def name_output(method: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
             output = method(*args, **kwargs)
             if context.method_name != "__call__" or not context.module.path:
                 return output
-            return named(output, "/".join(context.module.path))
+            return common.NAMERS[self.batched](output, "/".join(context.module.path))
 
-        def ask(x: Any) -> Any:
+        def apply(x: PyTree) -> PyTree:
             with nn.intercept_methods(name_output):
                 variables = {"params": self.params, **collections}
                 return self.module.module.apply(variables, x, method=self.method, **keywords)
 
-        return in_batch(ask, x) if self.batched else ask(x)
+        return common.call_one(apply, x, batched=self.batched)
 
 
 def from_linen(
@@ -64,31 +54,30 @@ def from_linen(
     batched: bool = False,
     **kwargs: Any,
 ) -> LinenModel:
-    """Make a model of one example out of a Flax Linen module and its variables.
+    """Flax Linen adapter: make a model of one example from a module and its variables.
 
-    It answers `module.apply(variables, x, **kwargs)` in evaluation mode: where the module, or the call of it,
-    takes `train`, `training` or `is_training`, that is False, and `deterministic` and
-    `use_running_average` are True, unless `kwargs` says otherwise. Nothing is mutated. What each submodule's
-    `__call__` returns is named by the submodule's path, such as `"encoder/Dense_1"`, for `jaxnn.capture` and
-    `jaxnn.intervene`.
+    The model computes `module.apply(variables, x, **kwargs)` in evaluation mode. If the module, or its call,
+    has the parameters `train`, `training` or `is_training`, they are False, and `deterministic` and
+    `use_running_average` are True, unless `kwargs` sets them. Nothing is mutated. The output of each
+    submodule's `__call__` is named by the submodule's path, such as `"encoder/Dense_1"`, for `jaxnn.capture`
+    and `jaxnn.intervene`.
 
-    `jaxnn.train` trains the collection `"params"`; the others, such as batch statistics, stay as they are.
+    `jaxnn.train` trains the collection `"params"`; the others, such as batch statistics, are frozen.
 
     Args:
-        module: a Linen module, not bound to variables.
+        module: an unbound Linen module.
         variables: its collections, `{"params": ..., "batch_stats": ..., ...}`.
-        method: what to call, a method or its name; None for `__call__`.
-        batched: whether the module insists on a batch axis: an axis of one is put before each array of the
-            input, and taken from the answer and from what is named (where it has one).
+        method: the method to call, or its name; None for `__call__`.
+        batched: whether the module requires a batch axis: an axis of one is inserted before each array of
+            the input, and removed from the output and from named arrays (where they have one).
         kwargs: keyword arguments of the call, such as `mask`, and `rngs`. Arrays among them are leaves, not
             trained.
 
     Returns:
-        A callable pytree. It and another of an equal module, with arrays of the same shapes, are one to the
-        compiler.
+        A callable pytree. Models built from equal modules with equal shapes share one compilation.
 
     Raises:
-        TypeError: `module` is not a Linen module or cannot be hashed (it has an array for an attribute),
+        TypeError: `module` is not a Linen module or cannot be hashed (an attribute is an array),
             `variables` is not a dictionary of collections, or a keyword argument is neither an array nor
             hashable.
         ValueError: `module` is bound, has no such method, or `kwargs` asks to mutate or to capture.
@@ -102,39 +91,36 @@ def from_linen(
         {'layers_0': (4,), 'layers_2': (2,)}
     """
     if not isinstance(module, nn.Module):
-        raise TypeError(f"`module` must be a Flax Linen module; got {kind_of(module)}")
+        raise TypeError(f"`module` must be a Flax Linen module; got {common.describe(module)}")
     if module.scope is not None:
         raise ValueError("`module` must not be bound: pass both parts of module.unbind()")
-    if not isinstance(variables, Mapping) or not all(_is_collection(c) for c in variables.values()):
+    if not isinstance(variables, Mapping) or not all(isinstance(c, Mapping) for c in variables.values()):
         raise TypeError(
-            f'`variables` must be a dictionary of collections, {{"params": ...}}; got {kind_of(variables)}'
+            '`variables` must be a dictionary of collections, {"params": ...}; got '
+            f"{common.describe(variables)}"
         )
     if refused := kwargs.keys() & {"mutable", "capture_intermediates"}:
         raise ValueError(f"`kwargs` must not hold {min(refused)!r}: nothing is mutated; see jaxnn.capture")
-    called = (
+    function = (
         getattr(type(module), method, None) if isinstance(method, str) else method or type(module).__call__
     )
-    if not callable(called):
+    if not callable(function):
         raise ValueError(f"`method` must be a method of {type(module).__name__} or its name; got {method!r}")
     switches = _switches(module)
-    taken = evaluation(called, FLAX_EVALUATION)
-    keywords = {name: value for name, value in taken.items() if name not in switches} | kwargs
+    evaluation = common.evaluation_keywords(function, common.FLAX_EVALUATION)
+    keywords = {name: value for name, value in evaluation.items() if name not in switches} | kwargs
     collections = dict(variables)
     params = collections.pop("params", {})
-    held, static = split("kwargs", (collections, keywords))
+    frozen, static = common.freeze("kwargs", (collections, keywords))
     clone: Any = module.clone
-    compared = HashableModule.wrap(clone(**switches))
-    return LinenModel(params, Frozen(held), compared, method, static, check_flag("batched", batched))
-
-
-def _is_collection(value: Any) -> bool:
-    return isinstance(value, Mapping)
+    hashable = common.HashableModule.wrap(clone(**switches))
+    return LinenModel(params, frozen, hashable, method, static, check_flag("batched", batched))
 
 
 def _switches(module: nn.Module) -> dict[str, bool]:
-    """The module's own attributes that switch between training and evaluation, as they are in evaluation."""
+    """The module's attributes that select training or evaluation, with their values for evaluation."""
     return {
         name: value
-        for name, value in FLAX_EVALUATION.items()
+        for name, value in common.FLAX_EVALUATION.items()
         if name in type(module).__dataclass_fields__ and isinstance(getattr(module, name), bool)
     }

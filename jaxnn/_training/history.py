@@ -1,4 +1,4 @@
-"""What training gives beside the model, and the error where it diverges."""
+"""The history of a training run, and the error that is raised where it diverges."""
 
 from typing import Any, NamedTuple
 
@@ -7,13 +7,13 @@ import jax.numpy as jnp
 
 
 class History(NamedTuple):
-    """What training saw, epoch by epoch.
+    """Training history: losses and accuracies, one per epoch.
 
     Attributes:
-        loss: `(epochs,)`, the mean loss of the examples, each as it was before the step it took part in.
-        accuracy: `(epochs,)` in [0, 1], the share of them answered rightly at that moment: the largest
-            output at the target's largest entry, or at the integer label. None for models whose output
-            is no vector of at least two entries, or whose target is neither of these.
+        loss: `(epochs,)`, the mean loss of the examples, each evaluated before the step that it is part of.
+        accuracy: `(epochs,)` in [0, 1], the fraction of correct predictions at that moment: the largest
+            output is at the target's largest element, or at the integer label. None for models whose output
+            is not a vector of at least two elements, and for other targets.
         validation_loss: `(epochs,)`, the mean loss on the validation set after the epoch; or None.
         validation_accuracy: `(epochs,)`, likewise; or None.
     """
@@ -44,13 +44,13 @@ class TrainingDivergedError(ArithmeticError):
         return type(self), (self.epoch, self.model, self.history)
 
 
-def together(records: list[History]) -> History:
-    """One history of the records of single epochs."""
+def stack_history(records: list[History]) -> History:
+    """Stack the records of single epochs."""
     if not records:
         return History(jnp.zeros(0))
-    return jax.tree.map(lambda *epochs: jnp.stack(epochs), *records)
+    return jax.tree.map(lambda *values: jnp.stack(values), *records)
 
 
-def apart(history: History) -> list[History]:
-    """The records of single epochs of a history."""
+def unstack_history(history: History) -> list[History]:
+    """Invert `stack_history`."""
     return [jax.tree.map(lambda values, i=i: values[i], history) for i in range(len(history.loss))]

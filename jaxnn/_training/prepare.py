@@ -1,31 +1,156 @@
-"""What `train` asks of its arguments, before any work."""
+"""Check the arguments of `train` and place them on the devices, before any work."""
 
 import os
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.tree_util import Partial
 
 from jaxnn import _checks, losses
-from jaxnn._model import partition
+from jaxnn._engine.loops import vary_like
+from jaxnn._model import as_model, combine, partition
 from jaxnn._network import Network
+from jaxnn._serialization import activations_of
+from jaxnn._sharding import automatic_axes, check_mesh, model_sharding
+from jaxnn._training.data import Source, array_source, batch_source, fingerprint, place
+from jaxnn._training.steps import State
+from jaxnn._typing import Examples, Key, Loss, PyTree
 
 
-def check_model(model: Any, loss: Any) -> None:
-    """Raise unless the model is callable, a pytree of arrays and has something to train."""
-    if not callable(model):
-        raise TypeError(f"`model` must be callable, model(x) -> y; got {type(model).__name__}")
+class Problem(NamedTuple):
+    """A checked training problem, its arrays on the devices.
+
+    Attributes:
+        state: the initial state, of arrays of its own.
+        rebuild: `rebuild(trainable) -> model`, a pytree of the arrays that are not trained.
+        source: the data.
+        held_out: `(inputs, targets)` to evaluate after each epoch, or None.
+        options: static arguments of the compiled steps: `loss`, `optimizer` and `mesh`.
+        settings: what identifies the run in its checkpoints, as a JSON object; empty without checkpoints.
+    """
+
+    state: State
+    rebuild: Partial
+    source: Source
+    held_out: Examples | None
+    options: Mapping[str, Any]
+    settings: dict[str, Any]
+
+
+def prepare(
+    model: Any,
+    inputs: PyTree | Iterable[Examples],
+    targets: PyTree,
+    *,
+    epochs: int,
+    batch_size: int | None,
+    key: Key | None,
+    optimizer: optax.GradientTransformation,
+    loss: Loss,
+    shuffle: bool,
+    validation: Examples | None,
+    mesh: Mesh | None,
+    checkpoint: str | os.PathLike[str] | None,
+    checkpoint_every: int | None,
+) -> Problem:
+    """Check the arguments of `train`, and place the arrays among them."""
+    _check_model(model, loss)
+    in_memory = targets is not None
+    _check_options(optimizer, key, shuffle, batch_size, in_memory=in_memory)
+    _checks.check_integer("epochs", epochs, at_least=1)
+    _check_checkpoints(checkpoint, checkpoint_every)
+    mesh = None if mesh is None else check_mesh(mesh, batch_size)
+
+    model, key = jax.tree.map(automatic_axes, model), _replicate(key, mesh)
+    if in_memory:
+        assert batch_size is not None  # noqa: S101 - checked above
+        data = _place_examples(mesh, inputs=inputs, targets=targets)
+        source = array_source(data, key, shuffle=shuffle, batch_size=batch_size, every=checkpoint_every)
+    else:
+        source = batch_source(inputs, epochs, mesh)
+    _check_loss(model, source.sample, loss, "targets")
+    held_out = None
+    if validation is not None:
+        if not isinstance(validation, tuple) or len(validation) != 2:
+            raise TypeError("`validation` must be a pair (inputs, targets)")
+        held_out = _place_examples(mesh, **{f"validation[{i}]": part for i, part in enumerate(validation)})
+        _check_loss(model, held_out, loss, "validation[1]")
+
+    trainable, rest = partition(model)
+    if mesh is not None:  # before the optimizer makes more of its size: no device need hold it whole
+        trainable, rest = place((trainable, rest), model_sharding((trainable, rest), mesh))
+    state = _initial_state(trainable, (rest, source.arrays, key), optimizer, mesh)
+    settings: dict[str, Any] = {}
+    if checkpoint is not None:
+        if not _checks.is_concrete((state, rest, source.arrays, key, held_out)):
+            raise ValueError("`checkpoint` must be None under tracing, where there is nothing to write yet")
+        settings = {
+            "format": 2,
+            "model": _shapes(trainable),
+            "activation by layer": activations_of(trainable),
+            "initial model (by checksum)": _checksum((trainable, rest)),
+            "optimizer": _shapes(state.optimizer),
+            "loss (by name)": getattr(loss, "__name__", None),
+            "data (by checksum)": _checksum(source.arrays),
+            "key (by checksum)": _checksum(key),
+            "validation (by checksum)": _checksum(held_out),
+            "batch_size": batch_size,
+            "shuffle": shuffle,
+        }
+    rebuild = Partial(combine, rest=rest)
+    options = {"loss": loss, "optimizer": optimizer, "mesh": mesh}
+    return Problem(state, rebuild, source, held_out, options, settings)
+
+
+def _initial_state(
+    trainable: PyTree, reference: PyTree, optimizer: optax.GradientTransformation, mesh: Mesh | None
+) -> State:
+    """The state before the first step, which varies over the mesh axes that `reference` varies over."""
+    trainable, finite = vary_like((trainable, jnp.array(True)), (trainable, reference))
+    state = State(trainable, optimizer.init(trainable), finite)
+    # Copies: the caller's arrays are not donated, and an optimizer may use one buffer twice.
+    state = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
+    if mesh is not None:  # the optimizer's new arrays, too: another placement would recompile
+        state = place(state, model_sharding(state, mesh))
+    return state
+
+
+def _place_examples(mesh: Mesh | None, **trees: Any) -> Any:
+    """Examples on the devices, of equal lengths and finite values."""
+    checked, _ = _checks.check_rows(**trees)
+    data = jax.tree.map(jnp.asarray, checked)
+    for name, tree in zip(trees, data, strict=True):
+        for leaf in jax.tree.leaves(tree):
+            _checks.check_finite(name, leaf)
+    return _replicate(data, mesh)
+
+
+def _replicate(tree: Any, mesh: Mesh | None) -> Any:
+    """The same arrays on all devices of the mesh, on automatic axes."""
+    tree = jax.tree.map(automatic_axes, tree)
+    return tree if mesh is None else place(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def _shapes(tree: PyTree) -> list[Any]:
+    paths = jax.tree.leaves_with_path(tree)
+    return [[jax.tree_util.keystr(path), leaf.shape, str(leaf.dtype)] for path, leaf in paths]
+
+
+def _checksum(tree: PyTree) -> list[int] | None:
+    return None if tree is None else np.asarray(fingerprint(tree)).tolist()
+
+
+def _check_model(model: Any, loss: Loss) -> None:
+    """Raise unless the model has arrays to train and an output that suits the loss."""
+    trainable, _ = partition(as_model(model))
     if not callable(loss):
         raise TypeError(f"`loss` must be a function of (output, target); got {loss!r}")
-    for path, leaf in jax.tree.leaves_with_path(model):
-        if not isinstance(leaf, jax.Array | np.ndarray | np.generic | float | int):
-            raise TypeError(
-                f"`model` must be a pytree of arrays; its leaf {jax.tree_util.keystr(path)} is a "
-                f"{type(leaf).__name__}. Of any pure function, jax.tree_util.Partial(apply, params) makes one"
-            )
-    if not jax.tree.leaves(partition(model)[0]):
+    if not jax.tree.leaves(trainable):
         raise TypeError(
             "`model` has no floating-point array to train; a plain function hides its parameters: "
             "pass jax.tree_util.Partial(function, params)"
@@ -35,12 +160,12 @@ def check_model(model: Any, loss: Any) -> None:
         if output in ("softmax", "sigmoid"):
             raise ValueError(
                 f"`loss` cross_entropy takes logits, but the `model` ends in {output!r}, which would be "
-                "squashed twice: give it `output_activation='identity'` and take jax.nn.softmax of its answer"
+                "squashed twice: give it `output_activation='identity'` and take jax.nn.softmax of its output"
             )
 
 
-def check_options(optimizer: Any, key: Any, shuffle: bool, batch_size: Any, *, in_memory: bool) -> None:
-    """Raise unless the optimizer, the key and the batch size are what they must be for such data."""
+def _check_options(optimizer: Any, key: Any, shuffle: bool, batch_size: Any, *, in_memory: bool) -> None:
+    """Raise unless the optimizer, the key and the batch size suit each other and the kind of data."""
     if not isinstance(optimizer, optax.GradientTransformation):
         raise TypeError(f"`optimizer` must be an Optax optimizer; got {type(optimizer).__name__}")
     if not in_memory:
@@ -58,38 +183,18 @@ def check_options(optimizer: Any, key: Any, shuffle: bool, batch_size: Any, *, i
     _checks.check_integer("batch_size", batch_size, at_least=1)
 
 
-def check_checkpoints(checkpoint: Any, every: Any) -> int | None:
-    """Return after how many steps to write one, or None; or raise."""
+def _check_checkpoints(checkpoint: Any, every: Any) -> None:
+    """Raise unless the folder is a path, and the number of steps between checkpoints suits it."""
     if checkpoint is not None and not isinstance(checkpoint, str | os.PathLike):
         raise TypeError(f"`checkpoint` must be a path to a folder; got {type(checkpoint).__name__}")
-    if every is None:
-        return None
-    if checkpoint is None:
-        raise ValueError("`checkpoint_every` must be None without `checkpoint`, the folder to write to")
-    return _checks.check_integer("checkpoint_every", every, at_least=1)
+    if every is not None:
+        if checkpoint is None:
+            raise ValueError("`checkpoint_every` must be None without `checkpoint`, the folder to write to")
+        _checks.check_integer("checkpoint_every", every, at_least=1)
 
 
-def check_validation(validation: Any) -> Any:
-    """Return a held-out set as arrays on the device, or None."""
-    if validation is None:
-        return None
-    if not isinstance(validation, tuple) or len(validation) != 2:
-        raise TypeError("`validation` must be a pair (inputs, targets)")
-    return check_examples(**{"validation[0]": validation[0], "validation[1]": validation[1]})
-
-
-def check_examples(**trees: Any) -> tuple[Any, ...]:
-    """Examples as arrays on the device, once their lengths agree and their values are finite."""
-    checked, _ = _checks.check_rows(**trees)
-    data = jax.tree.map(jnp.asarray, checked)
-    for name, tree in zip(trees, data, strict=True):
-        for leaf in jax.tree.leaves(tree):
-            _checks.check_finite(name, leaf)
-    return data
-
-
-def check_loss(model: Any, data: Any, loss: Any, name: str = "targets") -> None:
-    """Raise unless the loss of one example is a real scalar, and integer labels are among the outputs."""
+def _check_loss(model: Any, data: Examples, loss: Loss, name: str) -> None:
+    """Raise unless the loss of one example is a real scalar, and integer labels are indices of outputs."""
 
     def row(leaf: Any) -> jax.ShapeDtypeStruct:
         dtype = jax.dtypes.canonicalize_dtype(leaf.dtype, allow_extended_dtype=True)  # keys, too
@@ -100,15 +205,15 @@ def check_loss(model: Any, data: Any, loss: Any, name: str = "targets") -> None:
     value = jax.eval_shape(loss, output, targets)
     dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
     if shape != () or dtype is None or not jnp.issubdtype(dtype, jnp.floating):
-        found = type(value).__name__ if dtype is None else f"{dtype} of shape {shape}"
+        shown = type(value).__name__ if dtype is None else f"{dtype} of shape {shape}"
         raise ValueError(
-            f"`loss` must give a real scalar for one example, loss(output, target) -> (); got {found}"
+            f"`loss` must give a real scalar for one example, loss(output, target) -> (); got {shown}"
         )
     labels = data[1]
     if loss is losses.cross_entropy and jnp.issubdtype(labels.dtype, jnp.integer) and labels.ndim == 1:
         classes = output.shape[0]
         if _checks.known_false(jnp.all((labels >= 0) & (labels < classes))):
             raise ValueError(
-                f"`{name}` must hold labels in [0, {classes}), an output of the model each; got values "
+                f"`{name}` must hold labels in [0, {classes}), one per output of the model; got values "
                 f"from {int(labels.min())} to {int(labels.max())}"
             )

@@ -1,115 +1,98 @@
-"""Train any model: compiled scans over the batches of an epoch."""
+"""`train`: any model, by compiled scans over the batches of an epoch."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from jaxnn import _checks, losses
-from jaxnn._engine.loops import vary_like
-from jaxnn._model import Model, combine, partition
+from jaxnn._model import ModelT
 from jaxnn._progress import progress_bar
-from jaxnn._serialization import activations_of
-from jaxnn._sharding import automatic, check_mesh, model_sharding, put, with_automatic_axes
-from jaxnn._training.checkpoints import Standing, beginning, checkpoints, fingerprint, last, store
-from jaxnn._training.data import Feed, batches, examples
-from jaxnn._training.history import (
-    History as History,
-    TrainingDivergedError as TrainingDivergedError,
-    together,
-)
-from jaxnn._training.prepare import (
-    check_checkpoints,
-    check_examples,
-    check_loss,
-    check_model,
-    check_options,
-    check_validation,
-)
-from jaxnn._training.steps import Loss, State, advance, advance_in_place, close, evaluate
+from jaxnn._training.checkpoints import RunState, checkpoints, restore, store
+from jaxnn._training.history import History, TrainingDivergedError, stack_history
+from jaxnn._training.prepare import Problem, prepare
+from jaxnn._training.steps import Evaluation, advance, advance_in_place, end_epoch, evaluate
+from jaxnn._typing import Examples, Key, Loss, PyTree
 
-_SGD = optax.sgd(0.1)  # made once: an optimizer is a static argument, and a new one compiles anew
+_SGD = optax.sgd(0.1)  # created once: an optimizer is a static argument, and a new one would recompile
 
 
 def train(
-    model: Model,
-    inputs: Any | Iterable[tuple[Any, Any]],
-    targets: Any = None,
+    model: ModelT,
+    inputs: PyTree | Iterable[Examples],
+    targets: PyTree = None,
     *,
     epochs: int,
     batch_size: int | None = None,
-    key: jax.Array | None = None,
+    key: Key | None = None,
     optimizer: optax.GradientTransformation = _SGD,
     loss: Loss = losses.squared_error,
     shuffle: bool = True,
-    validation: tuple[Any, Any] | None = None,
+    validation: Examples | None = None,
     mesh: Mesh | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int | None = None,
     progress: bool = False,
-) -> tuple[Model, History]:
-    """Train a model by stochastic gradient descent, a compiled scan over the batches of each epoch.
+) -> tuple[ModelT, History]:
+    """Stochastic gradient descent on any model: a compiled scan over the batches of each epoch.
 
     A step takes the exact gradient of the mean loss of its batch with respect to every floating-point array
     of the model: `w <- w + optimizer(grad mean_b loss(model(x_b), t_b))`. What the adapters and `intervene`
-    hold, such as running statistics, stays as it is; anything else that is not to be trained is closed over,
-    or masked with `optax.masked`. The last batch of an epoch holds whatever is left, so every example is
-    seen once. The caller's arrays stay as they were.
+    freeze, such as running statistics, is not changed. Close over anything else that is not to be trained,
+    or mask it with `optax.masked`. The last batch of an epoch has the remaining examples, so every example is
+    seen once. The caller's arrays are not changed.
 
-    The optimizer and the loss are compiled in, and recognized by identity: make each once and pass the
-    same object again, and a second call with arrays of the same shapes compiles nothing. Weight decay
-    is part of the optimizer (`optax.adamw`, `optax.add_decayed_weights`).
+    The optimizer and the loss are static arguments, compared by identity: create each once and pass the same
+    object again, and a second call with arrays of the same shapes does not recompile. Weight decay is part of
+    the optimizer (`optax.adamw`, `optax.add_decayed_weights`).
 
-    It composes: under `jax.vmap` (over keys, models or data) many models train at once; under `jax.grad` and
-    `jax.jit` it is a function as any other. Traced values are not checked there, so a model that diverges
-    stays at its last good epoch, with losses of NaN from there on in the history. A traced
-    hyperparameter, such as a vector of learning rates to `vmap` over, goes through
+    `train` composes with transformations. Under `jax.vmap` (over keys, models or data) many models train at
+    once. It can be differentiated with `jax.grad` and compiled with `jax.jit`. Traced values are not checked:
+    a model that diverges stays at its last good epoch, and the history has losses of NaN from there on. A
+    traced hyperparameter, such as a vector of learning rates to `vmap` over, goes through
     `optax.inject_hyperparams`.
 
     Data larger than memory come in batches: `train(model, batches, epochs=...)`, each a pair
-    `(inputs, targets)` and a step. Their order and size are their own. On several processes, under
+    `(inputs, targets)` and one step. The iterable decides their order and size. On several processes, under
     `jax.distributed`, each gives its own part of every batch, and otherwise makes the same call.
 
-    With `checkpoint`, a run that was killed goes on where it stood when the same call is made again, and ends
-    bit for bit as if it had not been. A call with more epochs goes on from the end.
+    With `checkpoint`, a run that was killed continues when the same call is made again, and its result is
+    bit for bit that of an uninterrupted run. A call with more epochs continues from the end.
 
     Args:
         model: a callable pytree of one example, `model(x) -> y`: a `Network`, or
             `jax.tree_util.Partial(apply, params)` for any other pure function.
-        inputs: `(N, ...)`, an array or a pytree of arrays, an example a row. Or, without `targets`, an
-            iterable of batches `(inputs, targets)`, gone through once an epoch.
+        inputs: `(N, ...)`, an array or a pytree of arrays, one row per example. Or, without `targets`, an
+            iterable of batches `(inputs, targets)`, iterated over once per epoch.
         targets: `(N, ...)`, as `inputs`; for `losses.cross_entropy` also integer labels `(N,)`.
-        epochs: how often each example is seen, at least 1.
-        batch_size: examples a step, at least 1; the book's networks train with 1. None where data come in
+        epochs: number of passes over the examples, at least 1.
+        batch_size: examples per step, at least 1; the book's networks train with 1. None for an iterable of
             batches.
-        key: a random key for the order of the examples; needed where `shuffle` is on. None where data come in
-            batches.
-        optimizer: an Optax optimizer; one that asks for the loss's value, such as `optax.lbfgs`, gets it.
+        key: a random key for the order of the examples, required if `shuffle` is True. None for an iterable
+            of batches.
+        optimizer: an Optax optimizer. Optimizers that need the value of the loss, such as `optax.lbfgs`, get
+            it.
         loss: `loss(output, target) -> scalar` of one example.
-        shuffle: draw a new order for each epoch, or take the examples in the given one.
+        shuffle: whether to draw a new order for each epoch, or to keep the given order.
         validation: `(inputs, targets)` to evaluate after each epoch, or None.
-        mesh: devices to spread each batch over, along the first axis of the mesh, of which `batch_size` must
-            be a multiple. Parameters are on all devices; or, on a mesh of two axes, divided along the second:
-            each by its largest axis that divides evenly. The steps equal those on one device, up to rounding.
-        checkpoint: a folder for checkpoints, of this run alone; the last two are kept. What is unfinished or
-            damaged in it is passed over, and deleted. On several processes, one that all of them see.
-        checkpoint_every: after how many steps of an epoch to write one, at least 1; one is written after each
-            epoch in any case.
-        progress: draw a bar (with rich).
+        mesh: devices that divide each batch, along the first axis of the mesh, of which `batch_size` must be
+            a multiple. Parameters are replicated; or, on a mesh of two axes, divided along the second: each
+            by its largest axis that divides evenly. The steps equal those on one device, up to rounding.
+        checkpoint: a folder for the checkpoints of this run alone; the last two are kept. Unfinished and
+            damaged ones are passed over, and deleted. On several processes, a folder that all of them see.
+        checkpoint_every: number of steps of an epoch between checkpoints, at least 1; one is written after
+            each epoch in any case.
+        progress: whether to draw a progress bar (with rich).
 
     Returns:
         `(model, history)`: the trained model, of the same structure, and a `History`.
 
     Raises:
-        ValueError: lengths that differ, no examples, values that are not finite, options out of range or that
-            have no meaning together; a checkpoint of another run, or a folder of something else, or
-            one that another run is at work in.
-        TypeError: a model that is not callable, or has leaves that are not arrays or nothing to train.
+        ValueError: lengths that differ, no examples, values that are not finite, options out of range or
+            that exclude each other; a checkpoint of another run, a folder of other files, or one that
+            another run is using.
+        TypeError: a model that is not callable, has leaves that are not arrays, or has nothing to train.
         TrainingDivergedError: the loss or a parameter is no longer finite; it carries the last good model.
 
     Warns:
@@ -125,133 +108,58 @@ def train(
         >>> jnp.round(jaxnn.query(model, x)).ravel().tolist()
         [0.0, 1.0, 1.0, 0.0]
     """
-    check_model(model, loss)
-    in_memory = targets is not None
-    check_options(optimizer, key, shuffle, batch_size, in_memory=in_memory)
-    epochs = _checks.check_integer("epochs", epochs, at_least=1)
-    checkpoint_every = check_checkpoints(checkpoint, checkpoint_every)
-    if mesh is not None:
-        check_mesh(mesh, batch_size)
-        mesh = automatic(mesh)
-    data = check_examples(inputs=inputs, targets=targets) if in_memory else None
-    held_out = check_validation(validation)
-    model, data, held_out, key = with_automatic_axes((model, data, held_out, key))
-    data, held_out, key = _everywhere((data, held_out, key), mesh)
-    if data is None:
-        feed = batches(inputs, epochs, mesh)
-    else:
-        assert batch_size is not None  # noqa: S101 - checked above
-        feed = examples(data, key, shuffle=shuffle, batch_size=batch_size, every=checkpoint_every)
-    check_loss(model, feed.sample, loss)
-    if held_out is not None:
-        check_loss(model, held_out, loss, "validation[1]")
-
-    start, rest = _start(model, (data, key), optimizer, mesh)
-    options = {"loss": loss, "optimizer": optimizer, "mesh": mesh}
-    settings: dict[str, Any] = {}
-    if checkpoint is not None:
-        if not _checks.is_concrete((start, rest, data, key, held_out)):
-            raise ValueError("`checkpoint` must be None under tracing, where there is nothing to write yet")
-        settings = _settings(start, rest, feed, key, held_out, loss)
-        settings |= {"batch_size": batch_size, "shuffle": shuffle}
-    with checkpoints(checkpoint) as manager:
-        begun = standing = beginning(start) if manager is None else last(manager, start, settings)
-        if begun.epoch > epochs:
-            raise ValueError(
-                f"`epochs` must be at least {begun.epoch}, as many as the checkpoint has gone; got {epochs}"
-            )
-        with progress_bar("training", epochs, enabled=progress, done=begun.epoch) as advance_bar:
-            for standing in _run(begun, epochs, feed, rest, held_out, options):
-                ended = standing.after is None
-                if manager is not None and (ended or _is_due(standing.done, checkpoint_every)):
-                    store(manager, standing, settings)
-                if ended and progress:  # to be shown, the numbers are copied to the host
-                    advance_bar(_shown(standing.records[-1]))
-    return combine(standing.before.trainable, rest), together(standing.records)
+    problem = prepare(
+        model, inputs, targets, epochs=epochs, batch_size=batch_size, key=key, optimizer=optimizer, loss=loss,
+        shuffle=shuffle, validation=validation, mesh=mesh, checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
+    )  # fmt: skip
+    with checkpoints(checkpoint) as manager, progress_bar("training", epochs, enabled=progress) as show:
+        start = run_state = restore(manager, problem.state, problem.settings, epochs)
+        show("", start.epoch)
+        for run_state in _epochs(problem, start, epochs):
+            ended = run_state.current is None
+            due = ended or (checkpoint_every and run_state.steps_in_epoch % checkpoint_every == 0)
+            if manager is not None and due:
+                store(manager, run_state, problem.settings)
+            if ended and progress:  # the numbers to show are copied to the host
+                show(_note(run_state.history[-1]))
+    return problem.rebuild(run_state.epoch_start.trainable), stack_history(run_state.history)
 
 
-def _everywhere(tree: Any, mesh: Mesh | None) -> Any:
-    """The same arrays on all devices of the mesh."""
-    return tree if mesh is None else put(tree, NamedSharding(mesh, PartitionSpec()))
+def _epochs(problem: Problem, run_state: RunState, epochs: int) -> Iterator[RunState]:
+    """Train to the last epoch: the run after each segment of an epoch, and after each epoch."""
+    rebuild, source = problem.rebuild, problem.source
+    # Traced arrays are not donated: under vmap the new state may have an axis that the old one lacks.
+    in_place = _checks.is_concrete((problem.state, rebuild, source.arrays))
+    while run_state.epoch < epochs:
+        for data, rows, steps in source.epoch(run_state.epoch, run_state.steps_in_epoch):
+            # The state at the start of the epoch is never donated: it is returned if training diverges.
+            step = advance_in_place if in_place and run_state.current is not None else advance
+            state = run_state.epoch_start if run_state.current is None else run_state.current
+            state, sums = step(state, run_state.sums, rebuild, data, rows, **problem.options)
+            in_epoch, in_all = run_state.steps_in_epoch + steps, run_state.steps + steps
+            run_state = run_state._replace(steps_in_epoch=in_epoch, steps=in_all, current=state, sums=sums)
+            yield run_state
+        run_state = _end_epoch(problem, run_state)
+        yield run_state
 
 
-def _start(model: Any, beside: Any, optimizer: Any, mesh: Mesh | None) -> tuple[State, Any]:
-    """The state before the first step, of arrays of our own, and what of the model is not trained."""
-    trainable, rest = partition(model)
-    if mesh is not None:  # before the optimizer makes more of its size: no device need hold it whole
-        trainable, rest = put((trainable, rest), model_sharding((trainable, rest), mesh))
-    trainable, alive = vary_like((trainable, jnp.array(True)), (trainable, rest, beside))
-    state = State(trainable, optimizer.init(trainable), alive)
-    # Copies: the caller keeps his, and an optimizer may hold one buffer twice.
-    state = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
-    if mesh is not None:  # what the optimizer made anew, too: another placement would compile anew
-        state = put(state, model_sharding(state, mesh))
-    return state, rest
+def _end_epoch(problem: Problem, run_state: RunState) -> RunState:
+    """The run after the last step of an epoch, with its record in the history."""
+    state, training = end_epoch(run_state.epoch_start, run_state.current, run_state.sums)
+    epoch, history = run_state.epoch + 1, run_state.history
+    if _checks.known_false(state.finite):
+        raise TrainingDivergedError(epoch, problem.rebuild(state.trainable), stack_history(history))
+    validation: Evaluation | tuple[None, None] = (None, None)
+    if problem.held_out is not None:
+        loss = problem.options["loss"]
+        validation = evaluate(state.trainable, problem.rebuild, problem.held_out, loss=loss)
+    record = History(*training, *validation)
+    return RunState(epoch, 0, run_state.steps, state, None, None, [*history, record])
 
 
-def _run(
-    standing: Standing, epochs: int, feed: Feed, rest: Any, held_out: Any, options: Mapping[str, Any]
-) -> Iterator[Standing]:
-    """Go on to the end: where the run stands after each part of an epoch, and after each epoch."""
-    # A traced state cannot be given away: under vmap the new one may have an axis that the old one lacks.
-    in_place = _checks.is_concrete((standing.before, rest, feed.whole))
-    while standing.epoch < epochs:
-        for data, chosen, steps in feed.parts(standing.epoch, standing.done):
-            if standing.after is None:
-                after, sums = advance(standing.before, None, rest, data, chosen, **options)
-            else:
-                go = advance_in_place if in_place else advance
-                after, sums = go(standing.after, standing.sums, rest, data, chosen, **options)
-            standing = standing._replace(
-                done=standing.done + steps, steps=standing.steps + steps, after=after, sums=sums
-            )
-            yield standing
-        standing = _ended(standing, rest, held_out, options["loss"])
-        yield standing
-
-
-def _ended(standing: Standing, rest: Any, held_out: Any, loss: Loss) -> Standing:
-    """Where the run stands after the epoch whose steps are taken."""
-    assert standing.after is not None and standing.sums is not None  # noqa: S101, PT018
-    epoch, records = standing.epoch + 1, standing.records
-    state, judged = close(standing.before, standing.after, standing.sums)
-    if _checks.known_false(state.alive):
-        raise TrainingDivergedError(epoch, combine(state.trainable, rest), together(records))
-    checked: Any = (None, None)
-    if held_out is not None:
-        checked = evaluate(state.trainable, rest, held_out, loss=loss)
-    return Standing(epoch, 0, standing.steps, state, None, None, [*records, History(*judged, *checked)])
-
-
-def _is_due(done: int, every: int | None) -> bool:
-    return every is not None and done % every == 0
-
-
-def _settings(start: State, rest: Any, feed: Feed, key: Any, held_out: Any, loss: Loss) -> dict[str, Any]:
-    """What tells a run from another, as a JSON object, by the names that an error may call it by."""
-
-    def shapes(tree: Any) -> list[Any]:
-        paths = jax.tree.leaves_with_path(tree)
-        return [[jax.tree_util.keystr(path), leaf.shape, str(leaf.dtype)] for path, leaf in paths]
-
-    def numbers(tree: Any) -> list[int] | None:
-        return None if tree is None else np.asarray(fingerprint(tree)).tolist()
-
-    return {
-        "model": shapes(start.trainable),
-        "activation by layer": activations_of(start.trainable),
-        "initial model (by checksum)": numbers((start.trainable, rest)),
-        "optimizer": shapes(start.optimizer),
-        "loss (by name)": getattr(loss, "__name__", None),
-        "data (by checksum)": numbers(feed.whole),
-        "key (by checksum)": numbers(key),
-        "validation (by checksum)": numbers(held_out),
-    }
-
-
-def _shown(record: History) -> str:
+def _note(record: History) -> str:
     if not _checks.is_concrete(record.loss):
         return "traced"
-    return f"loss {record.loss:.4f}" + (
-        "" if record.accuracy is None else f", accuracy {record.accuracy:.4f}"
-    )
+    accuracy = "" if record.accuracy is None else f", accuracy {record.accuracy:.4f}"
+    return f"loss {record.loss:.4f}{accuracy}"

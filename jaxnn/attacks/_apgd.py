@@ -1,7 +1,8 @@
-"""Projected gradient ascent that finds its own step size."""
+"""Auto-PGD (APGD): projected gradient ascent with an adaptive step size."""
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,69 +11,68 @@ from jax import lax
 
 from jaxnn import _checks
 from jaxnn._engine.cpu_layout import hoist_layouts
-from jaxnn._engine.loops import vary_like
-from jaxnn.attacks._climb import best_of, keeper, random_input
-from jaxnn.attacks._common import Attack, Bounds, Model, Task, prepare
-from jaxnn.attacks._criteria import Label, margin_of
-from jaxnn.attacks._geometry import confine, steepest
-from jaxnn.attacks._gradient import check_starts
-from jaxnn.attacks._loss import LOSSES, check_dlr, loss_of
-from jaxnn.attacks._search import constant, finish
+from jaxnn._engine.loops import scan
+from jaxnn._typing import AttackLoss, Key, Model, PyTree, Scalar
+from jaxnn.attacks._climb import best_of, check_restarts, projection, start_of
+from jaxnn.attacks._common import Attack, Bounds, Task, final_result, prepare, select
+from jaxnn.attacks._criteria import Label
+from jaxnn.attacks._geometry import steepest
+from jaxnn.attacks._loss import check_loss, loss_of
 
-_KEPT = 0.75  # alpha of the paper: how much of a step is taken, the rest going on in the last direction
-_RISES = 0.75  # rho: the share of steps that must raise the loss, for the step size to stay
+_MOMENTUM = 0.75  # alpha of the paper: weight of the new step; the rest repeats the last change
+_RISES = 0.75  # rho: the fraction of steps that must raise the loss, for the step size to stay
 
 
 def apgd(
     model: Model,
-    x: Any,
+    x: PyTree,
     label: Label,
     *,
-    norm: str = "linf",
-    epsilon: Any,
+    norm: Literal["linf", "l2"] = "linf",
+    epsilon: Scalar,
     bounds: Bounds = (0.0, 1.0),
     targeted: bool = False,
-    key: jax.Array | None = None,
+    key: Key | None = None,
     steps: int = 100,
     restarts: int = 1,
     random_start: bool = True,
-    loss: str = "cross_entropy",
+    loss: AttackLoss = "cross_entropy",
 ) -> Attack:
-    """Gradient ascent with momentum that halves its step where it stops rising, so that none must be chosen.
+    """Auto-PGD (APGD): gradient ascent with momentum, which halves its step size when progress stalls.
 
-    `z = P(x_k + eta d_k)`, `x_{k+1} = P(x_k + 0.75 (z - x_k) + 0.25 (x_k - x_{k-1}))`, with `d` as in `fgsm`
-    and `P` as in `bim`. `eta` is `2 epsilon` at first. At checkpoints, which come ever closer, `eta` is
-    halved and the ascent goes on from the best point so far, if fewer than three in four steps since the last
-    checkpoint have raised the loss, or if neither `eta` nor the best loss has changed in that time.
+    `z = P(x_k + eta d_k)`, `x_{k+1} = P(x_k + 0.75 (z - x_k) + 0.25 (x_k - x_{k-1}))`, with the direction `d`
+    of `fgsm` and the projection `P` of `bim`. The step size `eta` starts at `2 epsilon`. At checkpoints,
+    which come at ever shorter intervals, `eta` is halved and the ascent restarts from the best point so far,
+    if fewer than three in four steps since the last checkpoint have raised the loss, or if neither `eta` nor
+    the best loss has changed since then.
 
     The losses, of the logits `z`: `"cross_entropy"`, `log(sum_k exp z_k) - z_label`; `"margin"`,
     `max_{k != label} z_k - z_label`; and `"dlr"`, the margin divided by `z_1st - z_3rd` (the largest logit
-    and the third largest), which does not flatten out where a network is very sure. Where `targeted`, they
-    ask for the label instead; `"dlr"` then divides by `z_1st - (z_3rd + z_4th) / 2`, and measures the label
-    against the largest other logit (the paper: against the true label, which is not known here).
+    and the third largest), which does not saturate where a network is very confident. If `targeted`, the
+    signs are those of raising the label; `"dlr"` then divides by `z_1st - (z_3rd + z_4th) / 2`, and compares
+    the label with the largest other logit (the paper: with the true label, which is not known here).
 
     Args:
-        model: a callable of one example, with logits `(n_out,)` for an answer.
+        model: a callable of one example with logits `(n_out,)` as output.
         x: the example, an array or a pytree of arrays, within the bounds.
         label: an integer, or a function from the output to a margin; see `fgsm`.
         norm: `"linf"` or `"l2"`.
-        epsilon: how far the input may be moved, in that norm, at least 0.
-        bounds: `(low, high)` of the input.
-        targeted: whether `label` is the wanted one.
-        key: a JAX random key, needed for the random start. Restart `r` is drawn from
-            `jax.random.fold_in(key, r)`.
-        steps: how many, at least 1.
-        restarts: how often to start anew; the successful run whose input is nearest is kept.
+        epsilon: radius of the ball around `x` in that norm, at least 0.
+        bounds: `(low, high)` of the input; see `fgsm`.
+        targeted: whether `label` is the target class.
+        key: a JAX random key, required for a random start. Restart `r` uses `jax.random.fold_in(key, r)`.
+        steps: number of steps, at least 1.
+        restarts: number of runs; the successful one with the nearest input is returned.
         random_start: whether to start at a random point of the ball, or at `x`.
         loss: `"cross_entropy"`, `"margin"` or `"dlr"`.
 
     Returns:
-        An `Attack`: of all points on the way the successful one of the highest loss, or, where none is, the
-        one of the highest loss.
+        An `Attack`: of all iterates, the successful one with the highest loss; after a failure, the one with
+        the highest loss.
 
     Raises:
         TypeError: as `pgd` raises.
-        ValueError: `"dlr"` with fewer than 3 logits, or 4 where `targeted`, or as `pgd` raises.
+        ValueError: `"dlr"` with fewer than 3 logits, or 4 if `targeted`, or as `pgd` raises.
 
     References:
         Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
@@ -82,129 +82,113 @@ def apgd(
         >>> import jax, jax.numpy as jnp
         >>> from jaxnn import attacks
         >>> model = lambda x: jnp.stack([x[0], x[1], 0.1])
-        >>> found = attacks.apgd(model, [0.8, 0.2], 0, epsilon=0.31, key=jax.random.key(0))
-        >>> bool(found.success)
+        >>> result = attacks.apgd(model, [0.8, 0.2], 0, epsilon=0.31, key=jax.random.key(0))
+        >>> bool(result.success)
         True
     """
     steps = _checks.check_integer("steps", steps, at_least=1)
-    _checks.check_option("loss", loss, LOSSES)
-    starts = check_starts(restarts, random_start)
-    task, restored = prepare(
-        model, x, label, norm=norm, epsilon=epsilon, bounds=bounds, key=key, needs_key=bool(random_start),
+    restarts = check_restarts(restarts, random_start)
+    task = prepare(
+        model, x, label, norm=norm, epsilon=epsilon, bounds=bounds, key=key, needs_key=random_start,
         targeted=targeted, needs_epsilon=True, norms=("linf", "l2"),
     )  # fmt: skip
-    check_dlr(task, loss, targeted)
-    return restored(_apgd(task, key, norm=norm, targeted=targeted, loss=loss, steps=steps, **starts))
+    check_loss(task, loss)
+    return _apgd(task, key if random_start else None, loss=loss, steps=steps, restarts=restarts)
 
 
 def checkpoints(steps: int) -> np.ndarray:
-    """The steps after which the step size is judged: ever closer, from 22 % of all on; see equation (2)."""
-    shares, gap = [0.0, 0.22], 0.22
-    while shares[-1] < 1:
+    """The steps after which the step size is reconsidered, the first at 22 % of all; see equation (2)."""
+    fractions, gap = [0.0, 0.22], 0.22
+    while fractions[-1] < 1:
         gap = max(gap - 0.03, 0.06)
-        shares.append(shares[-1] + gap)
-    return np.unique([math.ceil(share * steps - 1e-9) for share in shares if share <= 1][1:])
+        fractions.append(fractions[-1] + gap)
+    return np.unique([math.ceil(fraction * steps - 1e-9) for fraction in fractions if fraction <= 1][1:])
 
 
 class _Point(NamedTuple):
-    """An input, the loss there, and its slope."""
+    """An input, the loss there, its gradient, and whether the attack has succeeded."""
 
     x: jax.Array
     loss: jax.Array
-    slope: jax.Array
+    gradient: jax.Array
+    success: jax.Array
 
 
 class _State(NamedTuple):
-    now: _Point
-    last: jax.Array  # the input before
+    point: _Point
+    previous: jax.Array  # the input before
     best: _Point  # of the highest loss
-    found: jax.Array  # what would be returned, with its loss and success
-    found_loss: jax.Array
-    found_success: jax.Array
-    step: jax.Array  # eta, in units of epsilon
+    result: _Point  # of the highest loss among the successful ones, if there are any
+    eta: jax.Array  # in units of epsilon
     rises: jax.Array  # steps since the last checkpoint that raised the loss
-    judged_step: jax.Array  # eta at the last checkpoint, and the best loss
-    judged_loss: jax.Array
+    checkpoint_eta: jax.Array  # at the last checkpoint
+    checkpoint_loss: jax.Array  # the best loss at the last checkpoint
 
 
-@jax.jit(static_argnames=("norm", "targeted", "loss", "steps", "restarts", "random_start"))
-def _apgd(
-    task: Task,
-    key: jax.Array | None,
-    *,
-    norm: str,
-    targeted: bool,
-    loss: str,
-    steps: int,
-    restarts: int,
-    random_start: bool,
-) -> Attack:
-    fixed = constant(task)
-    climbed, margin = loss_of(fixed, loss, targeted), margin_of(fixed.label, targeted)
+@jax.jit(static_argnames=("loss", "steps", "restarts"))
+def _apgd(task: Task, key: Key | None, *, loss: AttackLoss, steps: int, restarts: int) -> Attack:
+    fixed = lax.stop_gradient(task)
+    loss_function, project = loss_of(fixed, loss), projection(fixed)
     at = checkpoints(steps)
-    judged = np.isin(np.arange(1, steps + 1), at)
-    lengths = np.zeros(steps)
+    lengths = np.zeros(steps)  # of the interval that ends at each step; 0 where none does
     lengths[at - 1] = np.diff(at, prepend=0)
 
     def value(y: jax.Array) -> tuple[jax.Array, jax.Array]:
         z = fixed.model(y)
-        return climbed(z), margin(z) > 0
+        return loss_function(z), fixed.margin(z) > 0
 
     ascend = hoist_layouts(steps, jax.value_and_grad(value, has_aux=True), fixed.x)
 
-    def look(y: jax.Array) -> tuple[_Point, jax.Array]:
-        (height, success), slope = ascend(y)
+    def evaluate(y: jax.Array) -> _Point:
+        (height, success), gradient = ascend(y)
         height = jnp.where(jnp.isnan(height), -jnp.inf, height)  # never the best
-        return _Point(y, height, slope), success
+        return _Point(y, height, gradient, success)
 
-    def one(restart: Any) -> Attack:
-        start = fixed.x
-        if random_start:
-            assert key is not None  # noqa: S101 - checked by the caller
-            start = random_input(fixed, jax.random.fold_in(key, restart), norm)
-        first, success = look(start)
-        two, none = jnp.full_like(first.loss, 2), jnp.zeros_like(first.loss)
-        state = _State(first, start, first, start, first.loss, success, two, none, two, first.loss)
-        keep = keeper(fixed, norm)
-        state, _ = lax.scan(
-            lambda state, plan: (_advance(fixed, state, plan, look, keep, norm), None),
-            vary_like(state, task),
-            (jnp.arange(steps), jnp.asarray(judged), jnp.asarray(lengths, first.loss.dtype)),
-        )
-        found = confine(fixed.x, state.found, norm, fixed.epsilon, fixed.bounds)
-        return finish(task, found, margin_of(task.label, targeted), norm, steps + 1)
+    def run(restart: jax.Array | int) -> Attack:
+        first = evaluate(start_of(fixed, key, restart))
+        two, zero = jnp.full_like(first.loss, 2), jnp.zeros_like(first.loss)
+        state = _State(first, first.x, first, first, two, zero, two, first.loss)
+        rows = jnp.arange(steps), jnp.asarray(lengths, first.loss.dtype)
+        step = lambda state, row: (_advance(fixed, state, row, evaluate, project), None)  # noqa: E731
+        state, _ = scan(step, state, rows, hoist=False)
+        return final_result(task, fixed.confine(state.result.x), steps + 1)
 
-    return best_of(one, restarts, task)
+    return best_of(run, restarts)
 
 
-def _advance(task: Task, state: _State, plan: Any, look: Any, keep: Any, norm: str) -> _State:
-    number, is_judged, length = plan
-    x = state.now.x
-    eta = (state.step * task.epsilon).astype(x.dtype)
-    z = keep(x + eta * steepest(state.now.slope, norm))
-    share = jnp.where(number == 0, 1, _KEPT).astype(x.dtype)  # there is no last direction at first
-    new, success = look(keep(x + share * (z - x) + (1 - share) * (x - state.last)))
+def _advance(
+    task: Task,
+    state: _State,
+    row: tuple[jax.Array, jax.Array],
+    evaluate: Callable[[jax.Array], _Point],
+    project: Callable[[jax.Array], jax.Array],
+) -> _State:
+    """The step of a row: its number, and the steps since the last checkpoint, 0 away from checkpoints."""
+    (number, length), x = row, state.point.x
+    size = (state.eta * task.epsilon).astype(x.dtype)
+    z = project(x + size * steepest(state.point.gradient, task.norm))
+    weight = jnp.where(number == 0, 1, _MOMENTUM).astype(x.dtype)  # there is no last change at first
+    new = evaluate(project(x + weight * (z - x) + (1 - weight) * (x - state.previous)))
 
-    rises = state.rises + (new.loss > state.now.loss)
-    best = _chosen(new.loss > state.best.loss, new, state.best)
-    nearer = jnp.where(success == state.found_success, new.loss > state.found_loss, success)
-    halved = is_judged & (
-        (rises < _RISES * length) | ((state.judged_step == state.step) & (state.judged_loss == best.loss))
+    rises = state.rises + (new.loss > state.point.loss)
+    best = select(new.loss > state.best.loss, new, state.best)
+    result = state.result
+    is_better = jnp.where(new.success == result.success, new.loss > result.loss, new.success)
+    stalled = (rises < _RISES * length) | (
+        (state.checkpoint_eta == state.eta) & (state.checkpoint_loss == best.loss)
     )
-    step = jnp.where(halved, state.step / 2, state.step)
+    is_checkpoint = length > 0
+    halve = is_checkpoint & stalled
+    checkpoint_eta, checkpoint_loss = select(
+        is_checkpoint, (state.eta, best.loss), (state.checkpoint_eta, state.checkpoint_loss)
+    )
     return _State(
-        now=_chosen(halved, best, new),
-        last=x,
+        point=select(halve, best, new),
+        previous=x,
         best=best,
-        found=jnp.where(nearer, new.x, state.found),
-        found_loss=jnp.where(nearer, new.loss, state.found_loss),
-        found_success=state.found_success | success,
-        step=step,
-        rises=jnp.where(is_judged, 0, rises).astype(rises.dtype),
-        judged_step=jnp.where(is_judged, state.step, state.judged_step),
-        judged_loss=jnp.where(is_judged, best.loss, state.judged_loss),
+        result=select(is_better, new, result),
+        eta=jnp.where(halve, state.eta / 2, state.eta),
+        rises=jnp.where(is_checkpoint, 0, rises).astype(rises.dtype),
+        checkpoint_eta=checkpoint_eta,
+        checkpoint_loss=checkpoint_loss,
     )
-
-
-def _chosen(condition: jax.Array, one: Any, other: Any) -> Any:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)

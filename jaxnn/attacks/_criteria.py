@@ -1,29 +1,30 @@
-"""What an attack wants of the model's answer: a margin, above 0 where it is so."""
+"""Success criteria: margins of a model's output, above 0 where an attack has succeeded."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from jaxnn import _checks
+from jaxnn._typing import Labels, PyTree, Scalar
 
-Label = Any  # an integer, or a function from the output to a margin
-Margin = Callable[[jax.Array], jax.Array]
+Margin: TypeAlias = Callable[[PyTree], jax.Array]
+Label: TypeAlias = Labels | Margin
 
 
-def misclassified(label: Any) -> Margin:
-    """Criterion: the answer is any other than this label.
+def misclassified(label: Labels) -> Margin:
+    """Criterion of an untargeted attack: the predicted class is not this label.
 
-    `margin(z) = max_{k != label} z_k - z_label`; what every attack takes an integer label for.
+    `margin(z) = max_{k != label} z_k - z_label`. It is the criterion of an integer label in every attack.
 
     Args:
         label: an integer in `[0, n_out)`, which may be traced.
 
     Returns:
-        A callable pytree from logits `(n_out,)` to a margin, above 0 where the largest of them is another,
-        NaN where there is no such label. A new label compiles nothing anew.
+        A callable pytree from logits `(n_out,)` to a margin: above 0 where another logit is the largest, NaN
+        where there is no such label. A new label does not recompile.
 
     Example:
         >>> import jax.numpy as jnp
@@ -31,13 +32,13 @@ def misclassified(label: Any) -> Margin:
         >>> float(attacks.misclassified(0)(jnp.array([3.0, 1.0, 0.0])))
         -2.0
     """
-    return Partial(_away, check_label(label))
+    return Partial(_misclassified, check_label(label))
 
 
-def classified_as(label: Any) -> Margin:
-    """Criterion: the answer is this label.
+def classified_as(label: Labels) -> Margin:
+    """Criterion of a targeted attack: the predicted class is this label.
 
-    `margin(z) = z_label - max_{k != label} z_k`; what every attack takes a label for where `targeted`.
+    `margin(z) = z_label - max_{k != label} z_k`. It is the criterion of an integer label if `targeted`.
 
     Args:
         label: an integer in `[0, n_out)`, which may be traced.
@@ -51,11 +52,11 @@ def classified_as(label: Any) -> Margin:
         >>> float(attacks.classified_as(0)(jnp.array([3.0, 1.0, 0.0])))
         2.0
     """
-    return Partial(_towards, check_label(label))
+    return Partial(_classified_as, check_label(label))
 
 
-def confident(label: Any, probability: Any) -> Margin:
-    """Criterion: the answer is this label, with more than this probability.
+def confident(label: Labels, probability: Scalar) -> Margin:
+    """Criterion of confidence: this label has more than this probability.
 
     `margin(z) = log softmax(z)_label - log probability`.
 
@@ -76,39 +77,28 @@ def confident(label: Any, probability: Any) -> Margin:
         >>> [bool(sure(jnp.array([z, 0.0])) > 0) for z in (1.0, 3.0)]
         [False, True]
     """
-    probability = _checks.check_float_array("probability", probability)
-    _checks.check_shape("probability", probability, (), "one number")
-    if _checks.known_false((probability > 0) & (probability < 1)):
-        raise ValueError(f"`probability` must lie between 0 and 1; got {probability}")
+    probability = _checks.check_number("probability", probability, above=0, below=1)
     return Partial(_confident, check_label(label), probability)
 
 
-def margin_of(label: Label, targeted: bool = False) -> Margin:
-    """The margin of a label, wanted where `targeted`; a function is a margin itself."""
-    if callable(label):
-        return label
-    return classified_as(label) if targeted else misclassified(label)
-
-
-def check_label(label: Any) -> jax.Array:
-    """An integer of at least 0 as an array, or an error."""
+def check_label(label: Labels) -> jax.Array:
+    """Return an integer of at least 0 as an array, or raise."""
     array = None if label is None else _checks.check_array("label", label)
     if array is None or not jnp.issubdtype(array.dtype, jnp.integer) or array.ndim != 0:
         raise TypeError(
             f"`label` must be an integer, or a function from the output to a margin; got {label!r}. For one "
-            "label an example, jax.vmap over both"
+            "label per example, jax.vmap over both"
         )
-    if _checks.known_false(array >= 0):
-        raise ValueError(f"`label` must be at least 0; got {label!r}")
+    _checks.check_values("label", array, at_least=0)
     return array.astype(jnp.int32)
 
 
-def _away(label: jax.Array, z: jax.Array) -> jax.Array:
-    return _tie(-_lead(label, z), jnp.argmax(z) != label)
+def _misclassified(label: jax.Array, z: jax.Array) -> jax.Array:
+    return _break_tie(-_lead(label, z), jnp.argmax(z) != label)
 
 
-def _towards(label: jax.Array, z: jax.Array) -> jax.Array:
-    return _tie(_lead(label, z), jnp.argmax(z) == label)
+def _classified_as(label: jax.Array, z: jax.Array) -> jax.Array:
+    return _break_tie(_lead(label, z), jnp.argmax(z) == label)
 
 
 def _confident(label: jax.Array, probability: jax.Array, z: jax.Array) -> jax.Array:
@@ -117,13 +107,13 @@ def _confident(label: jax.Array, probability: jax.Array, z: jax.Array) -> jax.Ar
 
 
 def _lead(label: jax.Array, z: jax.Array) -> jax.Array:
-    """How far the logit of a label is above the largest other; NaN where any is, or where there is none."""
+    """The logit of a label minus the largest other; NaN if any logit is, or if there is no such label."""
     own = jnp.arange(z.size) == label
     lead = jnp.sum(jnp.where(own, z, 0)) - jnp.max(jnp.where(own, -jnp.inf, z))
     return jnp.where(jnp.any(own), lead, jnp.nan)
 
 
-def _tie(margin: jax.Array, success: jax.Array) -> jax.Array:
-    """Of equal logits the first is the answer, as it is for `jnp.argmax`: a margin of 0 may be a success."""
+def _break_tie(margin: jax.Array, success: jax.Array) -> jax.Array:
+    """A tiny positive margin for a tie that `jnp.argmax`, the first of equal logits, decides as a success."""
     tiny = jnp.asarray(jnp.finfo(margin.dtype).tiny, margin.dtype)
     return margin + jnp.where((margin == 0) & success, tiny, 0)

@@ -1,56 +1,45 @@
-"""What gradient attacks climb: functions of the output, higher the nearer the attack is to its aim."""
+"""Losses of gradient attacks: functions of the output that the attack maximizes."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 
+from jaxnn import _checks
+from jaxnn._model import output_shape
+from jaxnn._typing import AttackLoss
 from jaxnn.attacks._common import Task
-from jaxnn.attacks._criteria import margin_of
-
-LOSSES = ("cross_entropy", "margin", "dlr")
+from jaxnn.attacks._criteria import Margin
 
 
-def loss_of(task: Task, loss: str, targeted: bool) -> Callable[[jax.Array], jax.Array]:
-    """The function to climb. Where the label is a function, that is the one, whatever `loss` says.
+def loss_of(task: Task, loss: AttackLoss) -> Margin:
+    """The loss to maximize. If the label is a function, it is the loss, and `loss` is ignored.
 
-    - `"cross_entropy"`: `log(sum_k exp z_k) - z_label`; its negative where targeted.
-    - `"margin"`: that of the label, as in `misclassified` or `classified_as`.
-    - `"dlr"`: the margin over `z_1st - z_3rd`, the logits in descending order (where targeted, over
-      `z_1st - (z_3rd + z_4th) / 2`), which multiplying the logits does not change.
+    - `"cross_entropy"`: `log(sum_k exp z_k) - z_label`; its negative if targeted.
+    - `"margin"`: the criterion of the label, `misclassified` or `classified_as`.
+    - `"dlr"` (difference of logits ratio): the margin over `z_1st - z_3rd`, the logits in descending order;
+      if targeted, over `z_1st - (z_3rd + z_4th) / 2`. It is invariant to a scale of the logits.
     """
-    if callable(task.label) or loss == "margin":
-        return margin_of(task.label, targeted)
-    if loss == "dlr":
-        return Partial(_dlr_targeted if targeted else _dlr, margin_of(task.label, targeted))
-    return Partial(_less_entropy if targeted else _entropy, task.label)
+    label, margin, targeted = task.label, task.margin, task.targeted
+    if loss == "margin" or callable(label):
+        return margin
+
+    def cross_entropy(z: jax.Array) -> jax.Array:
+        log_p = jnp.sum(jnp.where(jnp.arange(z.size) == label, jax.nn.log_softmax(z), 0))
+        return log_p if targeted else -log_p
+
+    def logits_ratio(z: jax.Array) -> jax.Array:
+        ordered = jnp.sort(z)[::-1]
+        last = (ordered[2] + ordered[3]) / 2 if targeted else ordered[2]
+        return margin(z) / (ordered[0] - last + 1e-12)
+
+    return cross_entropy if loss == "cross_entropy" else logits_ratio
 
 
-def check_dlr(task: Task, loss: str, targeted: bool) -> None:
-    """Raise where there are too few logits for their ratio."""
-    if loss != "dlr" or callable(task.label):
-        return
-    least, (n_out,) = 4 if targeted else 3, jax.eval_shape(lambda task: task.model(task.x), task).shape
-    if n_out < least:
-        raise ValueError(f"`loss` 'dlr' asks for at least {least} logits; the model has {n_out}")
-
-
-def _entropy(label: jax.Array, z: jax.Array) -> jax.Array:
-    own = jnp.arange(z.size) == label
-    return -jnp.sum(jnp.where(own, jax.nn.log_softmax(z), 0))
-
-
-def _less_entropy(label: jax.Array, z: jax.Array) -> jax.Array:
-    return -_entropy(label, z)
-
-
-def _dlr(margin: Any, z: jax.Array) -> jax.Array:
-    ordered = jnp.sort(z)[::-1]
-    return margin(z) / (ordered[0] - ordered[2] + 1e-12)
-
-
-def _dlr_targeted(margin: Any, z: jax.Array) -> jax.Array:
-    ordered = jnp.sort(z)[::-1]
-    return margin(z) / (ordered[0] - (ordered[2] + ordered[3]) / 2 + 1e-12)
+def check_loss(task: Task, loss: AttackLoss) -> None:
+    """Raise unless there is such a loss, for the number of logits of the model."""
+    _checks.check_option("loss", loss, get_args(AttackLoss))
+    if loss == "dlr" and not callable(task.label):
+        least, (n_out,) = 4 if task.targeted else 3, output_shape(task.model, task.x).shape
+        if n_out < least:
+            raise ValueError(f"`loss` 'dlr' needs at least {least} logits; the model has {n_out}")

@@ -1,276 +1,130 @@
-"""How many examples withstand an attack; the strongest of several attacks."""
+"""Robust accuracy: the fraction of examples that withstand an attack, over a range of radii."""
 
 import functools
-import inspect
-from collections.abc import Callable
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from jax.sharding import Mesh
 from jax.tree_util import Partial
 
 from jaxnn import _checks
 from jaxnn._map import map_examples
-from jaxnn._model import as_model, prepare as prepare_model
+from jaxnn._model import as_model, output_shape, prepare as prepare_model
 from jaxnn._progress import progress_bar
-from jaxnn.attacks._common import Attack, Model, better, check_attack, in_ball
+from jaxnn._typing import Key, Labels, Model, PyTree
 from jaxnn.attacks._criteria import misclassified
-
-
-@flax.struct.dataclass
-class Strongest:
-    """Several attacks as one; see `strongest`."""
-
-    attacks: tuple[Any, ...] = flax.struct.field(pytree_node=False)
-
-    def __call__(
-        self, model: Model, x: Any, label: Any, *, epsilon: Any, key: jax.Array, **options: Any
-    ) -> Attack:
-        """Run them all, and keep the best."""
-        _checks.check_key("key", key)
-        results = [
-            _run(attack, model, x, label, epsilon, key=jax.random.fold_in(key, i), **options)
-            for i, attack in enumerate(self.attacks)
-        ]
-        return functools.reduce(better, results)
-
-
-def _run(attack: Any, model: Any, x: Any, label: Any, epsilon: Any, **options: Any) -> Attack:
-    """An attack in a ball. One that looks for the nearest success gives `x` where that lies outside."""
-    if takes_epsilon(attack):
-        return attack(model, x, label, epsilon=epsilon, **options)
-    return in_ball(attack(model, x, label, **options), x, epsilon)
-
-
-def takes_epsilon(attack: Any) -> bool:
-    """Whether an attack asks for a radius, or looks for the nearest success by itself."""
-    if isinstance(attack, _Fixed):
-        return takes_epsilon(attack.function)
-    if isinstance(attack, Partial) and not attack.args and not attack.keywords:
-        return takes_epsilon(attack.func)
-    parameters = inspect.signature(attack).parameters.values()
-    return any(p.name == "epsilon" or p.kind is p.VAR_KEYWORD for p in parameters)
-
-
-def strongest(*attacks: Callable[..., Attack]) -> Strongest:
-    """Several attacks as one, which succeeds where any of them does.
-
-    Of the successful results the nearest to the example is given, `queries` being the sum of all.
-
-    Args:
-        *attacks: functions `attack(model, x, label, *, epsilon, key, ...)`, such as `pgd`, or
-            `functools.partial(pgd, norm="l2")`, at least one. Attack `i` gets `jax.random.fold_in(key, i)`.
-            One without `epsilon` among its parameters, such as `deepfool`, has succeeded where what it
-            found lies in the ball; else it gives the example itself.
-
-    Returns:
-        An attack; it hands what other options it gets, such as `bounds`, on to all of them. Made anew of
-        the same attacks it is the same to the compiler.
-
-    Raises:
-        TypeError: one of them is not callable.
-        ValueError: there are none.
-
-    Example:
-        >>> import jax, jax.numpy as jnp
-        >>> from jaxnn import attacks
-        >>> model = lambda x: jnp.stack([x[0], x[1]])
-        >>> both = attacks.strongest(attacks.noise, attacks.fgsm)
-        >>> bool(both(model, [0.6, 0.5], 0, epsilon=0.1, key=jax.random.key(0)).success)
-        True
-    """
-    if not attacks:
-        raise ValueError("`attacks` must hold at least one attack; got none")
-    for attack in attacks:
-        check_attack(attack)
-    return Strongest(tuple(_by_value(attack) for attack in attacks))
-
-
-@flax.struct.dataclass
-class _Fixed:
-    """An attack with options, equal to another of the same function and options."""
-
-    function: Any = flax.struct.field(pytree_node=False)
-    options: tuple[tuple[str, Any], ...] = flax.struct.field(pytree_node=False)
-
-    def __call__(self, *args: Any, **options: Any) -> Attack:
-        return self.function(*args, **(dict(self.options) | options))
-
-
-def _by_value(attack: Any) -> Any:
-    """A `functools.partial` is recognized by identity; one of plain options becomes equal to its like."""
-    if type(attack) is not functools.partial or attack.args:
-        return attack
-    options = tuple(sorted(attack.keywords.items()))
-    try:
-        hash(options)
-    except TypeError:
-        return attack
-    return _Fixed(attack.func, options)
+from jaxnn.attacks._ensemble import AttackFunction, by_value, check_attack, is_targeted, run_in_ball
+from jaxnn.attacks._geometry import Number
 
 
 def robust_accuracy(
     model: Model,
-    inputs: Any,
-    labels: Any,
-    attack: Callable[..., Attack],
-    epsilons: Any,
+    inputs: PyTree,
+    labels: Labels,
+    attack: AttackFunction,
+    epsilons: npt.ArrayLike,
     *,
     batch_size: int,
-    key: jax.Array,
+    key: Key,
     mesh: Mesh | None = None,
     progress: bool = False,
 ) -> np.ndarray | jax.Array:
-    """The share of examples that are answered rightly and that the attack does not change the answer of.
+    """Robust accuracy: the fraction of examples that are classified correctly and withstand the attack.
 
     `accuracy(epsilon) = 1/N #{i: argmax model(x_i) = y_i, and no attack succeeded within epsilon}`. An
-    example that the attack has broken at a smaller radius of those asked for counts as broken at a larger
-    one, since what was found lies in that ball too: so the curve never rises. The smallest radius is tried
-    first, and outside of `jax.jit` what is already broken is not attacked again.
+    example that was attacked successfully at a smaller radius counts as not robust at a larger one, since the
+    adversarial input lies in that ball too; the curve never rises. Radii are attacked in ascending order, and
+    outside of `jax.jit` examples that are not robust are not attacked again.
 
     Args:
-        model: a callable of one example, with logits `(n_out,)` for an answer.
-        inputs: `(N, ...)`, an array or a pytree of arrays, an example a row, within the attack's bounds.
+        model: a callable of one example with logits `(n_out,)` as output.
+        inputs: `(N, ...)`, an array or a pytree of arrays, one example per row, within the attack's bounds.
         labels: `(N,)`, integers in `[0, n_out)`.
         attack: `attack(model, x, label, *, epsilon, key)`, such as `pgd`, `functools.partial(pgd, norm="l2",
-            bounds=(-1.0, 1.0))` or `strongest(...)`; one without `epsilon` among its parameters, such as
-            `deepfool`, has succeeded where what it found lies in the ball. It must be untargeted.
+            bounds=(-1.0, 1.0))` or `strongest(...)`; one without a parameter `epsilon`, such as `deepfool`,
+            succeeds if its result lies in the ball. It must be untargeted.
         epsilons: `(E,)` or one number, the radii in the attack's norm, at least 0, in any order and not
             traced; 0 gives the accuracy without an attack.
-        batch_size: how many examples are attacked at once.
-        key: a JAX random key. Example `i` gets `fold_in(key, i)`, the same at each radius.
+        batch_size: number of examples per batch.
+        key: a JAX random key. Example `i` uses `fold_in(key, i)`, the same at each radius.
         mesh: devices to spread each batch over, as in `map_examples`.
-        progress: draw a bar (with rich).
+        progress: whether to show a progress bar (with rich).
 
     Returns:
-        `(E,)`, or a number for one radius: shares in [0, 1], in the order of `epsilons`.
+        `(E,)`, or a number for one radius: fractions in [0, 1], in the order of `epsilons`.
 
     Raises:
         TypeError: an argument of another type.
-        ValueError: lengths that differ; inputs that are not finite, or not within the attack's bounds; a
-            radius that is negative; a label that there is not; an attack that is targeted; a model that
-            answers NaN to an example or to an attacked one, which is neither robust nor broken; or as the
-            attack raises.
+        ValueError: lengths differ; inputs are not finite, or not within the attack's bounds; a radius is
+            negative; there is no such label; the attack is targeted; the model returns NaN for an example or
+            an attacked one, which is neither robust nor not; or as the attack raises.
 
     Example:
         >>> import jax, jax.numpy as jnp
         >>> from jaxnn import attacks
         >>> model = lambda x: jnp.stack([x[0], x[1]])
-        >>> inputs, labels = [[0.9, 0.1], [0.6, 0.5], [0.2, 0.3]], [0, 0, 0]  # the last is mistaken
-        >>> shares = attacks.robust_accuracy(
+        >>> inputs, labels = [[0.9, 0.1], [0.6, 0.5], [0.2, 0.3]], [0, 0, 0]  # the last is misclassified
+        >>> accuracy = attacks.robust_accuracy(
         ...     model, inputs, labels, attacks.pgd, [0.0, 0.1, 0.5], batch_size=3, key=jax.random.key(0))
-        >>> [round(float(share), 2) for share in shares]
+        >>> [round(float(fraction), 2) for fraction in accuracy]
         [0.67, 0.33, 0.0]
     """
     _checks.check_key("key", key)
-    attack = check_attack(_by_value(attack))
-    if _is_targeted(attack):
-        raise ValueError("`attack` must be untargeted: what is asked is whether the right answer stays")
+    attack = check_attack(by_value(attack))
+    if is_targeted(attack):
+        raise ValueError("`attack` must be untargeted: robust accuracy asks whether the correct class stays")
     model = as_model(model)
     radii = _check_radii(epsilons)
-    inputs, labels = _check_data(model, inputs, labels)
-    known = _checks.is_concrete((model, inputs, labels, key, jnp.zeros(())))
+    inputs, classes = _check_data(model, inputs, labels)
+    concrete = _checks.is_concrete((model, inputs, classes, key, jnp.zeros(())))
     many = functools.partial(map_examples, batch_size=batch_size, mesh=mesh)
 
-    right, is_nan = many(Partial(_right, model), inputs, labels)
-    if known and is_nan.any():
-        raise ValueError(f"`model` must not answer NaN; it does for {is_nan.sum()} of `inputs`")
-    alive, shares = right, {0.0: right.mean()}
-    numbers = np.arange(len(labels))
+    robust, is_nan = many(Partial(_is_correct, model), inputs, classes)
+    if concrete and is_nan.any():
+        raise ValueError(f"`model` must not return NaN; it does for {is_nan.sum()} of `inputs`")
+    accuracy = {0.0: robust.mean()}
+    numbers = np.arange(len(classes))
     with progress_bar("radii", len(radii), enabled=progress) as advance:
         for radius in sorted(set(radii)):
-            rows = np.flatnonzero(alive) if known else numbers
+            rows = np.flatnonzero(robust) if concrete else numbers
             if radius > 0 and len(rows):
-                data = (inputs, labels, numbers)
-                if known:
+                data = (inputs, classes, numbers)
+                if concrete:
                     data = jax.tree.map(lambda leaf, rows=rows: np.asarray(leaf)[rows], data)
-                found = many(Partial(_attacked, model, attack, np.float32(radius), key), *data)
-                if known:
-                    _check_found(found, radius)
-                    alive[rows] = ~found[0]
+                success, sizes = many(Partial(_attack_one, model, attack, np.float32(radius), key), *data)
+                if concrete:
+                    _check_distances(sizes, radius)
+                    robust[rows] = ~success
                 else:
-                    alive = alive & ~found[0]
-            shares[radius] = alive.mean()
+                    robust = robust & ~success
+            accuracy[radius] = robust.mean()
             advance("")
-    stacked = (np if known else jnp).stack([shares[radius] for radius in radii])
+    stacked = (np if concrete else jnp).stack([accuracy[radius] for radius in radii])
     return stacked.reshape(np.shape(epsilons))
 
 
-def under_attack(model: Model, attack: Callable[..., Attack], *, key: jax.Array | None = None) -> Partial:
-    """A model as it answers attacked examples, to train it so that they no longer succeed.
-
-    `answer(x, y) = model(attack(model, x, y))`. What the attack adds counts as a constant, so that the
-    gradient is that of the loss at the attacked example; and since the attack looks at the model that it is
-    given, each step of training is attacked anew:
-
-    `attacked, _ = jaxnn.train(under_attack(net, attack), (inputs, labels), labels, loss=..., ...)`.
-
-    Args:
-        model: a callable pytree of one example.
-        attack: `attack(model, x, label, *, key)` with all else in it, such as
-            `functools.partial(pgd, epsilon=0.1, steps=7)`.
-        key: a JAX random key, for an attack that asks for one. Each call folds in the bits of the model's
-            answer, so that a random start is another one for each example, and after each step of training.
-
-    Returns:
-        A callable pytree of a pair `(x, label)`, whose only arrays to train are the model's, in `args[0]`.
-
-    Raises:
-        TypeError: `model` or `attack` is not callable, or `key` is none.
-
-    References:
-        Madry, Makelov, Schmidt, Tsipras and Vladu, "Towards deep learning models resistant to adversarial
-        attacks", 2017, arXiv:1706.06083.
-
-    Example:
-        >>> import functools, jax, jaxnn
-        >>> from jaxnn import attacks
-        >>> net = jaxnn.init(jax.random.key(0), (2, 3), output_activation="identity")
-        >>> attacked = attacks.under_attack(net, functools.partial(attacks.fgsm, epsilon=0.1))
-        >>> attacked((jax.numpy.array([0.5, 0.5]), 1)).shape, attacked.args[0] is net
-        ((3,), True)
-    """
-    attack = check_attack(_by_value(attack))
-    if key is None:
-        return Partial(_answer, as_model(model), attack)
-    _checks.check_key("key", key)
-    return Partial(_answer, as_model(model), attack, key)
-
-
-def _answer(model: Any, attack: Any, *rest: Any) -> Any:
-    *keys, (x, label) = rest
-    fixed = jax.lax.stop_gradient(model)
-    options = {}
-    if keys:
-        total = jnp.sum(fixed(x)).astype(jnp.float32)
-        options["key"] = jax.random.fold_in(keys[0], jax.lax.bitcast_convert_type(total, jnp.int32))
-    return model(attack(fixed, x, label, **options).input)
-
-
-def _is_targeted(attack: Any) -> bool:
-    """Whether an attack has been told to look for a certain answer, as far as that can be seen."""
-    if isinstance(attack, Strongest):
-        return any(map(_is_targeted, attack.attacks))
-    options = attack.options if isinstance(attack, _Fixed) else getattr(attack, "keywords", {})
-    return dict(options).get("targeted") is True
-
-
-def _right(model: Any, x: Any, label: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _is_correct(model: Model, x: PyTree, label: jax.Array) -> tuple[jax.Array, jax.Array]:
     margin = misclassified(label)(model(x))
     return margin <= 0, jnp.isnan(margin)
 
 
-def _attacked(
-    model: Any, attack: Any, radius: Any, key: jax.Array, x: Any, label: jax.Array, number: jax.Array
+def _attack_one(
+    model: Model,
+    attack: AttackFunction,
+    radius: Number,
+    key: Key,
+    x: PyTree,
+    label: jax.Array,
+    row: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    found = _run(attack, model, x, label, radius, key=jax.random.fold_in(key, number))
-    return found.success, found.distance
+    result = run_in_ball(attack, model, x, label, radius, key=jax.random.fold_in(key, row))
+    return result.success, result.distance
 
 
-def _check_radii(epsilons: Any) -> list[float]:
+def _check_radii(epsilons: npt.ArrayLike) -> list[float]:
     if not _checks.is_concrete(epsilons):
         raise TypeError("`epsilons` must be numbers, not traced")
     try:
@@ -279,43 +133,32 @@ def _check_radii(epsilons: Any) -> list[float]:
         raise TypeError(f"`epsilons` must be numbers; got {epsilons!r}") from error
     if radii.ndim > 1 or radii.size == 0:
         raise ValueError(f"`epsilons` must have shape (E,), at least one radius; got {radii.shape}")
-    if not (np.isfinite(radii) & (radii >= 0)).all():
-        raise ValueError(f"`epsilons` must be at least 0, and finite; got {radii.tolist()}")
+    _checks.check_values("epsilons", radii, at_least=0, below=np.inf)
     return [float(radius) for radius in radii.ravel()]
 
 
-def _check_data(model: Any, inputs: Any, labels: Any) -> tuple[Any, Any]:
-    labels = labels if isinstance(labels, np.ndarray) else _checks.check_array("labels", labels)
-    if labels.ndim != 1 or not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(
-            f"`labels` must be integers of shape (N,); got {labels.dtype} of shape {labels.shape}"
-        )
-    if isinstance(inputs, list):
-        inputs = _checks.check_float_array("inputs", inputs)
+def _check_data(model: Model, inputs: PyTree, labels: Labels) -> tuple[PyTree, Any]:
+    (inputs, rows), _ = _checks.check_rows(inputs=inputs, labels=labels)
+    if rows.ndim != 1 or not jnp.issubdtype(rows.dtype, jnp.integer):
+        raise ValueError(f"`labels` must be integers of shape (N,); got {rows.dtype} of shape {rows.shape}")
     for leaf in jax.tree.leaves(inputs):
         _checks.check_finite("inputs", leaf)
-        if np.ndim(leaf) == 0 or len(leaf) != len(labels):
-            raise ValueError(
-                f"`inputs` must have {len(labels)} rows, as `labels` has; got shape {np.shape(leaf)}"
-            )
     one = jax.tree.map(lambda leaf: leaf[0], inputs)
     prepare_model(model, one, 0, "label")
-    n_out = jax.eval_shape(lambda model, x: model(x), model, one).shape[0]
-    if _checks.known_false(jnp.all((jnp.asarray(labels) >= 0) & (jnp.asarray(labels) < n_out))):
-        raise ValueError(f"`labels` must lie from 0 to {n_out - 1}, for {n_out} logits")
-    return inputs, labels
+    n_out = output_shape(model, one).shape[0]
+    _checks.check_values("labels", rows, at_least=0, below=n_out)
+    return inputs, rows
 
 
-def _check_found(found: Any, radius: float) -> None:
-    """Raise where an attack gave what is no answer to how robust a model is."""
-    _, distances = found
+def _check_distances(distances: np.ndarray, radius: float) -> None:
+    """Raise if the model returned NaN, or if the attack left the ball."""
     if np.isnan(distances).any():
         raise ValueError(
-            f"`model` must not answer NaN; it does for {np.isnan(distances).sum()} attacked inputs"
+            f"`model` must not return NaN; it does for {np.isnan(distances).sum()} attacked inputs"
         )
     slack = 0.02 if distances.dtype.itemsize < 4 else 1e-4
     if (distances > radius * (1 + slack) + 1e-6).any():
         raise ValueError(
-            f"`attack` must stay within epsilon = {radius}; it went as far as {distances.max()}. Do `inputs` "
-            "lie within its bounds? functools.partial(attack, bounds=(low, high)) gives it others"
+            f"`attack` must stay within epsilon = {radius}; it reached {distances.max()}. Do `inputs` lie "
+            "within its bounds? functools.partial(attack, bounds=(low, high)) sets others"
         )

@@ -1,7 +1,14 @@
-"""Which inputs made it say that? Each method is a function of a model, an example and a target."""
+"""Attribution: which inputs a prediction depends on. Each method is `method(model, x, target, ...)`.
 
+There are gradients (`_gradient`), path integrals (`_path`), propagation rules (`_lrp`, `_deep_lift`,
+`_guided`), layers and units (`_layer`, `_layer_path`, `_grad_cam`), and methods that only evaluate the model
+(`_perturbation`, `_shapley`, `_surrogate`, `_rise`, `_permutation`). Start reading at `_gradient`: every
+public function checks its arguments and calls a jitted one. Sums over steps and samples are in `_accumulate`,
+groups of features in `_masks`.
+"""
+
+from jaxnn.attribution._accumulate import Estimate as Estimate
 from jaxnn.attribution._deep_lift import deep_lift as deep_lift, deep_lift_shap as deep_lift_shap
-from jaxnn.attribution._estimate import Estimate as Estimate
 from jaxnn.attribution._grad_cam import grad_cam as grad_cam, guided_grad_cam as guided_grad_cam
 from jaxnn.attribution._gradient import (
     input_x_gradient as input_x_gradient,

@@ -1,90 +1,174 @@
-"""Sums over steps and samples, a few at a time.
+"""Sums over quadrature nodes and Monte Carlo estimates over random samples, a chunk at a time.
 
-Totals are held at least in float32, whatever the precision of what is added.
+Sums are accumulated in at least float32, for any precision of the terms.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
+from jaxnn import _checks
 from jaxnn._engine.loops import chunked_scan
-from jaxnn.attribution._estimate import Estimate, Moments, merge, no_samples, standard_error, wide
+from jaxnn._precision import wide_dtype, widen
+from jaxnn._typing import Key, PyTree
 
 _canonical = jax.dtypes.canonicalize_dtype
-Function = Callable[[Any], Any]  # from one row, or the number of one sample, to a pytree of arrays
+Function = Callable[[PyTree], PyTree]  # from one row, or the index of one sample, to a pytree of arrays
 
 
-def weighted_sum(function: Function, rows: Any, weights: np.ndarray, batch_size: int) -> Any:
+class Estimate(NamedTuple):
+    """A value estimated from samples.
+
+    Attributes:
+        value: of the structure of the example.
+        standard_error: of the same structure: the standard deviation of `value` over random keys, estimated
+            from the samples of the one key.
+    """
+
+    value: PyTree
+    standard_error: PyTree
+
+
+class Moments(NamedTuple):
+    """Running moments: the number of samples, their mean, and the sum of squared distances to it."""
+
+    number: jax.Array
+    mean: jax.Array
+    squares: jax.Array
+
+
+class Sampling(NamedTuple):
+    """The options of a Monte Carlo estimate; hashable, as a static argument.
+
+    Attributes:
+        n_samples: number of samples.
+        batch_size: samples per chunk.
+        with_error: whether to return an `Estimate`.
+    """
+
+    n_samples: int
+    batch_size: int
+    with_error: bool = False
+
+
+def check_sampling(
+    key: Key, n_samples: int, batch_size: int, *, with_error: bool = False, at_least: int = 1
+) -> Sampling:
+    """Check the key and the options of a Monte Carlo estimate; a standard error takes 2 samples."""
+    _checks.check_key("key", key)
+    return Sampling(
+        _checks.check_integer("n_samples", n_samples, at_least=max(at_least, 2 if with_error else 1)),
+        _checks.check_integer("batch_size", batch_size, at_least=1),
+        bool(with_error),
+    )
+
+
+def weighted_sum(function: Function, rows: PyTree, weights: np.ndarray, batch_size: int) -> PyTree:
     """`sum_k weights_k * function(rows_k)`, `batch_size` rows at a time.
 
     Args:
-        function: what is summed.
+        function: from one row to a pytree of arrays.
         rows: a pytree of NumPy arrays, `(n, ...)`.
         weights: `(n,)`.
-        batch_size: rows at a time.
+        batch_size: rows per chunk.
     """
-    # Copies: JAX remembers by its identity what a NumPy array became, also where float64 is on since.
+    # Copies: JAX caches the array of a NumPy array by identity, also after float64 has been enabled.
     rows, factors = jax.tree.map(lambda a: jnp.asarray(a.astype(_canonical(a.dtype))), (rows, weights))
 
-    def step(sums: Any, indices: jax.Array, valid: jax.Array) -> tuple[Any, None]:
+    def step(sums: PyTree, indices: jax.Array, valid: jax.Array) -> tuple[PyTree, None]:
         values = jax.vmap(function)(jax.tree.map(lambda row: row[indices], rows))
         weight = jnp.where(valid, factors[indices], 0)
-        # As a product, which reads the values once; products and sums were four times as slow on a CPU.
+        # A product reads the values once. Multiplying and summing was four times as slow on a CPU.
         return jax.tree.map(
-            lambda s, v: s + jnp.tensordot(weight.astype(_wide(v)), wide(v), 1, precision="highest"),
+            lambda s, v: s + jnp.tensordot(weight.astype(s.dtype), widen(v), 1, precision="highest"),
             sums,
             values,
         ), None
 
-    start = jax.tree.map(lambda s: jnp.zeros(s.shape, _wide(s)), _shapes(function, rows))
+    start = jax.tree.map(lambda s: jnp.zeros(s.shape, wide_dtype(s.dtype)), _shapes(function, rows))
     return chunked_scan(step, start, len(weights), batch_size)[0]
 
 
-def moments(function: Function, n_samples: int, batch_size: int) -> Any:
-    """The `Moments` of each array of `function(s)`, for `s` from 0 to `n_samples - 1`.
+def moments(function: Function, sampling: Sampling) -> PyTree:
+    """The `Moments` of each array of `function(s)`, for the samples `s` from 0 to `n_samples - 1`."""
+
+    def step(current: PyTree, indices: jax.Array, valid: jax.Array) -> tuple[PyTree, None]:
+        values = jax.vmap(function)(indices)
+        return _map_moments(lambda m, v: merge(m, widen(v), valid), current, values), None
+
+    shapes = _shapes(function, jnp.arange(sampling.n_samples))
+    start = jax.tree.map(lambda s: no_samples(s.shape, wide_dtype(s.dtype)), shapes)
+    return chunked_scan(step, start, sampling.n_samples, sampling.batch_size)[0]
+
+
+def estimate(function: Function, sampling: Sampling, finish: Function) -> PyTree:
+    """The mean of `function(s)` over the samples, or an `Estimate` where `sampling.with_error`.
 
     Args:
-        function: what is sampled, by the number of the sample.
-        n_samples: how many.
-        batch_size: samples at a time.
+        function: from the index of one sample to a pytree of arrays.
+        sampling: its options.
+        finish: from the mean, or its standard error, to the result: to the shape and dtype of the example.
     """
-
-    def step(held: Any, indices: jax.Array, valid: jax.Array) -> tuple[Any, None]:
-        values = jax.vmap(function)(indices)
-        return jax.tree.map(lambda m, v: merge(m, wide(v), valid), held, values, is_leaf=_is_moments), None
-
-    start = jax.tree.map(lambda s: no_samples(s.shape, _wide(s)), _shapes(function, jnp.arange(n_samples)))
-    return chunked_scan(step, start, n_samples, batch_size)[0]
+    total = moments(function, sampling)
+    mean = finish(_map_moments(lambda m: m.mean, total))
+    return Estimate(mean, finish(_map_moments(standard_error, total))) if sampling.with_error else mean
 
 
-def mean_of(held: Any, x: Any, *, with_error: bool = False) -> Any:
-    """What was estimated, in the precision of `x`; an `Estimate` where its errors are asked for."""
-    mean = as_dtype_of(jax.tree.map(lambda m: m.mean, held, is_leaf=_is_moments), x)
-    if not with_error:
-        return mean
-    return Estimate(mean, as_dtype_of(jax.tree.map(standard_error, held, is_leaf=_is_moments), x))
+def variance(function: Function, sampling: Sampling, finish: Function) -> PyTree:
+    """The variance of `function(s)` over the samples, divided by their number; see `estimate`."""
+    return finish(_map_moments(lambda m: m.squares / m.number, moments(function, sampling)))
 
 
-def variance_of(held: Any, x: Any) -> Any:
-    """The variance of the samples themselves, their number being the divisor."""
-    return as_dtype_of(jax.tree.map(lambda m: m.squares / m.number, held, is_leaf=_is_moments), x)
-
-
-def as_dtype_of(values: Any, x: Any) -> Any:
-    """Totals in the precision of what they belong to."""
+def as_dtype_of(values: PyTree, x: PyTree) -> PyTree:
+    """Cast each array to the dtype of that of `x`."""
     return jax.tree.map(lambda v, like: v.astype(like.dtype), values, x)
 
 
-def _is_moments(value: Any) -> bool:
-    return isinstance(value, Moments)
+def _map_moments(function: Callable[..., PyTree], *trees: PyTree) -> PyTree:
+    return jax.tree.map(function, *trees, is_leaf=lambda value: isinstance(value, Moments))
 
 
-def _shapes(function: Function, rows: Any) -> Any:
+def _shapes(function: Function, rows: PyTree) -> PyTree:
     return jax.eval_shape(function, jax.tree.map(lambda row: row[0], rows))
 
 
-def _wide(values: Any) -> Any:
-    return jnp.promote_types(values.dtype, jnp.float32)
+def no_samples(shape: tuple[int, ...], dtype: DTypeLike) -> Moments:
+    """The moments before the first sample."""
+    return Moments(jnp.zeros((), dtype), jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+
+
+def merge(moments: Moments, samples: jax.Array, valid: jax.Array) -> Moments:
+    """Update moments by the `valid` `(b,)` ones of `samples` `(b, ...)`.
+
+    The squares of a chunk are about its own mean: the difference of two large sums would lose them.
+
+    References:
+        Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances",
+        1979, equation 2.1.
+    """
+    weights = valid.astype(moments.mean.dtype)
+    shaped = weights.reshape(-1, *(1,) * (samples.ndim - 1))
+    added = jnp.sum(weights)
+    mean = jnp.sum(shaped * samples, axis=0) / jnp.maximum(added, 1)
+    squares = jnp.sum(shaped * jnp.square(samples - mean), axis=0)
+    number, shift = moments.number + added, mean - moments.mean
+    fraction = added / jnp.maximum(number, 1)
+    return Moments(
+        number,
+        moments.mean + shift * fraction,
+        moments.squares + squares + jnp.square(shift) * moments.number * fraction,
+    )
+
+
+def standard_error(moments: Moments) -> jax.Array:
+    """The standard error of the mean: `sqrt(sum of squares / (n - 1) / n)`."""
+    return safe_sqrt(moments.squares / (moments.number - 1) / moments.number)
+
+
+def safe_sqrt(values: jax.Array) -> jax.Array:
+    """The square root of positive values, with gradient 0 (not infinity) at 0; others are unchanged."""
+    return jnp.where(values > 0, jnp.sqrt(jnp.where(values > 0, values, 1)), values)

@@ -1,28 +1,38 @@
-"""Least squares over sets of features that are drawn, with the standard errors of their solution."""
+"""Least squares over random sets of features, with the standard errors of the solution."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxnn._engine.loops import chunked_scan
-from jaxnn.attribution._estimate import merge, no_samples, standard_error, wide
+from jaxnn._precision import widen
+from jaxnn._typing import PyTree
+from jaxnn.attribution._accumulate import (
+    Estimate,
+    Moments,
+    Sampling,
+    merge,
+    no_samples,
+    safe_sqrt,
+    standard_error,
+)
 
-SPARE = 16  # draws beyond one a feature, from whose residuals a standard error can be told
+SPARE = 16  # draws beyond one per feature that residuals need for a standard error
 
 
-class Fit(NamedTuple):
-    """A least-squares problem: `sum w (y - offset - row . a)^2 + a . penalty a` is to be least.
+class LeastSquares(NamedTuple):
+    """The problem: minimize `sum w (y - offset - row . a)^2 + a . penalty a` over `a`.
 
     Attributes:
-        draw: from the number of a draw to its sets `(sets, n)`, booleans, and their weights `(sets,)`. Draws
-            are independent, the sets of one may not be: of two, the row of the second is that of the first
-            with the other sign, and the weights are equal.
-        draws: how many.
-        row: from one set to its row, `(columns,)`, and the offset, what is known of its answer.
-        penalty: from the rows' Gram matrix to the penalty, `(columns, columns)`.
+        draw: from the index of a draw to its sets `(sets, n)`, booleans, and their weights `(sets,)`. Draws
+            are independent. Of two sets of one draw, the second has the first one's row with the opposite
+            sign, and an equal weight.
+        draws: number of draws.
+        row: from one set to its row, `(columns,)`, and its offset, the known part of the output.
+        penalty: from the Gram matrix of the rows to the penalty, `(columns, columns)`.
     """
 
     draw: Callable[[jax.Array], tuple[jax.Array, jax.Array]]
@@ -31,73 +41,81 @@ class Fit(NamedTuple):
     penalty: Callable[[jax.Array], jax.Array]
 
 
-def fitted(
-    fit: Fit, answer: Callable[[jax.Array], jax.Array], columns: int, batch_size: int,
-    *, with_error: bool,
-) -> tuple[jax.Array, jax.Array]:  # fmt: skip
-    """The solution `(columns,)`, and its standard error, zeros where that is not asked for."""
-    weights = jax.eval_shape(fit.draw, jnp.array(0))[1]
-    dtype, size = weights.dtype, max(1, batch_size // weights.size)
+def solve(
+    problem: LeastSquares, output: Callable[[jax.Array], jax.Array], columns: int, sampling: Sampling
+) -> Estimate:
+    """The solution `(columns,)` and its standard error, zeros unless `sampling.with_error`.
 
-    def gather(sums: Any, indices: jax.Array, valid: jax.Array) -> tuple[Any, jax.Array]:
-        sets, weights = jax.vmap(fit.draw)(indices)
-        answers = jax.vmap(jax.vmap(answer))(sets)
-        rows, offsets = jax.vmap(jax.vmap(fit.row))(sets)
+    Args:
+        problem: the sets, rows, weights and penalty.
+        output: from one set to the output, `y`.
+        columns: number of unknowns.
+        sampling: its `batch_size` counts sets.
+    """
+    weights = jax.eval_shape(problem.draw, jnp.array(0))[1]
+    dtype, size = weights.dtype, max(1, sampling.batch_size // weights.size)
+
+    def gather(sums: PyTree, indices: jax.Array, valid: jax.Array) -> tuple[PyTree, jax.Array]:
+        sets, weights = jax.vmap(problem.draw)(indices)
+        outputs = widen(jax.vmap(jax.vmap(output))(sets))
+        rows, offsets = jax.vmap(jax.vmap(problem.row))(sets)
         weighted = rows * (weights * valid[:, None])[..., None]
         gram, moment = sums
         gram = gram + _einsum("kpi,kpj->ij", weighted, rows)
-        return (gram, moment + _einsum("kpi,kp->i", weighted, wide(answers) - offsets)), wide(answers)
+        return (gram, moment + _einsum("kpi,kp->i", weighted, outputs - offsets)), outputs
 
     start = jnp.zeros((columns, columns), dtype), jnp.zeros(columns, dtype)
-    (gram, moment), answers = chunked_scan(gather, start, fit.draws, size)
-    # The matrix is the same for every example: of a batch, devices share the products with its inverse,
-    # while they would each solve for all.
-    factor = jax.scipy.linalg.cho_factor(gram + fit.penalty(gram).astype(dtype))
+    (gram, moment), outputs = chunked_scan(gather, start, problem.draws, size)
+    # The matrix is the same for every example. Under `vmap` its inverse is computed once, and each example
+    # takes one product. Solving directly would repeat the elimination per example.
+    factor = jax.scipy.linalg.cho_factor(gram + problem.penalty(gram).astype(dtype))
     inverse = jax.scipy.linalg.cho_solve(factor, jnp.eye(columns, dtype=dtype))
     solution = _einsum("ij,j->i", inverse, moment)
-    if not with_error:
-        return solution, jnp.zeros_like(solution)
-    return solution, _errors(fit, answers, solution, inverse, size)
+    if not sampling.with_error:
+        return Estimate(solution, jnp.zeros_like(solution))
+    return Estimate(solution, _errors(problem, outputs, solution, inverse, size))
 
 
-def _errors(fit: Fit, answers: jax.Array, solution: jax.Array, inverse: jax.Array, size: int) -> jax.Array:
-    """The standard errors of a solution, `(columns,)`, from what its draws' answers differ by from it."""
+def _errors(
+    problem: LeastSquares, outputs: jax.Array, solution: jax.Array, inverse: jax.Array, size: int
+) -> jax.Array:
+    """The standard errors of a solution, `(columns,)`, from the residuals of its draws."""
     dtype = solution.dtype
 
-    def left_over(sums: Any, indices: jax.Array, valid: jax.Array) -> tuple[Any, Any]:
-        """Each draw's residual, and its leverage: how far it bends the fit its way."""
-        sets, weights = jax.vmap(fit.draw)(indices)
-        rows, offsets = jax.vmap(jax.vmap(fit.row))(sets)
-        residuals = answers[indices] - offsets - _einsum("kpi,i->kp", rows, solution)
-        residual = _einsum("kp,p->k", residuals, jnp.array([1, -1], dtype)[: weights.shape[1]])
+    def residuals_of(sums: PyTree, indices: jax.Array, valid: jax.Array) -> tuple[PyTree, PyTree]:
+        """Each draw's residual, and its leverage: the derivative of its fitted value in its output."""
+        sets, weights = jax.vmap(problem.draw)(indices)
+        rows, offsets = jax.vmap(jax.vmap(problem.row))(sets)
+        differences = outputs[indices] - offsets - _einsum("kpi,i->kp", rows, solution)
+        residual = _einsum("kp,p->k", differences, jnp.array([1, -1], dtype)[: weights.shape[1]])
         leverage = jnp.clip(_einsum("kpi,ij,kpj,kp->k", rows, inverse, rows, weights), 0, 1)
         weight = weights[:, 0] * valid
         squares, spare = sums
         squares += jnp.sum(weight * jnp.square(residual))
         return (squares, spare + jnp.sum(weight * (1 - leverage))), (residual, leverage)
 
-    none = jnp.zeros((), dtype), jnp.zeros((), dtype)
-    (squares, spare), (residuals, leverages) = chunked_scan(left_over, none, fit.draws, size)
+    zeros = jnp.zeros((), dtype), jnp.zeros((), dtype)
+    (squares, spare), (residuals, leverages) = chunked_scan(residuals_of, zeros, problem.draws, size)
     common = squares / jnp.maximum(spare, jnp.finfo(dtype).tiny)
 
-    # Each draw moves the solution by the inverse matrix times its row times its residual. How much these
-    # moves vary says how far other draws would have led. Its leverage h takes the share h of a residual's
-    # variance away, which is given back by division (MacKinnon and White 1985, HC2), or, where hardly any is
-    # left, as that share of the variance that is common to all draws.
-    def influence(moments: Any, indices: jax.Array, valid: jax.Array) -> tuple[Any, None]:
-        sets, weights = jax.vmap(fit.draw)(indices)
-        row = jax.vmap(lambda each: fit.row(each[0])[0])(sets)
+    # The influence of a draw on the solution is inverse @ row * residual. The variance of the influences
+    # estimates that of the solution over draws. A leverage h removes the fraction h of a residual's variance.
+    # It is restored by division (MacKinnon and White 1985, HC2), or, where hardly any is left, as the same
+    # fraction of the variance that is common to all draws.
+    def influence(moments: Moments, indices: jax.Array, valid: jax.Array) -> tuple[Moments, None]:
+        sets, weights = jax.vmap(problem.draw)(indices)
+        row = jax.vmap(lambda each: problem.row(each[0])[0])(sets)
         residual, leverage = residuals[indices], leverages[indices]
         square = jnp.square(residual)
         variance = jnp.maximum(square / jnp.maximum(1 - leverage, 0.01), square + leverage * common)
-        far = jnp.where(variance > 0, jnp.sqrt(jnp.where(variance > 0, variance, 1)), 0)
-        moves = (weights[:, 0] * jnp.where(residual < 0, -far, far))[:, None] * row
-        return merge(moments, _einsum("ki,ij->kj", moves, inverse), valid), None
+        deviation = jnp.where(residual < 0, -1, 1) * safe_sqrt(variance)
+        influences = (weights[:, 0] * deviation)[:, None] * row
+        return merge(moments, _einsum("ki,ij->kj", influences, inverse), valid), None
 
-    moments, _ = chunked_scan(influence, no_samples(solution.shape, dtype), fit.draws, size)
-    return fit.draws * standard_error(moments)
+    moments, _ = chunked_scan(influence, no_samples(solution.shape, dtype), problem.draws, size)
+    return problem.draws * standard_error(moments)
 
 
 def _einsum(equation: str, *operands: jax.Array) -> jax.Array:
-    """In full precision: accelerators round the factors of a product unless asked not to."""
+    """In full precision: accelerators round the factors of a product by default."""
     return jnp.einsum(equation, *operands, precision=lax.Precision.HIGHEST)

@@ -1,41 +1,38 @@
-"""Class activation maps: where a convolutional layer sees what the answer rests on."""
+"""Class activation maps: at which positions of a convolutional layer the output depends on it."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
 from jaxnn import _checks
 from jaxnn._model import prepare
+from jaxnn._typing import Model, PyTree, Target
 from jaxnn.attribution._guided import guided_backprop
-from jaxnn.attribution._layer import check_layer, value_and_slope
-
-Model = Callable[..., Any]
-Target = Any  # an output index, a tuple of them, None, or a function from the output to a scalar
+from jaxnn.attribution._layer import LayerModel, check_layer
 
 
 def grad_cam(
     model: Model,
-    x: Any,
+    x: PyTree,
     target: Target = None,
     *,
     layer: str,
     relu: bool = False,
     shape: Sequence[int] | None = None,
 ) -> jax.Array:
-    """The map of a layer's places, each by how much its channels raise the answer.
+    """Grad-CAM: a layer's channels, weighted by their mean gradients and summed at each position.
 
-    `a_hw = sum_k mean_hw(df / dA_k) * A_hwk`; where `relu`, `max(a_hw, 0)`, which is what is published. It is
-    not normalized: its sign and size mean something.
+    `a_hw = sum_k mean_hw(df / dA_k) * A_hwk`; where `relu`, `max(a_hw, 0)`, as published. It is
+    not normalized: its sign and size have a meaning.
 
     Args:
         model: a callable of one example.
         x: the example, an array or a pytree of arrays.
         target: an output index, None, or a function; see `saliency`.
-        layer: the intermediate's name, one of those that `jaxnn.capture` gives; of shape `(h, w, channels)`,
-            or of any other number of axes before the channels.
-        relu: whether to leave out what lowers the answer.
+        layer: the intermediate's name, one of those in `jaxnn.capture`; of shape `(h, w, channels)`,
+            or any other number of axes before the channels.
+        relu: whether to set negative values, which lower the output, to 0.
         shape: to resize the map to, linearly, such as the `(h, w)` of the image; None for that of the layer.
 
     Returns:
@@ -43,8 +40,8 @@ def grad_cam(
 
     Raises:
         TypeError: as `saliency` raises.
-        ValueError: the model has no such name, which the error lists; the layer has fewer than two axes;
-            `shape` has another number of them; or as `saliency` raises.
+        ValueError: the model has no intermediate of that name (the error lists the names), the layer has
+            fewer than two axes, `shape` has another number of them, or as `saliency` raises.
 
     References:
         Selvaraju, Cogswell, Das, Vedantam, Parikh and Batra, "Grad-CAM", 2016, arXiv:1610.02391, equations
@@ -63,41 +60,40 @@ def grad_cam(
         shape = _checks.check_sizes("shape", shape)
         if len(shape) != axes:
             raise ValueError(
-                f"`shape` must have {axes} entries, as {layer!r} before its channels; got {shape}"
+                f"`shape` must have {axes} sizes, one per spatial axis of {layer!r}; got {shape}"
             )
-    return _grad_cam(model, x, target, layer=layer, relu=bool(relu), shape=shape)
+    return _grad_cam(LayerModel(model, layer), x, target, relu=bool(relu), shape=shape)
 
 
-def _check_maps(model: Any, x: Any, layer: Any) -> int:
-    """How many axes a layer has before its channels."""
+def _check_maps(model: Model, x: PyTree, layer: str) -> int:
+    """The number of axes of a layer before its channels."""
     value = check_layer(model, x, layer)
     if len(value.shape) < 2:
         raise ValueError(f"`layer` must have shape (h, w, channels); {layer!r} has {value.shape}")
     return len(value.shape) - 1
 
 
-@jax.jit(static_argnames=("layer", "relu", "shape"))
+@jax.jit(static_argnames=("relu", "shape"))
 def _grad_cam(
-    model: Any, x: Any, target: Any, *, layer: str, relu: bool, shape: tuple[int, ...] | None
+    cut: LayerModel, x: PyTree, target: Target, *, relu: bool, shape: tuple[int, ...] | None
 ) -> jax.Array:
-    value, slope = value_and_slope(model, x, target, layer)
-    places = tuple(range(value.ndim - 1))
-    weights = jnp.mean(slope, axis=places, keepdims=True)
+    value, gradient = cut.value_and_gradient(x, target)
+    weights = jnp.mean(gradient, axis=tuple(range(value.ndim - 1)), keepdims=True)
     cam = jnp.sum(weights * value, axis=-1)
     cam = jax.nn.relu(cam) if relu else cam
     return cam if shape is None else jax.image.resize(cam, shape, "linear")
 
 
-def guided_grad_cam(model: Model, x: Any, target: Target = None, *, layer: str) -> jax.Array:
-    """Guided backpropagation, where the class activation map says that it matters.
+def guided_grad_cam(model: Model, x: jax.Array, target: Target = None, *, layer: str) -> jax.Array:
+    """Guided Grad-CAM: guided backpropagation times the resized class activation map.
 
-    `a = guided_backprop(x) * resize(max(grad_cam, 0))`: as fine as the first, and about the target as the
-    second.
+    `a = guided_backprop(x) * resize(max(grad_cam, 0))`: of the resolution of the first, and as specific to
+    the target as the second.
 
     Args:
         model: a callable of one example.
-        x: the example, an array `(h, w)` or `(h, w, channels)`; as many axes as the layer's maps have, then
-            any others.
+        x: the example, an array `(h, w)` or `(h, w, channels)`: the spatial axes of the layer, then any
+            others.
         target: an output index, None, or a function; see `saliency`.
         layer: the intermediate's name, of shape `(h, w, channels)`; see `grad_cam`.
 
@@ -106,7 +102,7 @@ def guided_grad_cam(model: Model, x: Any, target: Target = None, *, layer: str) 
 
     Raises:
         TypeError: as `guided_backprop` raises.
-        ValueError: `x` is no such array, or as `grad_cam` and `guided_backprop` raise.
+        ValueError: `x` is not such an array, or as `grad_cam` and `guided_backprop` raise.
         NotImplementedError: as `guided_backprop` raises.
 
     References:
@@ -122,10 +118,10 @@ def guided_grad_cam(model: Model, x: Any, target: Target = None, *, layer: str) 
     prepared, x, prepared_target = prepare(model, x, target)
     axes = _check_maps(prepared, x, layer)
     if not isinstance(x, jax.Array) or x.ndim < axes:
-        found = x.shape if isinstance(x, jax.Array) else type(x).__name__
+        shown = x.shape if isinstance(x, jax.Array) else type(x).__name__
         raise ValueError(
-            f"`x` must be an array of at least {axes} axes, as {layer!r} has places; got {found}"
+            f"`x` must be an array of at least {axes} axes, the spatial ones of {layer!r}; got {shown}"
         )
     guided = guided_backprop(model, x, target)
-    cam = _grad_cam(prepared, x, prepared_target, layer=layer, relu=True, shape=x.shape[:axes])
+    cam = _grad_cam(LayerModel(prepared, layer), x, prepared_target, relu=True, shape=x.shape[:axes])
     return guided * cam.reshape(*cam.shape, *(1,) * (x.ndim - axes))

@@ -1,44 +1,39 @@
 """Attribution to a named intermediate along a path from a baseline to the example."""
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 import numpy as np
 
 from jaxnn._model import broadcast_like
+from jaxnn._typing import Model, PyTree, Quadrature, Target
 from jaxnn.attribution._accumulate import weighted_sum
-from jaxnn.attribution._layer import LayerOf, after, prepare_layer, value_and_slope
-from jaxnn.attribution._path import between, check_steps, integrate, nodes
-
-Model = Callable[..., Any]
-Target = Any  # an output index, a tuple of them, None, or a function from the output to a scalar
+from jaxnn.attribution._layer import LayerModel, prepare_layer
+from jaxnn.attribution._path import QuadratureRule, between, check_steps, integrate, nodes
 
 
 def layer_integrated_gradients(
     model: Model,
-    x: Any,
+    x: PyTree,
     target: Target = None,
     *,
     layer: str,
-    baseline: Any = 0.0,
+    baseline: PyTree = 0.0,
     steps: int = 50,
-    quadrature: str = "gauss_legendre",
+    quadrature: Quadrature = "gauss_legendre",
     batch_size: int = 10,
 ) -> jax.Array:
-    """Integrated gradients of what follows a layer, from its value at the baseline to that at the example.
+    """Layer integrated gradients along the straight path between a layer's values at the baseline and at `x`.
 
     `a = (h(x) - h(x0)) * sum_k w_k df/dh at h(x0) + t_k (h(x) - h(x0))`. The path is straight at the layer.
-    Whatever reaches the output by another way stays as it is at `x`. Without such a way, the attributions
-    sum to `f(x) - f(x0)` in the limit of many steps.
+    Values that reach the output without passing through the layer stay as at `x`. If there are none, the
+    attributions sum to `f(x) - f(x0)` in the limit of many steps.
 
     Args:
         model: a callable of one example.
         x: the example, an array or a pytree of arrays.
         target: an output index, None, or a function; see `saliency`.
-        layer: the intermediate's name, one of those that `jaxnn.capture` gives.
+        layer: the intermediate's name, one of those in `jaxnn.capture`.
         baseline: an input: of the structure and shapes of `x`, or one number for all.
-        steps: nodes of the quadrature.
+        steps: number of nodes of the quadrature rule.
         quadrature: as in `integrated_gradients`.
         batch_size: steps at a time; memory grows with it, and not with `steps`.
 
@@ -47,65 +42,52 @@ def layer_integrated_gradients(
 
     Raises:
         TypeError: as `integrated_gradients` raises.
-        ValueError: the model has no such name; the error lists those that it has. Or as
+        ValueError: the model has no intermediate of that name; the error lists the names. Or as
             `integrated_gradients` raises.
 
     Example:
         >>> import jax, jaxnn
         >>> from jaxnn import attribution
         >>> network, x = jaxnn.init(jax.random.key(0), (784, 30, 10)), [0.5] * 784
-        >>> found = attribution.layer_integrated_gradients(network, x, 3, layer="hidden_0")
-        >>> abs(float(attribution.completeness_gap(network, x, 3, found))) < 1e-5
+        >>> values = attribution.layer_integrated_gradients(network, x, 3, layer="hidden_0")
+        >>> abs(float(attribution.completeness_gap(network, x, 3, values))) < 1e-5
         True
     """
-    sizes = check_steps(steps, quadrature, batch_size)
-    model, x, target = prepare_layer(model, x, target, layer)
-    return _layer_integrated_gradients(
-        model, x, target, broadcast_like("baseline", baseline, x), layer=layer, **sizes
-    )
+    rule = check_steps(steps, quadrature, batch_size)
+    return _layer_integrated_gradients(*_prepare(model, x, target, layer, baseline), rule)
 
 
-@jax.jit(static_argnames=("layer", "steps", "quadrature", "batch_size"))
+@jax.jit(static_argnames=("rule",))
 def _layer_integrated_gradients(
-    model: Any,
-    x: Any,
-    target: Any,
-    baseline: Any,
-    *,
-    layer: str,
-    steps: int,
-    quadrature: str,
-    batch_size: int,
+    cut: LayerModel, x: PyTree, target: Target, baseline: PyTree, rule: QuadratureRule
 ) -> jax.Array:
-    cut_off = LayerOf(model, layer)
-    start, end = cut_off(baseline), cut_off(x)
-    return integrate(after(model, x, target, layer), end, start, steps, quadrature, batch_size)
+    return integrate(cut.rest(x, target), cut(x), cut(baseline), rule)
 
 
 def layer_conductance(
     model: Model,
-    x: Any,
+    x: PyTree,
     target: Target = None,
     *,
     layer: str,
-    baseline: Any = 0.0,
+    baseline: PyTree = 0.0,
     steps: int = 50,
-    quadrature: str = "gauss_legendre",
+    quadrature: Quadrature = "gauss_legendre",
     batch_size: int = 10,
 ) -> jax.Array:
-    """The part of integrated gradients that goes through each unit of a layer.
+    """Layer conductance: the part of integrated gradients that flows through each unit of a layer.
 
-    `a = sum_k df/dh(x_k) * (h(x_{k+1}) - h(x_k))`, along the straight path of inputs, `x_k` being at the
-    `steps + 1` nodes of the quadrature. In the limit of many steps the attributions sum to `f(x) - f(x0)`, if
-    all of the output's way leads through the layer.
+    `a = sum_k df/dh(x_k) * (h(x_{k+1}) - h(x_k))`, along the straight path of inputs, where the `x_k` are at
+    the `steps + 1` nodes of the quadrature rule. In the limit of many steps the attributions sum to
+    `f(x) - f(x0)`, if the output depends on the input through the layer only.
 
     Args:
         model: a callable of one example.
         x: the example, an array or a pytree of arrays.
         target: an output index, None, or a function; see `saliency`.
-        layer: the intermediate's name, one of those that `jaxnn.capture` gives.
+        layer: the intermediate's name, one of those in `jaxnn.capture`.
         baseline: of the structure and shapes of `x`, or one number for all.
-        steps: how many steps between nodes.
+        steps: number of steps between nodes.
         quadrature: whose nodes, as in `integrated_gradients`.
         batch_size: steps at a time; memory grows with it, and not with `steps`.
 
@@ -114,7 +96,7 @@ def layer_conductance(
 
     Raises:
         TypeError: as `integrated_gradients` raises.
-        ValueError: the model has no such name; the error lists those that it has. Or as
+        ValueError: the model has no intermediate of that name; the error lists the names. Or as
             `integrated_gradients` raises.
 
     References:
@@ -127,57 +109,48 @@ def layer_conductance(
         >>> attribution.layer_conductance(network, [0.5] * 784, 3, layer="hidden_0").shape
         (30,)
     """
-    sizes = check_steps(steps, quadrature, batch_size)
-    model, x, target = prepare_layer(model, x, target, layer)
-    return _layer_conductance(model, x, target, broadcast_like("baseline", baseline, x), layer=layer, **sizes)
+    rule = check_steps(steps, quadrature, batch_size)
+    return _layer_conductance(*_prepare(model, x, target, layer, baseline), rule)
 
 
-@jax.jit(static_argnames=("layer", "steps", "quadrature", "batch_size"))
+@jax.jit(static_argnames=("rule",))
 def _layer_conductance(
-    model: Any,
-    x: Any,
-    target: Any,
-    baseline: Any,
-    *,
-    layer: str,
-    steps: int,
-    quadrature: str,
-    batch_size: int,
+    cut: LayerModel, x: PyTree, target: Target, baseline: PyTree, rule: QuadratureRule
 ) -> jax.Array:
-    positions, _ = nodes(quadrature, steps + 1)
+    positions, _ = nodes(rule.name, rule.steps + 1)
 
-    def share(ends: Any) -> Any:
+    def conductance(ends: PyTree) -> jax.Array:
         here, there = (between(baseline, x, position) for position in ends)
-        value, slope = value_and_slope(model, here, target, layer)
-        return slope * (LayerOf(model, layer)(there) - value)
+        value, gradient = cut.value_and_gradient(here, target)
+        return gradient * (cut(there) - value)
 
-    total = weighted_sum(share, (positions[:-1], positions[1:]), np.ones(steps), batch_size)
-    return total.astype(jax.eval_shape(LayerOf(model, layer), x).dtype)
+    total = weighted_sum(conductance, (positions[:-1], positions[1:]), np.ones(rule.steps), rule.batch_size)
+    return total.astype(jax.eval_shape(cut, x).dtype)
 
 
 def internal_influence(
     model: Model,
-    x: Any,
+    x: PyTree,
     target: Target = None,
     *,
     layer: str,
-    baseline: Any = 0.0,
+    baseline: PyTree = 0.0,
     steps: int = 50,
-    quadrature: str = "gauss_legendre",
+    quadrature: Quadrature = "gauss_legendre",
     batch_size: int = 10,
 ) -> jax.Array:
-    """The mean slope of the answer in each unit of a layer, along a path of inputs.
+    """Internal influence: the mean gradient with respect to each unit of a layer along a path of inputs.
 
-    `a = sum_k w_k df/dh(x0 + t_k (x - x0))`: integrated gradients' mean of slopes, at a layer, and not
-    multiplied by anything.
+    `a = sum_k w_k df/dh(x0 + t_k (x - x0))`: the mean gradient of integrated gradients, at a layer, and not
+    multiplied by a difference.
 
     Args:
         model: a callable of one example.
         x: the example, an array or a pytree of arrays.
         target: an output index, None, or a function; see `saliency`.
-        layer: the intermediate's name, one of those that `jaxnn.capture` gives.
+        layer: the intermediate's name, one of those in `jaxnn.capture`.
         baseline: of the structure and shapes of `x`, or one number for all.
-        steps: nodes of the quadrature.
+        steps: number of nodes of the quadrature rule.
         quadrature: as in `integrated_gradients`.
         batch_size: steps at a time; memory grows with it, and not with `steps`.
 
@@ -186,7 +159,7 @@ def internal_influence(
 
     Raises:
         TypeError: as `integrated_gradients` raises.
-        ValueError: the model has no such name; the error lists those that it has. Or as
+        ValueError: the model has no intermediate of that name; the error lists the names. Or as
             `integrated_gradients` raises.
 
     References:
@@ -200,29 +173,20 @@ def internal_influence(
         >>> attribution.internal_influence(network, [0.5] * 784, 3, layer="hidden_0").shape
         (30,)
     """
-    sizes = check_steps(steps, quadrature, batch_size)
-    model, x, target = prepare_layer(model, x, target, layer)
-    return _internal_influence(
-        model, x, target, broadcast_like("baseline", baseline, x), layer=layer, **sizes
-    )
+    rule = check_steps(steps, quadrature, batch_size)
+    return _internal_influence(*_prepare(model, x, target, layer, baseline), rule)
 
 
-@jax.jit(static_argnames=("layer", "steps", "quadrature", "batch_size"))
+@jax.jit(static_argnames=("rule",))
 def _internal_influence(
-    model: Any,
-    x: Any,
-    target: Any,
-    baseline: Any,
-    *,
-    layer: str,
-    steps: int,
-    quadrature: str,
-    batch_size: int,
+    cut: LayerModel, x: PyTree, target: Target, baseline: PyTree, rule: QuadratureRule
 ) -> jax.Array:
-    positions, weights = nodes(quadrature, steps)
+    mean = rule.mean(lambda position: cut.value_and_gradient(between(baseline, x, position), target)[1])
+    return mean.astype(jax.eval_shape(cut, x).dtype)
 
-    def slope(position: Any) -> jax.Array:
-        return value_and_slope(model, between(baseline, x, position), target, layer)[1]
 
-    mean = weighted_sum(slope, positions, weights, batch_size)
-    return mean.astype(jax.eval_shape(LayerOf(model, layer), x).dtype)
+def _prepare(
+    model: Model, x: PyTree, target: Target, layer: str, baseline: PyTree
+) -> tuple[LayerModel, PyTree, Target, PyTree]:
+    cut, x, target = prepare_layer(model, x, target, layer)
+    return cut, x, target, broadcast_like("baseline", baseline, x)

@@ -1,62 +1,116 @@
-"""Features of an example in groups: which entries go together, what an absent one is replaced by."""
+"""Groups of features: which elements are present or absent together, and the output for any set of groups."""
 
-from typing import Any
-
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
-from jaxnn._model import count_elements
+from jaxnn._model import broadcast_like, count_elements, prepare, scalar
+from jaxnn._typing import Model, PyTree, Target
 
-Groups = Any  # of the structure of the example; None: every entry is a group
+Groups = PyTree  # integers, of the structure of the example; None: one group per element
 
 
-def check_groups(groups: Any, n_groups: Any, x: Any) -> tuple[Groups, int]:
-    """The groups of the entries of `x`, and how many there are.
+@flax.struct.dataclass
+class Game:
+    """The cooperative game of a prediction: the output for each set of features that are present.
+
+    Attributes:
+        model, x, target: as `prepare` returns them.
+        baseline: the values of absent features, like `x`.
+        groups: see `check_groups`.
+        n: number of groups.
+    """
+
+    model: Model
+    x: PyTree
+    target: Target
+    baseline: PyTree
+    groups: Groups
+    n: int = flax.struct.field(pytree_node=False)
+
+    def __call__(self, present: jax.Array) -> jax.Array:
+        """The output with the groups that are `present`, `(n,)` booleans, all others at the baseline."""
+        return self.output(mix(self.x, self.baseline, self.groups, present))
+
+    def output(self, x: PyTree) -> jax.Array:
+        """The scalar output at any input."""
+        return scalar(self.model, self.target)(x)
+
+    def spread(self, values: jax.Array) -> PyTree:
+        """See `spread`."""
+        return spread(values, self.groups, self.x)
+
+
+def make_game(
+    model: Model, x: PyTree, target: Target, baseline: PyTree, groups: Groups, n_groups: int | None
+) -> Game:
+    """Check the arguments of a method that makes features absent."""
+    model, x, target = prepare(model, x, target, differentiable=False)
+    return Game(model, x, target, broadcast_like("baseline", baseline, x), *check_groups(groups, n_groups, x))
+
+
+def check_groups(groups: Groups, n_groups: int | None, x: PyTree) -> tuple[Groups, int]:
+    """Check the groups of the elements of `x`.
 
     Args:
         groups: integers from 0 to n - 1, of the structure of `x`, each leaf broadcasting to its shape; None
-            for a group an entry.
-        n_groups: n, or None to take it from the groups, which must then be known and leave no number out.
+            for one group per element.
+        n_groups: n; None to infer it from concrete groups, which must then use every number.
         x: the example.
+
+    Returns:
+        `(groups, n)`.
 
     Raises:
         TypeError: `groups` does not hold integers.
-        ValueError: another structure or shape, a number out of range or left out, or `n_groups` missing where
-            `groups` is traced.
+        ValueError: another structure or shape, a number out of range or missing, or `n_groups` missing for
+            traced `groups`.
     """
     if n_groups is not None:
         n_groups = _checks.check_integer("n_groups", n_groups, at_least=1)
     size = count_elements(x)
     if groups is None:
         if n_groups not in (None, size):
-            raise ValueError(f"`n_groups` must be {size}, an entry each, without `groups`; got {n_groups}")
+            raise ValueError(f"`n_groups` must be {size}, one per element, without `groups`; got {n_groups}")
         return None, size
-    # In NumPy: under `jax.jit` what JAX makes of known numbers is traced.
+    # In NumPy: under `jax.jit`, JAX would trace concrete numbers.
     if isinstance(x, jax.Array) and not isinstance(groups, jax.Array):
         groups = np.asarray(groups)
-    leaves = []
-    for where, leaf, like in _leaves_like("groups", groups, x):
-        leaf = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
-        if not jnp.issubdtype(leaf.dtype, jnp.integer):
-            raise TypeError(f"`groups{where}` must hold integers; got dtype {leaf.dtype}")
-        # JAX does not see that NumPy's own integers mean another type where 64 bits are turned on.
-        leaves.append(_fitting("groups" + where, leaf, like).astype(np.int32))
+    _checks.check_structure("groups", groups, x)
+    leaves = [
+        _check_leaf("groups" + jax.tree_util.keystr(path), leaf, like.shape)
+        for (path, like), leaf in zip(jax.tree.leaves_with_path(x), jax.tree.leaves(groups), strict=True)
+    ]
     return jax.tree.unflatten(jax.tree.structure(x), leaves), _count(leaves, n_groups)
 
 
-def _count(leaves: list[Any], n_groups: int | None) -> int:
+def _check_leaf(name: str, leaf: PyTree, shape: tuple[int, ...]) -> jax.Array | np.ndarray:
+    leaf = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+    if not jnp.issubdtype(leaf.dtype, jnp.integer):
+        raise TypeError(f"`{name}` must hold integers; got dtype {leaf.dtype}")
+    try:
+        fits = np.broadcast_shapes(leaf.shape, shape) == shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"`{name}` must have shape {shape}, or one that broadcasts; got {leaf.shape}")
+    # int32: JAX's cache would not notice that NumPy's int64 means another type once x64 is enabled.
+    return leaf.astype(np.int32)
+
+
+def _count(leaves: list[jax.Array | np.ndarray], n_groups: int | None) -> int:
     if not _checks.is_concrete(leaves):
         if n_groups is None:
             raise ValueError("`n_groups` must be given where `groups` is traced")
         return n_groups
-    found = np.unique(np.concatenate([np.ravel(leaf) for leaf in leaves]))
-    count = int(found[-1]) + 1 if n_groups is None else n_groups
-    if found[0] < 0 or found[-1] >= count:
-        raise ValueError(f"`groups` must hold numbers from 0 to {count - 1}; got {found[0]} to {found[-1]}")
-    if n_groups is None and len(found) < count:
-        missing = np.setdiff1d(np.arange(count), found)[0]
+    used = np.unique(np.concatenate([np.ravel(leaf) for leaf in leaves]))
+    count = int(used[-1]) + 1 if n_groups is None else n_groups
+    if used[0] < 0 or used[-1] >= count:
+        raise ValueError(f"`groups` must hold numbers from 0 to {count - 1}; got {used[0]} to {used[-1]}")
+    if n_groups is None and len(used) < count:
+        missing = np.setdiff1d(np.arange(count), used)[0]
         raise ValueError(
             f"`groups` must hold every number from 0 to {count - 1}; {missing} is missing. Where a group may "
             "be empty, give `n_groups`"
@@ -64,42 +118,22 @@ def _count(leaves: list[Any], n_groups: int | None) -> int:
     return count
 
 
-def _leaves_like(name: str, tree: Any, x: Any) -> list[tuple[str, Any, jax.Array]]:
-    found, expected = (str(jax.tree.structure(one)) for one in (tree, x))
-    if found != expected:
-        raise ValueError(f"`{name}` must have the structure of `x`, {expected}; got {found}")
-    paths = jax.tree.leaves_with_path(x)
-    return [
-        (jax.tree_util.keystr(path), leaf, like)
-        for leaf, (path, like) in zip(jax.tree.leaves(tree), paths, strict=True)
-    ]
+def spread(values: jax.Array, groups: Groups, x: PyTree) -> PyTree:
+    """The value `(n,)` of each group at all of its elements, of the structure and dtypes of `x`."""
+    return jax.tree.map(lambda value, leaf: value.astype(leaf.dtype), _elements(values, groups, x), x)
 
 
-def _fitting(name: str, leaf: Any, like: jax.Array) -> Any:
-    try:
-        fits = np.broadcast_shapes(leaf.shape, like.shape) == like.shape
-    except ValueError:
-        fits = False
-    if not fits:
-        raise ValueError(f"`{name}` must have shape {like.shape}, or one that broadcasts; got {leaf.shape}")
-    return leaf
-
-
-def spread(values: jax.Array, groups: Groups, x: Any) -> Any:
-    """The value `(n,)` of each group at each of its entries, of the structure and types of `x`."""
-    return jax.tree.map(lambda value, leaf: value.astype(leaf.dtype), _entries(values, groups, x), x)
-
-
-def mix(x: Any, baseline: Any, groups: Groups, present: jax.Array) -> Any:
+def mix(x: PyTree, baseline: PyTree, groups: Groups, present: jax.Array) -> PyTree:
     """The example with the groups that are not `present`, `(n,)` booleans, at the baseline."""
-    return jax.tree.map(jnp.where, _entries(present, groups, x), x, baseline)
+    return jax.tree.map(jnp.where, _elements(present, groups, x), x, baseline)
 
 
-def _entries(values: jax.Array, groups: Groups, x: Any) -> Any:
+def _elements(values: jax.Array, groups: Groups, x: PyTree) -> PyTree:
+    """The value of the group of each element, of the structure and shapes of `x`."""
     leaves, structure = jax.tree.flatten(x)
     if groups is not None:
         each = [values[ids] for ids in jax.tree.leaves(groups)]
-    else:  # slices: looking up every entry's number takes longer than a small model
+    else:  # slices: an indexing by every element takes longer than a small model
         ends = np.cumsum([0] + [leaf.size for leaf in leaves])
         each = [values[a:b].reshape(leaf.shape) for a, b, leaf in zip(ends, ends[1:], leaves, strict=False)]
     shaped = [jnp.broadcast_to(value, leaf.shape) for value, leaf in zip(each, leaves, strict=True)]

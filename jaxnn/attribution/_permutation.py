@@ -1,52 +1,54 @@
-"""Attribution over a data set, by shuffling features among its examples."""
+"""Permutation importance: attribution over a data set, by shuffling features among its examples."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxnn import _checks, losses
-from jaxnn._engine.loops import chunked_map, chunked_scan
+from jaxnn._engine.loops import chunked_map
 from jaxnn._model import as_example, as_model
-from jaxnn.attribution._estimate import Estimate, merge, no_samples, standard_error, wide
-from jaxnn.attribution._gradient import Model
+from jaxnn._precision import widen
+from jaxnn._typing import Key, Model, PyTree
+from jaxnn.attribution._accumulate import Sampling, check_sampling, estimate
 from jaxnn.attribution._masks import check_groups, mix, spread
+
+Loss = Callable[[PyTree, PyTree], jax.Array]
 
 
 def permutation_importance(
     model: Model,
-    x: Any,
-    target: Any,
+    x: PyTree,
+    target: PyTree,
     *,
-    key: jax.Array,
-    loss: Callable[[Any, Any], jax.Array] = losses.squared_error,
+    key: Key,
+    loss: Loss = losses.squared_error,
     n_samples: int = 5,
-    groups: Any = None,
+    groups: PyTree = None,
     n_groups: int | None = None,
     batch_size: int = 64,
     with_error: bool = False,
-) -> Any:
-    """How much worse a model does on a data set when one feature is shuffled among the examples.
+) -> PyTree:
+    """Permutation importance: the rise of the loss when one feature is shuffled among the examples.
 
-    `a_g = mean over permutations p of 1/N sum_j loss(model(x_j with the entries of group g from x_p(j)), t_j)
-    - loss(model(x_j), t_j)`. The other methods explain one answer. This one asks, of all examples together,
-    which features the model's success rests on; a feature that has nothing to do with it is near 0.
+    `a_g = mean over permutations p of 1/N sum_j loss(model(x_j with the elements of group g from x_p(j)),
+    t_j) - loss(model(x_j), t_j)`. Unlike the other methods, it explains the model's performance on a whole
+    data set and not one prediction. A feature that is irrelevant to it is near 0.
 
     Args:
         model: a callable of one example.
         x: `(N, ...)`, N at least 2 examples: an array or a pytree of arrays.
-        target: `(N, ...)`, what the model should answer to each, as `loss` takes it: an array or a pytree.
+        target: `(N, ...)`, the desired output for each, as `loss` takes it: an array or a pytree.
         key: a random key; group g is shuffled for the i-th time by `jax.random.permutation` with
             `jax.random.fold_in(jax.random.fold_in(key, i), g)`.
-        loss: `loss(output, target) -> scalar` of one example, recognized by identity. The share of wrong
-            answers is a loss too.
+        loss: `loss(output, target) -> scalar` of one example, compared by identity (static argument). The
+            0-1 loss, whose mean is the error rate, is possible too.
         n_samples: the number of permutations of each group, at least 1.
-        groups: which entries of an example are shuffled together: as in `feature_ablation`, of the structure
+        groups: which elements of an example are shuffled together: as in `feature_ablation`, of the structure
             and shape of one example.
-        n_groups: their number, where `groups` is traced or a group may be empty.
-        batch_size: how many examples are evaluated at once. The answer does not depend on it.
-        with_error: whether to give the standard error too, over permutations and not over examples, which
+        n_groups: the number of groups; needed where `groups` is traced or a group may be empty.
+        batch_size: how many examples are evaluated at once. The result does not depend on it.
+        with_error: whether to return the standard error too, over permutations and not over examples, which
             takes 2 samples.
 
     Returns:
@@ -54,7 +56,7 @@ def permutation_importance(
         standard_error)`, where `with_error`.
 
     Raises:
-        TypeError: `model` or `loss` is not callable, `key` is no key, or an argument is of another type.
+        TypeError: `model` or `loss` is not callable, `key` is not a key, or an argument is of another type.
         ValueError: lengths that differ, or a shape, group, number or size that does not fit.
 
     References:
@@ -66,32 +68,27 @@ def permutation_importance(
         >>> from jaxnn import attribution
         >>> x = jax.random.normal(jax.random.key(0), (100, 2))
         >>> model = lambda x: 3 * x[:1]
-        >>> worse = attribution.permutation_importance(model, x, 3 * x[:, :1], key=jax.random.key(1))
-        >>> bool(worse[0] > 5), float(worse[1])
+        >>> rise = attribution.permutation_importance(model, x, 3 * x[:, :1], key=jax.random.key(1))
+        >>> bool(rise[0] > 5), float(rise[1])
         (True, 0.0)
     """
-    batch_size = _checks.check_integer("batch_size", batch_size, at_least=1)
-    n_samples = _checks.check_integer("n_samples", n_samples, at_least=2 if with_error else 1)
-    _checks.check_key("key", key)
+    sampling = check_sampling(key, n_samples, batch_size, with_error=with_error)
     if not callable(loss):
         raise TypeError(f"`loss` must be a function of (output, target); got {type(loss).__name__}")
     model, loss, x = as_model(model), as_model(loss, "loss"), as_example("x", x)
     if isinstance(target, list):
         target = _checks.check_array("target", target)
     target = jax.tree.map(lambda leaf: _checks.check_array("target", leaf), target)
-    count = _check_lengths(x, target)
-    example, goal = jax.tree.map(lambda leaf: leaf[0], (x, target))
-    answer = jax.eval_shape(_loss, model, loss, example, goal)
-    if getattr(answer, "shape", None) != ():
-        raise ValueError(f"`loss` must give a scalar for one example; got {answer}")
+    _check_lengths(x, target)
+    example, label = _row((x, target), 0)
+    value = jax.eval_shape(_loss, model, loss, example, label)
+    if getattr(value, "shape", None) != ():
+        raise ValueError(f"`loss` must give a scalar for one example; got {value}")
     groups, n = check_groups(groups, n_groups, example)
-    return _permutation_importance(
-        model, loss, x, target, groups, key,
-        count=count, n=n, n_samples=n_samples, batch_size=batch_size, with_error=bool(with_error),
-    )  # fmt: skip
+    return _permutation_importance(model, loss, x, target, groups, key, n=n, sampling=sampling)
 
 
-def _check_lengths(x: Any, target: Any) -> int:
+def _check_lengths(x: PyTree, target: PyTree) -> None:
     leaves = jax.tree.leaves((x, target))
     lengths = {leaf.shape[:1] for leaf in leaves}
     if len(lengths) != 1 or not jax.tree.leaves(target) or leaves[0].shape[:1] in ((), (0,), (1,)):
@@ -99,43 +96,42 @@ def _check_lengths(x: Any, target: Any) -> int:
             "`x` and `target` must have shape (N, ...), the same number of examples, at least 2; got shapes "
             + ", ".join(str(leaf.shape) for leaf in leaves)
         )
-    return leaves[0].shape[0]
+
+
+def _row(tree: PyTree, index: jax.Array | int) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
 @jax.jit
-def _loss(model: Any, loss: Any, x: Any, target: Any) -> jax.Array:
+def _loss(model: Model, loss: Loss, x: PyTree, target: PyTree) -> jax.Array:
     return loss(model(x), target)
 
 
-@jax.jit(static_argnames=("count", "n", "n_samples", "batch_size", "with_error"))
+@jax.jit(static_argnames=("n", "sampling"))
 def _permutation_importance(
-    model: Any, loss: Any, x: Any, target: Any, groups: Any, key: jax.Array,
-    *, count: int, n: int, n_samples: int, batch_size: int, with_error: bool,
-) -> Any:  # fmt: skip
-    def row(tree: Any, index: Any) -> Any:
-        return jax.tree.map(lambda leaf: leaf[index], tree)
+    model: Model, loss: Loss, x: PyTree, target: PyTree, groups: PyTree, key: Key,
+    *, n: int, sampling: Sampling,
+) -> PyTree:  # fmt: skip
+    count, batch_size = len(jax.tree.leaves(x)[0]), sampling.batch_size
 
-    def own(index: jax.Array) -> jax.Array:
-        return wide(_loss(model, loss, row(x, index), row(target, index)))
+    def loss_at(example: PyTree, index: jax.Array) -> jax.Array:
+        return widen(_loss(model, loss, example, _row(target, index)))
 
-    losses_before = chunked_map(own, count, batch_size)
+    losses_before = chunked_map(lambda index: loss_at(_row(x, index), index), count, batch_size)
 
-    def mean_rise(one: jax.Array, group: jax.Array) -> jax.Array:
-        order = jax.random.permutation(jax.random.fold_in(one, group), count)
+    def mean_rise(key: Key, group: jax.Array) -> jax.Array:
+        order = jax.random.permutation(jax.random.fold_in(key, group), count)
 
         def rise(index: jax.Array) -> jax.Array:
-            changed = mix(row(x, index), row(x, order[index]), groups, jnp.arange(n) != group)
-            return wide(_loss(model, loss, changed, row(target, index))) - losses_before[index]
+            shuffled = mix(_row(x, index), _row(x, order[index]), groups, jnp.arange(n) != group)
+            return loss_at(shuffled, index) - losses_before[index]
 
         return jnp.mean(chunked_map(rise, count, batch_size))
 
-    def once(moments: Any, indices: jax.Array, valid: jax.Array) -> tuple[Any, None]:
-        one = jax.random.fold_in(key, indices[0])
-        rises = chunked_map(lambda group: mean_rise(one, group), n, max(1, batch_size // count))
-        return merge(moments, rises[None], valid), None
+    def rises(sample: jax.Array) -> jax.Array:
+        sample_key = jax.random.fold_in(key, sample)
+        return chunked_map(lambda group: mean_rise(sample_key, group), n, max(1, batch_size // count))
 
-    start = no_samples((n,), losses_before.dtype)
-    moments, _ = chunked_scan(once, start, n_samples, 1)
-    example = row(x, 0)
-    value = spread(moments.mean, groups, example)
-    return Estimate(value, spread(standard_error(moments), groups, example)) if with_error else value
+    example = _row(x, 0)
+    one_by_one = sampling._replace(batch_size=1)
+    return estimate(rises, one_by_one, lambda values: spread(values, groups, example))

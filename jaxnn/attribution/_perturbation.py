@@ -1,8 +1,7 @@
-"""Attribution by taking parts of the example away, one after another."""
+"""Perturbation: the change of the output when parts of the example are replaced by a baseline."""
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,37 +11,37 @@ from jax import lax
 from jaxnn import _checks
 from jaxnn._engine.loops import chunked_map
 from jaxnn._model import broadcast_like, prepare, scalar
-from jaxnn.attribution._estimate import wide
-from jaxnn.attribution._gradient import Model, Target
-from jaxnn.attribution._masks import check_groups, mix, spread
+from jaxnn._precision import widen
+from jaxnn._typing import Model, PyTree, Target
+from jaxnn.attribution._masks import Game, make_game
 
-Windows = tuple[tuple[int, ...], ...]  # a leaf of the example each
+Windows = tuple[tuple[int, ...], ...]  # one per leaf of the example
 
 
 def feature_ablation(
     model: Model,
-    x: Any,
+    x: PyTree,
     target: Target = None,
     *,
-    baseline: Any = 0.0,
-    groups: Any = None,
+    baseline: PyTree = 0.0,
+    groups: PyTree = None,
     n_groups: int | None = None,
     batch_size: int = 64,
-) -> Any:
-    """How much the answer falls when one feature is taken away.
+) -> PyTree:
+    """Feature ablation: the drop of the output when one feature is replaced by the baseline.
 
-    `a_g = f(x) - f(x with the entries of group g at the baseline)`, at every entry of the group. It takes
+    `a_g = f(x) - f(x with the elements of group g at the baseline)`, at every element of the group. It takes
     `n + 1` evaluations for `n` groups.
 
     Args:
         model: a callable of one example.
         x: the example, an array or a pytree of arrays.
         target: an output index, None, or a function; see `saliency`.
-        baseline: what an entry that is taken away becomes: a number, or of the structure of `x`.
-        groups: which entries are taken away together: integers from 0 to n - 1, of the structure and shape
-            of `x` (or a shape that broadcasts: one superpixel for all channels). None: each entry alone.
-        n_groups: n; needed only where `groups` is traced, or where a group may be empty.
-        batch_size: how many changed examples are evaluated at once. The answer does not depend on it.
+        baseline: the value of an ablated element: a number, or of the structure of `x`.
+        groups: which elements are ablated together: integers from 0 to n - 1, of the structure and shape
+            of `x` (or a shape that broadcasts: one superpixel for all channels). None: each element alone.
+        n_groups: n; needed where `groups` is traced or a group may be empty.
+        batch_size: how many changed examples are evaluated at once. The result does not depend on it.
 
     Returns:
         Of the structure of `x`, in units of the output.
@@ -63,48 +62,42 @@ def feature_ablation(
         [6.0, 7.0, 7.0]
     """
     batch_size = _checks.check_integer("batch_size", batch_size, at_least=1)
-    model, x, target = prepare(model, x, target, differentiable=False)
-    baseline, (groups, n) = broadcast_like("baseline", baseline, x), check_groups(groups, n_groups, x)
-    return _feature_ablation(model, x, target, baseline, groups, n=n, batch_size=batch_size)
+    return _feature_ablation(make_game(model, x, target, baseline, groups, n_groups), batch_size)
 
 
-@jax.jit(static_argnames=("n", "batch_size"))
-def _feature_ablation(
-    model: Any, x: Any, target: Any, baseline: Any, groups: Any, *, n: int, batch_size: int
-) -> Any:
-    f = scalar(model, target)
-
-    def without(group: jax.Array) -> jax.Array:  # without the n-th, which no entry is in: the whole example
-        return f(mix(x, baseline, groups, jnp.arange(n) != group))
-
-    answers = wide(chunked_map(without, n + 1, batch_size))  # counts without a sign would wrap
-    return spread(answers[n] - answers[:n], groups, x)
+@jax.jit(static_argnames=("batch_size",))
+def _feature_ablation(game: Game, batch_size: int) -> PyTree:
+    n = game.n
+    # No element is in a group n: its output is that of the whole example.
+    outputs = chunked_map(lambda group: game(jnp.arange(n) != group), n + 1, batch_size)
+    outputs = widen(outputs)  # unsigned integers would wrap
+    return game.spread(outputs[n] - outputs[:n])
 
 
 def occlusion(
     model: Model,
-    x: Any,
+    x: PyTree,
     target: Target = None,
     *,
-    window: Any,
-    stride: Any = 1,
-    baseline: Any = 0.0,
+    window: PyTree,
+    stride: PyTree = 1,
+    baseline: PyTree = 0.0,
     batch_size: int = 64,
-) -> Any:
-    """How much the answer falls when a window that slides over the example hides what is under it.
+) -> PyTree:
+    """Occlusion: the mean drop of the output when a sliding window that covers an element hides it.
 
     `a_i = mean over the windows w that cover i of f(x) - f(x with w at the baseline)`. Windows start at
-    the multiples of the stride; the last along an axis may reach over the edge, so that all is covered.
+    multiples of the stride; the last along an axis may extend past the edge, so every element is covered.
 
     Args:
         model: a callable of one example.
         x: the example, an array or a pytree of arrays; of a pytree, one array is hidden at a time.
         target: an output index, None, or a function; see `saliency`.
-        window: the window's shape, a size for each axis of `x`: `(3, 3, 1)` hides one channel at a time,
+        window: the window's shape, one size per axis of `x`: `(3, 3, 1)` hides one channel at a time,
             `(3, 3, channels)` all of them. For a pytree, a tree of such tuples.
-        stride: the steps that the window takes, likewise, at most the window's size; or one integer for all.
-        baseline: what a hidden entry becomes: a number, or of the structure of `x`.
-        batch_size: how many changed examples are evaluated at once. The answer does not depend on it.
+        stride: the step along each axis, likewise, at most the window's size; or one integer for all.
+        baseline: the value of a hidden element: a number, or of the structure of `x`.
+        batch_size: how many changed examples are evaluated at once. The result does not depend on it.
 
     Returns:
         Of the structure of `x`, in units of the output.
@@ -128,10 +121,10 @@ def occlusion(
     return _occlusion(model, x, target, baseline, windows=windows, strides=strides, batch_size=batch_size)
 
 
-def _check_windows(window: Any, stride: Any, x: Any) -> tuple[Windows, Windows]:
+def _check_windows(window: PyTree, stride: PyTree, x: PyTree) -> tuple[Windows, Windows]:
     leaves = jax.tree.leaves(x)
-    structure: Any = jax.tree.structure(x)
-    # A tuple of sizes is a leaf here, so the tree is taken apart no further than `x` is.
+    structure: PyTree = jax.tree.structure(x)
+    # A tuple of sizes is a leaf here: the tree is flattened no further than `x`.
     try:
         windows = structure.flatten_up_to(window)
         strides = [stride] * len(leaves) if hasattr(stride, "__index__") else structure.flatten_up_to(stride)
@@ -140,13 +133,13 @@ def _check_windows(window: Any, stride: Any, x: Any) -> tuple[Windows, Windows]:
             f"`window` and `stride` must have the structure of `x`, {structure}, with a tuple of integers "
             f"for each array; got {window!r} and {stride!r}"
         ) from error
-    checked = [_check_window(*one) for one in zip(windows, strides, leaves, strict=True)]
-    return tuple(one for one, _ in checked), tuple(one for _, one in checked)
+    checked = [_check_window(*each) for each in zip(windows, strides, leaves, strict=True)]
+    return tuple(sizes for sizes, _ in checked), tuple(steps for _, steps in checked)
 
 
-def _check_window(window: Any, stride: Any, leaf: jax.Array) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _check_window(window: PyTree, stride: PyTree, leaf: jax.Array) -> tuple[tuple[int, ...], tuple[int, ...]]:
     window = _checks.check_sizes("window", window)
-    if len(window) != leaf.ndim or any(size > whole for size, whole in zip(window, leaf.shape, strict=True)):
+    if len(window) != leaf.ndim or any(w > size for w, size in zip(window, leaf.shape, strict=True)):
         raise ValueError(
             f"`window` must have a size for each axis of `x`, at most its shape {leaf.shape}; got {window}"
         )
@@ -162,22 +155,29 @@ def _check_window(window: Any, stride: Any, leaf: jax.Array) -> tuple[tuple[int,
 
 @jax.jit(static_argnames=("windows", "strides", "batch_size"))
 def _occlusion(
-    model: Any, x: Any, target: Any, baseline: Any, *, windows: Windows, strides: Windows, batch_size: int
-) -> Any:
+    model: Model,
+    x: PyTree,
+    target: Target,
+    baseline: PyTree,
+    *,
+    windows: Windows,
+    strides: Windows,
+    batch_size: int,
+) -> PyTree:
     f = scalar(model, target)
     leaves, structure = jax.tree.flatten(x)
-    falls = []
+    drops = []
     for i, (leaf, empty) in enumerate(zip(leaves, jax.tree.leaves(baseline), strict=True)):
 
         def of_leaf(changed: jax.Array, i: int = i) -> jax.Array:
             return f(jax.tree.unflatten(structure, [*leaves[:i], changed, *leaves[i + 1 :]]))
 
         covers = [_covers(*axis) for axis in zip(leaf.shape, windows[i], strides[i], strict=True)]
-        falls.append(_falls(of_leaf, leaf, empty, covers, batch_size))
-    return jax.tree.unflatten(structure, falls)
+        drops.append(_drops(of_leaf, leaf, empty, covers, batch_size))
+    return jax.tree.unflatten(structure, drops)
 
 
-def _falls(
+def _drops(
     f: Callable[[jax.Array], jax.Array],
     x: jax.Array,
     empty: jax.Array,
@@ -188,21 +188,21 @@ def _falls(
     count = math.prod(counts)
 
     def hidden(index: jax.Array) -> jax.Array:
-        mask = index < count  # under the last index nothing is hidden
+        mask = index < count  # the last index hides nothing
         for cover, place in zip(covers, jnp.unravel_index(index % count, counts), strict=True):
             mask = mask[..., None] & jnp.asarray(cover)[place]
         return f(jnp.where(mask, empty, x))
 
-    answers = wide(chunked_map(hidden, count + 1, batch_size))
-    falls = (answers[count] - answers[:count]).reshape(counts)
-    for cover in covers:  # takes the first axis away and puts the entries last: after all, in order again
-        mean = (cover / cover.sum(axis=0)).astype(falls.dtype)  # over the windows that cover each entry
-        falls = jnp.tensordot(falls, mean, axes=(0, 0), precision=lax.Precision.HIGHEST)
-    return falls.astype(x.dtype)
+    outputs = widen(chunked_map(hidden, count + 1, batch_size))
+    drops = (outputs[count] - outputs[:count]).reshape(counts)
+    for cover in covers:  # contracts the first axis and appends the elements': after all, in order again
+        mean = (cover / cover.sum(axis=0)).astype(drops.dtype)  # over the windows that cover each element
+        drops = jnp.tensordot(drops, mean, axes=(0, 0), precision=lax.Precision.HIGHEST)
+    return drops.astype(x.dtype)
 
 
 def _covers(size: int, window: int, stride: int) -> np.ndarray:
-    """`(windows, size)`: which entries of an axis each window covers."""
+    """`(windows, size)`: which elements of an axis each window covers."""
     starts = stride * np.arange(math.ceil((size - window) / stride) + 1)
-    entries = np.arange(size)
-    return (entries >= starts[:, None]) & (entries < starts[:, None] + window)
+    elements = np.arange(size)
+    return (elements >= starts[:, None]) & (elements < starts[:, None] + window)

@@ -1,63 +1,63 @@
-"""Attribution by a linear function of which features are present, fitted to the model's answers."""
+"""Surrogate models: a linear function of the features' presence, fitted to the model's outputs."""
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
-from jaxnn._model import broadcast_like, prepare, scalar
-from jaxnn.attribution._estimate import Estimate, wide
-from jaxnn.attribution._fit import SPARE, Fit, fitted
-from jaxnn.attribution._gradient import Model, Target
-from jaxnn.attribution._masks import check_groups, mix, spread
+from jaxnn._precision import widen
+from jaxnn._typing import Key, Model, PyTree, Target
+from jaxnn.attribution._accumulate import Estimate, Sampling, check_sampling
+from jaxnn.attribution._fit import SPARE, LeastSquares, solve
+from jaxnn.attribution._masks import Game, make_game
 
 
 def kernel_shap(
     model: Model,
-    x: Any,
+    x: PyTree,
     target: Target = None,
     *,
-    key: jax.Array,
+    key: Key,
     n_samples: int | None = None,
-    baseline: Any = 0.0,
-    groups: Any = None,
+    baseline: PyTree = 0.0,
+    groups: PyTree = None,
     n_groups: int | None = None,
     batch_size: int = 64,
     with_error: bool = False,
-) -> Any:
-    """Shapley values, estimated by a linear fit to the answers for random sets of features.
+) -> PyTree:
+    """KernelSHAP: Shapley values, estimated by weighted least squares over random sets of features.
 
-    `a = argmin sum_S w(S) (v(S) - v() - sum of a_g over g in S)^2`, all shares adding up to
-    `f(x) - f(baseline)`. The kernel is `w(S) = (n - 1) / (C(n, |S|) |S| (n - |S|))`, and `v` as in
-    `shapley_values`: with all sets, the least squares are the Shapley values. Sets are drawn in proportion
-    to the kernel, each together with its complement, so that the fit itself has no weights. Where the samples
-    allow for all `2^n - 2` sets, these are taken, once each, and nothing is random.
+    `a = argmin sum_S w(S) (v(S) - v() - sum of a_g over g in S)^2`, subject to all attributions summing to
+    `f(x) - f(baseline)`. The kernel is `w(S) = (n - 1) / (C(n, |S|) |S| (n - |S|))`, and `v` is as in
+    `shapley_values`: over all sets, the solution is the Shapley values. Sets are drawn in proportion
+    to the kernel, each together with its complement, so the fit itself has no weights. Where `n_samples`
+    allows for all `2^n - 2` sets, each is evaluated once, and nothing is random.
 
     Args:
         model: a callable of one example.
         x: the example, an array or a pytree of arrays.
         target: an output index, None, or a function; see `saliency`.
         key: a random key; pair i is drawn with `jax.random.fold_in(key, i)`.
-        n_samples: the number of sets, at least 2 a group; odd ones are rounded up. None: 2 a group and 2048.
-            A standard error takes 32 more than 2 a group, or all sets: of fewer hardly a residual is left.
-        baseline: what an absent entry becomes: a number, or of the structure of `x`.
-        groups: which entries are one feature; see `feature_ablation`. Every entry of a group gets the group's
-            share.
-        n_groups: their number, where `groups` is traced or a group may be empty.
-        batch_size: how many changed examples are evaluated at once. The answer does not depend on it.
-        with_error: whether to give the standard error too: of the fit, from its residuals, 0 where all sets
-            were taken. With the fewest samples it was, over functions of 6 to 50 features, 0.8 to 1.2 times
-            the deviation from the exact values, and this within two of it for 91 to 95 % of the keys.
+        n_samples: the number of sets, at least 2 per group; odd numbers are rounded up. None: 2 per group
+            plus 2048. A standard error takes 32 more than 2 per group, or all sets: fewer leave hardly any
+            residual.
+        baseline: the value of an absent element: a number, or of the structure of `x`.
+        groups: which elements form one feature; see `feature_ablation`. Every element of a group gets the
+            group's attribution.
+        n_groups: the number of groups; needed where `groups` is traced or a group may be empty.
+        batch_size: how many changed examples are evaluated at once. The result does not depend on it.
+        with_error: whether to return the standard error too: of the fit, from its residuals, 0 where all sets
+            were evaluated. With the fewest samples, over functions of 6 to 50 features, it was 0.8 to 1.2
+            times the deviation from the exact values, which was within two of it for 91 to 95 % of the keys.
 
     Returns:
         Of the structure of `x`, in units of the output; or an `Estimate` of two of these, `(value,
         standard_error)`, where `with_error`.
 
     Raises:
-        TypeError: `model` is not callable, `key` is no key, or an argument is of another type.
+        TypeError: `model` is not callable, `key` is not a key, or an argument is of another type.
         ValueError: a shape, group, index, number or size that does not fit.
 
     References:
@@ -68,93 +68,83 @@ def kernel_shap(
         >>> import jax
         >>> from jaxnn import attribution
         >>> model = lambda x: x[0] * x[1] + x[2]
-        >>> shares = attribution.kernel_shap(model, [2.0, 3.0, 1.0], key=jax.random.key(0))
-        >>> [round(float(share), 4) for share in shares]
+        >>> values = attribution.kernel_shap(model, [2.0, 3.0, 1.0], key=jax.random.key(0))
+        >>> [round(float(value), 4) for value in values]
         [3.0, 3.0, 1.0]
     """
-    batch_size = _checks.check_integer("batch_size", batch_size, at_least=1)
-    _checks.check_key("key", key)
-    model, x, target = prepare(model, x, target, differentiable=False)
-    baseline, (groups, n) = broadcast_like("baseline", baseline, x), check_groups(groups, n_groups, x)
-    if n_samples is None:
-        n_samples = 2 * n + 2048
-    least = min(2 * (n + SPARE), 2**n - 2) if with_error else 0
-    n_samples = _checks.check_integer("n_samples", n_samples, at_least=max(2 * n, least))
-    return _kernel_shap(
-        model, x, target, baseline, groups, key,
-        n=n, n_samples=n_samples, batch_size=batch_size, with_error=bool(with_error),
+    game = make_game(model, x, target, baseline, groups, n_groups)
+    least = min(2 * (game.n + SPARE), 2**game.n - 2) if with_error else 0
+    sampling = check_sampling(
+        key, 2 * game.n + 2048 if n_samples is None else n_samples, batch_size,
+        with_error=with_error, at_least=max(2 * game.n, least),
     )  # fmt: skip
+    return _kernel_shap(game, key, sampling)
 
 
-@jax.jit(static_argnames=("n", "n_samples", "batch_size", "with_error"))
-def _kernel_shap(
-    model: Any, x: Any, target: Any, baseline: Any, groups: Any, key: jax.Array,
-    *, n: int, n_samples: int, batch_size: int, with_error: bool,
-) -> Any:  # fmt: skip
-    f = scalar(model, target)
-    empty = f(baseline)
-    whole = wide(f(x)) - wide(empty)
-    exact = n_samples >= 2**n - 2
-    kernel = np.array([(n - 1) / (size * (n - size)) for size in range(1, n)])  # of all sets of a size
+@jax.jit(static_argnames=("sampling",))
+def _kernel_shap(game: Game, key: Key, sampling: Sampling) -> PyTree:
+    n = game.n
+    empty = widen(game.output(game.baseline))
+    total = widen(game.output(game.x)) - empty
+    exact = sampling.n_samples >= 2**n - 2
+    kernel = np.array([(n - 1) / (size * (n - size)) for size in range(1, n)])  # summed over each size
 
     def each_set(index: jax.Array) -> tuple[jax.Array, jax.Array]:
         present = ((index + 1) >> jnp.arange(n)) & 1 == 1
-        of_a_set = [kernel[size - 1] / math.comb(n, size) for size in range(1, n)]
-        return present[None], jnp.asarray(of_a_set, whole.dtype)[jnp.sum(present) - 1][None]
+        weights = [kernel[size - 1] / math.comb(n, size) for size in range(1, n)]
+        return present[None], jnp.asarray(weights, total.dtype)[jnp.sum(present) - 1][None]
 
     def pair(index: jax.Array) -> tuple[jax.Array, jax.Array]:
-        one, other = jax.random.split(jax.random.fold_in(key, index))
-        shares = jnp.asarray(np.cumsum(kernel) / kernel.sum(), jnp.float32)
-        size = 1 + jnp.searchsorted(shares[:-1], jax.random.uniform(one), side="right")
-        order = jax.random.bits(other, (n,))
+        size_key, order_key = jax.random.split(jax.random.fold_in(key, index))
+        cumulative = jnp.asarray(np.cumsum(kernel) / kernel.sum(), jnp.float32)
+        size = 1 + jnp.searchsorted(cumulative[:-1], jax.random.uniform(size_key), side="right")
+        order = jax.random.bits(order_key, (n,))
         present = order < jnp.sort(order)[size]
-        return jnp.stack([present, ~present]), jnp.ones(2, whole.dtype)
+        return jnp.stack([present, ~present]), jnp.ones(2, total.dtype)
 
     def row(present: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """What is left to fit once every feature has the same share: both sides without the mean."""
-        part = jnp.mean(present.astype(whole.dtype))
-        return present - part, wide(empty) + part * whole
+        """The problem for the deviations from equal attributions: both sides without the mean."""
+        fraction = jnp.mean(present.astype(total.dtype))
+        return present - fraction, empty + fraction * total
 
-    # The rows leave the mean open, which is 0. Pairs may leave more open: it becomes 0 too, and the tiny
-    # multiple of the identity that does it is lost in rounding.
-    least = 0.0 if exact else 4 * math.sqrt(n) * float(jnp.finfo(whole.dtype).eps)
-    fit = Fit(
+    # The rows do not determine the mean, which is 0. Pairs may leave further directions undetermined. They
+    # become 0 too, by a multiple of the identity so small that rounding hides it elsewhere.
+    least = 0.0 if exact else 4 * math.sqrt(n) * float(jnp.finfo(total.dtype).eps)
+    problem = LeastSquares(
         draw=each_set if exact else pair,
-        draws=2**n - 2 if exact else -(-n_samples // 2),
+        draws=2**n - 2 if exact else -(-sampling.n_samples // 2),
         row=row,
         penalty=lambda gram: jnp.trace(gram) / n * (jnp.ones((n, n)) / n + least * jnp.eye(n)),
     )
-    if n == 1:  # no set to learn from: the one feature has it all
-        rest, error = jnp.zeros_like(whole)[None], jnp.zeros_like(whole)[None]
+    if n == 1:  # no set to fit: the only feature has the total
+        deviations = Estimate(jnp.zeros_like(total)[None], jnp.zeros_like(total)[None])
     else:
-        rest, error = fitted(
-            fit, lambda present: f(mix(x, baseline, groups, present)), n, batch_size,
-            with_error=with_error and not exact,
-        )  # fmt: skip
-    value = spread(whole / n + rest, groups, x)
-    return Estimate(value, spread(error, groups, x)) if with_error else value
+        with_error = sampling.with_error and not exact
+        deviations = solve(problem, game, n, sampling._replace(with_error=with_error))
+    value = game.spread(total / n + deviations.value)
+    return Estimate(value, game.spread(deviations.standard_error)) if sampling.with_error else value
 
 
 def lime(
     model: Model,
-    x: Any,
+    x: PyTree,
     target: Target = None,
     *,
-    key: jax.Array,
+    key: Key,
     n_samples: int = 1000,
     kernel_width: float = 0.25,
     ridge: float = 1.0,
-    baseline: Any = 0.0,
-    groups: Any = None,
+    baseline: PyTree = 0.0,
+    groups: PyTree = None,
     n_groups: int | None = None,
     batch_size: int = 64,
     with_error: bool = False,
-) -> Any:
-    """The slopes of a linear function that answers as the model does near the example.
+) -> PyTree:
+    """LIME: the coefficients of a linear model, fitted to the outputs near the example.
 
-    Features are present (1) or at the baseline (0) by the toss of a coin, `z_0` having all. `a` and an
+    Each feature is present (1) or at the baseline (0) with probability 1/2, and `z_0` has all. `a` and an
     intercept `c` minimize `sum_i w_i (f(z_i) - c - a . z_i)^2 + ridge |a|^2`, where
-    `w_i = exp(-d_i^2 / (2 kernel_width^2))` and `d_i = 1 - sqrt(share of features present)`, the cosine
+    `w_i = exp(-d_i^2 / (2 kernel_width^2))` and `d_i = 1 - sqrt(fraction of features present)`, the cosine
     distance from `z_0`.
 
     Args:
@@ -163,22 +153,22 @@ def lime(
         target: an output index, None, or a function; see `saliency`.
         key: a random key; sample i is drawn with `jax.random.fold_in(key, i)`.
         n_samples: how many sets of features are evaluated, at least 2; a standard error takes 16 more than
-            one a group.
-        kernel_width: the distance at which a sample counts for `exp(-1/2)`, above 0.
-        ridge: how much large slopes cost, above 0; not the intercept.
-        baseline: what an absent entry becomes: a number, or of the structure of `x`.
-        groups: which entries are one feature; see `feature_ablation`. Every entry of a group gets the group's
-            slope.
-        n_groups: their number, where `groups` is traced or a group may be empty.
-        batch_size: how many changed examples are evaluated at once. The answer does not depend on it.
-        with_error: whether to give the standard error too: of the fit, from its residuals.
+            one per group.
+        kernel_width: the distance at which the weight of a sample is `exp(-1/2)`, above 0.
+        ridge: the penalty on squared coefficients, above 0; the intercept has none.
+        baseline: the value of an absent element: a number, or of the structure of `x`.
+        groups: which elements form one feature; see `feature_ablation`. Every element of a group gets the
+            group's coefficient.
+        n_groups: the number of groups; needed where `groups` is traced or a group may be empty.
+        batch_size: how many changed examples are evaluated at once. The result does not depend on it.
+        with_error: whether to return the standard error too: of the fit, from its residuals.
 
     Returns:
         Of the structure of `x`, in units of the output; or an `Estimate` of two of these, `(value,
         standard_error)`, where `with_error`.
 
     Raises:
-        TypeError: `model` is not callable, `key` is no key, or an argument is of another type.
+        TypeError: `model` is not callable, `key` is not a key, or an argument is of another type.
         ValueError: a shape, group, index, number or size that does not fit.
 
     References:
@@ -188,52 +178,34 @@ def lime(
     Example:
         >>> import jax
         >>> from jaxnn import attribution
-        >>> slopes = attribution.lime(lambda x: 3 * x[0] - x[1], [1.0, 1.0], key=jax.random.key(0))
-        >>> [round(float(slope), 1) for slope in slopes]
+        >>> coefficients = attribution.lime(lambda x: 3 * x[0] - x[1], [1.0, 1.0], key=jax.random.key(0))
+        >>> [round(float(coefficient), 1) for coefficient in coefficients]
         [3.0, -1.0]
     """
-    batch_size = _checks.check_integer("batch_size", batch_size, at_least=1)
-    _checks.check_key("key", key)
-    kernel_width, ridge = _positive("kernel_width", kernel_width), _positive("ridge", ridge)
-    model, x, target = prepare(model, x, target, differentiable=False)
-    baseline, (groups, n) = broadcast_like("baseline", baseline, x), check_groups(groups, n_groups, x)
-    least = n + SPARE if with_error else 2
-    n_samples = _checks.check_integer("n_samples", n_samples, at_least=least)
-    return _lime(
-        model, x, target, baseline, groups, key, kernel_width, ridge,
-        n=n, n_samples=n_samples, batch_size=batch_size, with_error=bool(with_error),
-    )  # fmt: skip
+    kernel_width = _checks.check_real("kernel_width", kernel_width, above=0)
+    ridge = _checks.check_real("ridge", ridge, above=0)
+    game = make_game(model, x, target, baseline, groups, n_groups)
+    least = game.n + SPARE if with_error else 2
+    sampling = check_sampling(key, n_samples, batch_size, with_error=with_error, at_least=least)
+    return _lime(game, key, kernel_width, ridge, sampling)
 
 
-def _positive(name: str, value: Any) -> float:
-    number = _checks.check_real(name, value)
-    if number <= 0:
-        raise ValueError(f"`{name}` must be above 0; got {number}")
-    return number
+@jax.jit(static_argnames=("sampling",))
+def _lime(game: Game, key: Key, kernel_width: float, ridge: float, sampling: Sampling) -> PyTree:
+    n = game.n
+    output = widen(game.output(game.x))
 
-
-@jax.jit(static_argnames=("n", "n_samples", "batch_size", "with_error"))
-def _lime(
-    model: Any, x: Any, target: Any, baseline: Any, groups: Any, key: jax.Array, kernel_width: float,
-    ridge: float, *, n: int, n_samples: int, batch_size: int, with_error: bool,
-) -> Any:  # fmt: skip
-    f = scalar(model, target)
-    whole = wide(f(x))
-
-    def toss(index: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def draw(index: jax.Array) -> tuple[jax.Array, jax.Array]:
         present = jax.random.bernoulli(jax.random.fold_in(key, index), 0.5, (n,)) | (index == 0)
-        distance = 1 - jnp.sqrt(jnp.mean(present.astype(whole.dtype)))
+        distance = 1 - jnp.sqrt(jnp.mean(present.astype(output.dtype)))
         return present[None], jnp.exp(-jnp.square(distance / kernel_width) / 2)[None]
 
     def row(present: jax.Array) -> tuple[jax.Array, jax.Array]:
-        # About the whole and the middle, which only moves the intercept: so rounding costs the least.
-        return jnp.append(present - jnp.asarray(0.5, whole.dtype), 1), whole
+        # Centered, with the output at `x` as the offset: only the intercept changes, and rounding is least.
+        return jnp.append(present - jnp.asarray(0.5, output.dtype), 1), output
 
-    penalty = jnp.diag(jnp.append(jnp.ones(n, whole.dtype), 0)) * ridge
-    fit = Fit(draw=toss, draws=n_samples, row=row, penalty=lambda gram: penalty)
-    slopes, error = fitted(
-        fit, lambda present: f(mix(x, baseline, groups, present)), n + 1, batch_size,
-        with_error=with_error,
-    )  # fmt: skip
-    value = spread(slopes[:n], groups, x)
-    return Estimate(value, spread(error[:n], groups, x)) if with_error else value
+    penalty = jnp.diag(jnp.append(jnp.ones(n, output.dtype), 0)) * ridge
+    problem = LeastSquares(draw=draw, draws=sampling.n_samples, row=row, penalty=lambda gram: penalty)
+    coefficients = solve(problem, game, n + 1, sampling)
+    value = game.spread(coefficients.value[:n])
+    return Estimate(value, game.spread(coefficients.standard_error[:n])) if sampling.with_error else value

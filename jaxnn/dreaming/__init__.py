@@ -1,18 +1,20 @@
-"""What `jaxnn.dream` is composed of: objectives, parameterizations, transforms and penalties."""
+"""Feature visualization: the objectives, parameterizations, transforms and penalties of `jaxnn.dream`.
 
-from jaxnn.dreaming._model import flattened as flattened
-from jaxnn.dreaming._objective import Objective as Objective
-from jaxnn.dreaming._objectives import (
-    channel as channel,
+Objectives are functions of a model's output and intermediates, to be maximized. Parameterizations generate
+the image from parameters. Transforms augment the image at each step, and penalties regularize it.
+
+Start reading at `_dream.py` (`dream`, the loop), then `_problem.py` (the optimization problem, its checks).
+"""
+
+from jaxnn.dreaming._layer_objectives import (
     deepdream as deepdream,
     direction as direction,
     diversity as diversity,
     layer as layer,
-    logit as logit,
     matching as matching,
-    neuron as neuron,
-    probability as probability,
 )
+from jaxnn.dreaming._model import flattened as flattened
+from jaxnn.dreaming._objective import Objective as Objective
 from jaxnn.dreaming._parameterizations import (
     Parameterization as Parameterization,
     cppn as cppn,
@@ -33,4 +35,10 @@ from jaxnn.dreaming._transforms import (
     rotate as rotate,
     scale as scale,
     standard_transforms as standard_transforms,
+)
+from jaxnn.dreaming._unit_objectives import (
+    channel as channel,
+    logit as logit,
+    neuron as neuron,
+    probability as probability,
 )

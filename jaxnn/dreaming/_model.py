@@ -1,23 +1,22 @@
-"""A model of flat inputs as one of images."""
-
-from typing import Any
+"""An adapter from a model of flat inputs to one of images."""
 
 import jax
 
 from jaxnn._model import as_model
+from jaxnn._typing import Model, PyTree
 
 
-def flattened(model: Any) -> jax.tree_util.Partial:
-    """A model of inputs `(n_in,)` as one of images, laid flat row by row.
+def flattened(model: Model) -> jax.tree_util.Partial:
+    """Flatten the input: a model of `(n_in,)` as a model of images, flattened row by row.
 
-    Transforms, total variation and frequencies ask what is beside what: dream for a dense network in the
-    shape of its images.
+    Transforms, total variation and frequencies use the neighborhood of pixels: dream for a dense network in
+    the shape of its images.
 
     Args:
         model: a callable of one example `(n_in,)`, such as a `jaxnn.Network`.
 
     Returns:
-        A callable pytree of one example of any shape with `n_in` entries, with the same named intermediates.
+        A callable pytree of one example of any shape with `n_in` elements, with the same named intermediates.
 
     Raises:
         TypeError: `model` is not callable.
@@ -28,8 +27,8 @@ def flattened(model: Any) -> jax.tree_util.Partial:
         >>> jaxnn.dreaming.flattened(network)(jnp.zeros((28, 28))).shape
         (10,)
     """
-    return jax.tree_util.Partial(_on_flat, as_model(model))
+    return jax.tree_util.Partial(_call_flat, as_model(model))
 
 
-def _on_flat(model: Any, x: jax.Array) -> Any:
+def _call_flat(model: Model, x: jax.Array) -> PyTree:
     return model(x.reshape(-1))

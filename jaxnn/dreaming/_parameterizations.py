@@ -1,7 +1,7 @@
-"""Parameterizations: what gradient ascent moves, and the image that it makes.
+"""Parameterizations: the parameters of gradient ascent, and the image that they generate.
 
-The steps of an optimizer are equal in the parameters, not in the pixels: an image of frequencies changes in
-broad strokes first, one of pixels in noise. Each gives a raw image without bounds; `dream` maps it into
+An optimizer takes equal steps in the parameters, not in the pixels: in frequencies the image changes in broad
+strokes first, in pixels it changes in noise. Each generates a raw image without bounds; `dream` maps it into
 its bounds by a sigmoid.
 """
 
@@ -9,7 +9,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +17,12 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from jaxnn import _checks
+from jaxnn._precision import widen
+from jaxnn._typing import PyTree
+from jaxnn.dreaming._part import check_is_image
 
-Shape = tuple[int, ...]
+Shape: TypeAlias = tuple[int, ...]
+Layers: TypeAlias = list[tuple[jax.Array, jax.Array]]
 
 # The square root of the covariance of the colors of photographs (ImageNet), as published with "Feature
 # visualization", and scaled so that its longest column has length 1.
@@ -27,21 +31,21 @@ _COLORS = _COLORS / np.linalg.norm(_COLORS, axis=0).max()
 
 
 class Parameterization(NamedTuple):
-    """Three pure functions; it is recognized by identity, so make your own once.
+    """Three pure functions of an image's parameters; compared by identity, so create your own once.
 
     Attributes:
         init: `(key, shape, dtype) -> params`, a pytree of arrays to start from.
         image: `(params, shape) -> raw`, an image of that shape, of any real numbers.
-        invert: `raw -> params` that make a given raw image, or None where that cannot be done.
+        invert: `raw -> params`, the parameters of a given raw image, or None if there is no inverse.
     """
 
-    init: Callable[[jax.Array, Shape, Any], Any]
-    image: Callable[[Any, Shape], jax.Array]
-    invert: Callable[[jax.Array], Any] | None
+    init: Callable[[jax.Array, Shape, DTypeLike], PyTree]
+    image: Callable[[PyTree, Shape], jax.Array]
+    invert: Callable[[jax.Array], PyTree] | None
 
 
 def pixel(std: float = 0.01) -> Parameterization:
-    """Each entry of the image is a parameter, all in one vector.
+    """Pixels: each element of the image is a parameter, all in one vector.
 
     Args:
         std: the raw image starts from `N(0, std^2)`; at least 0.
@@ -59,29 +63,29 @@ def pixel(std: float = 0.01) -> Parameterization:
         >>> dreaming.pixel().init(jax.random.key(0), (28, 28), jnp.float32).shape
         (784,)
     """
-    return _pixel(_check_std(std))
+    return _pixel(_checks.check_real("std", std, at_least=0))
 
 
 @functools.cache
 def _pixel(std: float) -> Parameterization:
     def init(key: jax.Array, shape: Shape, dtype: DTypeLike) -> jax.Array:
-        # In a line: a processor is several times as quick along one long axis as along many short ones.
+        # One vector: a processor is several times as fast along one long axis as along many short ones.
         return std * jax.random.normal(key, (math.prod(shape),), dtype)
 
     return Parameterization(init, jnp.reshape, jnp.ravel)
 
 
 def fourier(std: float = 0.01, *, decay: float = 1.0) -> Parameterization:
-    """The frequencies of the image are its parameters, the low ones weighing more.
+    """Fourier coefficients: the parameters are frequencies of the image, with more weight on low ones.
 
-    A real and an imaginary number for each frequency `f`, in cycles a pixel, are multiplied by
-    `1 / max(f, 1 / max(h, w))^decay` and go through the inverse real Fourier transform (orthonormal, and a
-    quarter of that). The three channels of a color image are then mixed from ones that vary independently
-    in photographs.
+    A real and an imaginary number for each frequency `f`, in cycles per pixel, are multiplied by
+    `1 / max(f, 1 / max(h, w))^decay` and transformed by the inverse real Fourier transform (orthonormal,
+    times 1/4). The three channels of a color image are then mixed from ones that are uncorrelated in
+    photographs.
 
     Args:
-        std: the numbers start from `N(0, std^2)`; at least 0.
-        decay: how much less the high frequencies weigh; 1 is about what photographs have, 0 all alike.
+        std: the coefficients start from `N(0, std^2)`; at least 0.
+        decay: exponent of the weights of frequencies; 1 is close to photographs, 0 is uniform.
 
     Returns:
         A parameterization, of an image `(h, w)` or `(h, w, c)`.
@@ -99,35 +103,37 @@ def fourier(std: float = 0.01, *, decay: float = 1.0) -> Parameterization:
         >>> dreaming.fourier().init(jax.random.key(0), (28, 28), jnp.float32).shape
         (28, 15, 2)
     """
-    return _fourier(_check_std(std), _checks.check_real("decay", decay))
+    return _fourier(_checks.check_real("std", std, at_least=0), _checks.check_real("decay", decay))
 
 
 @functools.cache
 def _fourier(std: float, decay: float) -> Parameterization:
     def init(key: jax.Array, shape: Shape, dtype: DTypeLike) -> jax.Array:
-        _check_image(shape, "fourier")
+        check_is_image(shape, "the parameterization fourier")
         return std * jax.random.normal(key, (shape[0], shape[1] // 2 + 1, *shape[2:], 2), dtype)
 
     def image(params: jax.Array, shape: Shape) -> jax.Array:
-        wide = params.astype(jnp.promote_types(params.dtype, jnp.float32))  # transforms know no half
+        wide = widen(params)  # the Fourier transform has no half precision
         raw = _inverse_transform(wide * _weights(shape, decay, wide), shape)
-        if shape[2:] == (3,):
-            raw = jnp.matmul(raw, jnp.asarray(_COLORS.T, raw.dtype), precision="highest")
-        return raw.astype(params.dtype)
+        return _mix_colors(raw, _COLORS).astype(params.dtype)
 
     def invert(raw: jax.Array) -> jax.Array:
-        _check_image(raw.shape, "fourier")
-        wide = raw.astype(jnp.promote_types(raw.dtype, jnp.float32))
-        if raw.shape[2:] == (3,):
-            wide = jnp.matmul(wide, jnp.asarray(np.linalg.inv(_COLORS.T), wide.dtype), precision="highest")
-        parts = _transform(wide)
+        check_is_image(raw.shape, "the parameterization fourier")
+        parts = _transform(_mix_colors(widen(raw), np.linalg.inv(_COLORS)))
         return (parts / _weights(raw.shape, decay, parts)).astype(raw.dtype)
 
     return Parameterization(init, image, invert)
 
 
+def _mix_colors(image: jax.Array, matrix: np.ndarray) -> jax.Array:
+    """Multiply the channels of a color image by a matrix; other images stay unchanged."""
+    if image.shape[2:] != (3,):
+        return image
+    return jnp.matmul(image, jnp.asarray(matrix.T, image.dtype), precision="highest")
+
+
 def _weights(shape: Shape, decay: float, like: jax.Array) -> jax.Array:
-    """What each frequency weighs, `(h, w // 2 + 1, 1, ...)`."""
+    """The weight of each frequency, `(h, w // 2 + 1, 1, ...)`."""
     height, width = shape[:2]
     frequencies = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
     weights = 0.25 / np.maximum(frequencies, 1 / max(height, width)) ** decay
@@ -135,12 +141,12 @@ def _weights(shape: Shape, decay: float, like: jax.Array) -> jax.Array:
 
 
 def _waves(shape: Shape) -> tuple[np.ndarray, np.ndarray]:
-    """The orthonormal Fourier transform as products with matrices.
+    """The matrices of the orthonormal Fourier transform.
 
-    Of many images that lie on several devices, a library's transform would be made by each device for all.
+    A library's transform of images on several devices would run on each device for all of them.
 
     Returns:
-        `(2, 2, h, h)`, what takes the parts of a complex column from its frequencies to its pixels; and
+        `(2, 2, h, h)`, from the frequencies of a complex column, as two parts, to its pixels; and
         `(2, w // 2 + 1, w)`, the cosines of a row's frequencies and their negative sines.
     """
     height, width = shape[:2]
@@ -157,26 +163,26 @@ def _transform(image: jax.Array) -> jax.Array:
 
 
 def _inverse_transform(parts: jax.Array, shape: Shape) -> jax.Array:
-    """The image of some frequencies, given as `_transform` gives them."""
+    """The image of the frequencies that `_transform` returns."""
     rows, columns = _waves(shape)
     frequencies = np.arange(columns.shape[1])
-    # Each stands for itself and for its mirror image, but for the first, and the last of an even width.
+    # Each stands for itself and its mirror image, except the first, and the last of an even width.
     counts = np.where((frequencies == 0) | (2 * frequencies == shape[1]), 1, 2)[:, None]
     matrices = (jnp.asarray(matrix, parts.dtype) for matrix in (rows, columns * counts))
     return jnp.einsum("abhk,afw,kf...b->hw...", *matrices, parts, precision="highest")
 
 
 def cppn(width: int = 24, depth: int = 8) -> Parameterization:
-    """A small network from a pixel's place to its color, its weights being the parameters.
+    """CPPN: a compositional pattern-producing network from a pixel's position to its color.
 
-    From `(y, x)`, each in `[-3^(1/2), 3^(1/2)]`, through `depth` layers of `width` units; each layer gives
-    both `arctan(s) / 0.67` and `(arctan(s)^2 - 0.45) / 0.396` of its signals, then a linear one gives the
-    channels. What it draws is smooth at any size. Its weights want smaller steps than pixels:
-    `optax.adam(0.005)`.
+    The parameters are its weights. From `(y, x)`, each in `[-3^(1/2), 3^(1/2)]`, through `depth` layers of
+    `width` units; each layer outputs both `arctan(s) / 0.67` and `(arctan(s)^2 - 0.45) / 0.396` of its
+    signals `s`, and a last linear layer outputs the channels. The image is smooth at any size. The weights
+    need smaller steps than pixels: `optax.adam(0.005)`.
 
     Args:
-        width: units of a layer, at least 1.
-        depth: layers, at least 1.
+        width: number of units per layer, at least 1.
+        depth: number of layers, at least 1.
 
     Returns:
         A parameterization, of an image `(h, w)` or `(h, w, c)`; it cannot start from a given image.
@@ -192,9 +198,9 @@ def cppn(width: int = 24, depth: int = 8) -> Parameterization:
     Example:
         >>> import jax, jax.numpy as jnp
         >>> from jaxnn import dreaming
-        >>> drawn = dreaming.cppn(8, 2)
-        >>> params = drawn.init(jax.random.key(0), (5, 7), jnp.float32)
-        >>> drawn.image(params, (5, 7)).shape, drawn.image(params, (50, 70)).shape
+        >>> part = dreaming.cppn(8, 2)
+        >>> params = part.init(jax.random.key(0), (5, 7), jnp.float32)
+        >>> part.image(params, (5, 7)).shape, part.image(params, (50, 70)).shape
         ((5, 7), (50, 70))
     """
     return _cppn(
@@ -204,24 +210,24 @@ def cppn(width: int = 24, depth: int = 8) -> Parameterization:
 
 @functools.cache
 def _cppn(width: int, depth: int) -> Parameterization:
-    def init(key: jax.Array, shape: Shape, dtype: DTypeLike) -> list[tuple[jax.Array, jax.Array]]:
-        _check_image(shape, "cppn")
+    def init(key: jax.Array, shape: Shape, dtype: DTypeLike) -> Layers:
+        check_is_image(shape, "the parameterization cppn")
         channels = math.prod(shape[2:])
         pairs = list(itertools.pairwise([2, *[width] * depth, channels]))
         layers = []
         for number, ((n_in, n_out), layer_key) in enumerate(
             zip(pairs, jax.random.split(key, len(pairs)), strict=True)
         ):
-            n_in = n_in if number == 0 else 2 * n_in  # two values a unit
+            n_in = n_in if number == 0 else 2 * n_in  # two values per unit
             std = math.sqrt(1 / n_in) if number < depth else 0.1 / math.sqrt(n_in)  # a gray start
             layers.append((std * jax.random.normal(layer_key, (n_in, n_out), dtype), jnp.zeros(n_out, dtype)))
         return layers
 
-    def image(params: list[tuple[jax.Array, jax.Array]], shape: Shape) -> jax.Array:
+    def image(params: Layers, shape: Shape) -> jax.Array:
         dtype = params[0][0].dtype
         down, across = (math.sqrt(3) * np.linspace(-1, 1, size) for size in shape[:2])
-        places = np.stack(np.meshgrid(down, across, indexing="ij"), axis=-1).reshape(-1, 2)
-        value = jnp.asarray(places, dtype)
+        positions = np.stack(np.meshgrid(down, across, indexing="ij"), axis=-1).reshape(-1, 2)
+        value = jnp.asarray(positions, dtype)
         for kernel, bias in params[:-1]:
             bent = jnp.arctan(value @ kernel + bias)
             value = jnp.concatenate([bent / 0.67, (bent**2 - 0.45) / 0.396], axis=-1)
@@ -229,15 +235,3 @@ def _cppn(width: int, depth: int) -> Parameterization:
         return (value @ kernel + bias).reshape(shape)
 
     return Parameterization(init, image, None)
-
-
-def _check_image(shape: Shape, name: str) -> None:
-    if len(shape) not in (2, 3):
-        raise ValueError(f"`shape` must be (h, w) or (h, w, c) for the parameterization {name}; got {shape}")
-
-
-def _check_std(std: Any) -> float:
-    std = _checks.check_real("std", std)
-    if std < 0:
-        raise ValueError(f"`std` must be at least 0; got {std:g}")
-    return std

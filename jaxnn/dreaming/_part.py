@@ -1,56 +1,43 @@
-"""What objectives, transforms and penalties are made of: a function with some arguments already given."""
+"""A function with some arguments bound: the common form of objectives, transforms and penalties."""
 
 from collections.abc import Callable
 from typing import Any
 
 import flax.struct
-import jax.numpy as jnp
+import jax
 
 from jaxnn import _checks
+from jaxnn._typing import PyTree
 
 
 @flax.struct.dataclass
 class Part:
-    """A function whose last arguments are given: `part(*args)` is `function(*args, *options, *values)`.
+    """A function with its last arguments bound: `part(*args)` is `function(*args, *options, *values)`.
 
     Attributes:
-        function: what it does.
-        options: what shapes the program, such as the name of a layer: static.
-        values: arrays, the leaves of this pytree: others of the same shape compile nothing anew, and
-            `jax.vmap` may run over them.
+        function: the function; static.
+        options: arguments that shape the compiled program, such as the name of a layer; static.
+        values: arrays, the leaves of this pytree. Others of the same shape do not recompile, and `jax.vmap`
+            may map over them.
     """
 
     function: Callable[..., Any] = flax.struct.field(pytree_node=False)
     options: tuple[Any, ...] = flax.struct.field(pytree_node=False)
-    values: tuple[Any, ...]
+    values: tuple[PyTree, ...]
 
     def __call__(self, *args: Any) -> Any:
-        """Do it."""
+        """Call the function with the bound arguments."""
         return self.function(*args, *self.options, *self.values)
 
 
-def finite(name: str, value: Any) -> Any:
-    """Real numbers, which may be traced, as an array."""
+def check_finite_array(name: str, value: Any) -> jax.Array:
+    """Return real numbers, which may be traced, as an array, or raise."""
     array = _checks.check_float_array(name, value)
     _checks.check_finite(name, array)
     return array
 
 
-def number(name: str, value: Any, *, at_least: float | None = None) -> Any:
-    """A real number, which may be traced, as an array."""
-    array = finite(name, value)
-    if array.ndim != 0:
-        raise ValueError(f"`{name}` must be one number; got shape {array.shape}")
-    if at_least is not None and _checks.known_false(array >= at_least):
-        raise ValueError(f"`{name}` must be at least {at_least:g}; got {float(array):g}")
-    return array
-
-
-def ordered(low_name: str, low: Any, high_name: str, high: Any) -> tuple[Any, Any]:
-    """Two numbers, the second at least the first."""
-    low, high = number(low_name, low), number(high_name, high)
-    if _checks.known_false(jnp.asarray(low) <= high):
-        raise ValueError(
-            f"`{low_name}` must not be above `{high_name}`; got {float(low):g} and {float(high):g}"
-        )
-    return low, high
+def check_is_image(shape: tuple[int, ...], user: str) -> None:
+    """Raise unless a shape is that of an image."""
+    if len(shape) not in (2, 3):
+        raise ValueError(f"`shape` must be (h, w) or (h, w, c) for {user}; got {shape}")

@@ -1,8 +1,8 @@
-"""Penalties: what a dream pays for an image that is bright, rough, or unlike the data.
+"""Penalties: regularizers of the image, subtracted from the objective of a dream.
 
-A penalty is called as `penalty(image)` on the image before its transforms, and gives a scalar that is taken
-from the objective. A plain function works as one. All are means over the entries of the image, so that a
-weight means the same for any size.
+A penalty is called as `penalty(image)` on the image before its transforms, and returns a scalar. A plain
+function is one, too. All are means over the elements of the image, so that a weight means the same for any
+size.
 """
 
 import jax
@@ -10,15 +10,16 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxnn import _checks
-from jaxnn.dreaming._part import Part, finite, number
+from jaxnn._typing import Scalar
+from jaxnn.dreaming._part import Part, check_finite_array, check_is_image
 
 
-def l1(weight: ArrayLike = 1.0, *, center: ArrayLike = 0.0) -> Part:
-    """The mean distance of the entries from `center`: `weight * mean |x_i - center|`.
+def l1(weight: Scalar = 1.0, *, center: Scalar = 0.0) -> Part:
+    """L1 penalty: the mean absolute distance of the elements from `center`: `weight * mean |x_i - center|`.
 
     Args:
         weight: in units of the objective per unit of the input; at least 0.
-        center: what costs nothing, such as the value of the background.
+        center: the value without cost, such as that of the background.
 
     Returns:
         A penalty, of an input of any shape.
@@ -33,19 +34,19 @@ def l1(weight: ArrayLike = 1.0, *, center: ArrayLike = 0.0) -> Part:
         >>> float(dreaming.l1(2.0)(jnp.array([1.0, -3.0])))
         4.0
     """
-    return Part(_l1, (), (number("weight", weight, at_least=0), number("center", center)))
+    return Part(_l1, (), (_check_weight(weight), _checks.check_number("center", center)))
 
 
 def _l1(image: jax.Array, weight: jax.Array, center: jax.Array) -> jax.Array:
     return weight.astype(image.dtype) * jnp.mean(jnp.abs(image - center.astype(image.dtype)))
 
 
-def l2(weight: ArrayLike = 1.0, *, center: ArrayLike = 0.0) -> Part:
-    """The mean squared distance of the entries from `center`: `weight * mean (x_i - center)^2`.
+def l2(weight: Scalar = 1.0, *, center: Scalar = 0.0) -> Part:
+    """L2 penalty: the mean squared distance of the elements from `center`, `weight * mean (x_i - center)^2`.
 
     Args:
         weight: in units of the objective per squared unit of the input; at least 0.
-        center: what costs nothing.
+        center: the value without cost.
 
     Returns:
         A penalty, of an input of any shape.
@@ -60,11 +61,11 @@ def l2(weight: ArrayLike = 1.0, *, center: ArrayLike = 0.0) -> Part:
         >>> float(dreaming.l2(2.0)(jnp.array([1.0, -3.0])))
         10.0
     """
-    return Part(_distance, (), (number("weight", weight, at_least=0), number("center", center)))
+    return Part(_distance, (), (_check_weight(weight), _checks.check_number("center", center)))
 
 
-def distance(mean: ArrayLike, weight: ArrayLike = 1.0) -> Part:
-    """The mean squared distance from an image, such as the average of the data.
+def distance(mean: ArrayLike, weight: Scalar = 1.0) -> Part:
+    """Distance penalty: the mean squared distance from an image, such as the average of the data.
 
     `weight * mean (x_i - m_i)^2`.
 
@@ -85,7 +86,7 @@ def distance(mean: ArrayLike, weight: ArrayLike = 1.0) -> Part:
         >>> float(dreaming.distance([1.0, 1.0])(jnp.array([1.0, 3.0])))
         2.0
     """
-    return Part(_distance_to_image, (), (number("weight", weight, at_least=0), finite("mean", mean)))
+    return Part(_distance_to_image, (), (_check_weight(weight), check_finite_array("mean", mean)))
 
 
 def _distance_to_image(image: jax.Array, weight: jax.Array, mean: jax.Array) -> jax.Array:
@@ -97,10 +98,10 @@ def _distance(image: jax.Array, weight: jax.Array, center: jax.Array) -> jax.Arr
     return weight.astype(image.dtype) * jnp.mean((image - center.astype(image.dtype)) ** 2)
 
 
-def total_variation(weight: ArrayLike = 1.0) -> Part:
-    """How much neighboring pixels differ.
+def total_variation(weight: Scalar = 1.0) -> Part:
+    """Total variation: the mean absolute difference of neighboring pixels.
 
-    `weight / n * (sum |x[i + 1, j] - x[i, j]| + sum |x[i, j + 1] - x[i, j]|)`, of `n` entries.
+    `weight / n * (sum |x[i + 1, j] - x[i, j]| + sum |x[i, j + 1] - x[i, j]|)`, of `n` elements.
 
     Args:
         weight: in units of the objective per unit of the input; at least 0.
@@ -114,7 +115,8 @@ def total_variation(weight: ArrayLike = 1.0) -> Part:
 
     References:
         Rudin, Osher and Fatemi, "Nonlinear total variation based noise removal algorithms", 1992; here
-        with the sum of both sizes, and not their root of squares, whose slope is not defined at 0.
+        with the sum of both absolute values instead of the root of their squares, whose gradient is not
+        defined at 0.
 
     Example:
         >>> import jax.numpy as jnp
@@ -122,11 +124,14 @@ def total_variation(weight: ArrayLike = 1.0) -> Part:
         >>> float(dreaming.total_variation()(jnp.array([[0.0, 1.0], [0.0, 1.0]])))
         0.5
     """
-    return Part(_total_variation, (), (number("weight", weight, at_least=0),))
+    return Part(_total_variation, (), (_check_weight(weight),))
 
 
 def _total_variation(image: jax.Array, weight: jax.Array) -> jax.Array:
-    if image.ndim not in (2, 3):
-        raise ValueError(f"`shape` must be (h, w) or (h, w, c) for total_variation; got {image.shape}")
+    check_is_image(image.shape, "total_variation")
     changes = (jnp.sum(jnp.abs(jnp.diff(image, axis=axis))) for axis in (0, 1))
     return weight.astype(image.dtype) * (sum(changes) / image.size)
+
+
+def _check_weight(weight: Scalar) -> jax.Array:
+    return _checks.check_number("weight", weight, at_least=0)

@@ -1,67 +1,70 @@
-"""What a dream follows, and whether its parts fit each other: known before the first step."""
+"""The optimization problem of a dream, and its validation before the first step."""
 
 import functools
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
+from jax.typing import ArrayLike, DTypeLike
 
 from jaxnn import _checks
-from jaxnn._model import as_model
+from jaxnn._model import as_model, output_shape
 from jaxnn._rewrite import capture
+from jaxnn._typing import Model
 from jaxnn.dreaming._objective import Objective
-from jaxnn.dreaming._parameterizations import Parameterization
+from jaxnn.dreaming._parameterizations import Parameterization, Shape
 
-Bounds = tuple[float, float] | None
+Bounds: TypeAlias = tuple[float, float] | None
 
 
-class Plan(NamedTuple):
-    """What a dream follows, all of it pytrees of arrays."""
+class Problem(NamedTuple):
+    """The optimization problem of a dream: maximize the objective minus the penalties."""
 
-    model: Any
+    model: Model
     objective: Objective
-    transforms: tuple[Any, ...]
-    penalties: tuple[Any, ...]
+    transforms: tuple[Callable[[jax.Array, jax.Array], jax.Array], ...]
+    penalties: tuple[Callable[[jax.Array], jax.Array], ...]
     bounds: Bounds
-    redirect: jax.Array
+    redirect: jax.Array | None
 
-    def judge(self, image: jax.Array) -> jax.Array:
+    def objective_at(self, image: jax.Array) -> jax.Array:
         """The objective at an image."""
         output, values = capture(self.model, image)
         return self.objective(output, _Values(values))
 
-    def shake(self, key: jax.Array, image: jax.Array) -> jax.Array:
-        """The image after a draw of the transforms, cut to its shape."""
+    def transform(self, key: jax.Array, image: jax.Array) -> jax.Array:
+        """The image after random transforms, cropped to its shape."""
         shape = image.shape
         if not self.transforms:
             return image
         part_keys = jax.random.split(key, len(self.transforms))
         for number, part in enumerate(self.transforms):
-            image = part(part_keys[number], image)
-            if not isinstance(image, jax.Array) or not jnp.issubdtype(image.dtype, jnp.floating):
-                given = image.dtype if isinstance(image, jax.Array) else type(image).__name__
-                raise TypeError(f"`transforms[{number}]` must give an array of real numbers; got {given}")
+            result: Any = part(part_keys[number], image)
+            if not isinstance(result, jax.Array) or not jnp.issubdtype(result.dtype, jnp.floating):
+                kind = result.dtype if isinstance(result, jax.Array) else type(result).__name__
+                raise TypeError(f"`transforms[{number}]` must return an array of real numbers; got {kind}")
+            image = result
         if image.ndim != len(shape) or any(a < b for a, b in zip(image.shape, shape, strict=True)):
             raise ValueError(f"`transforms` must leave at least the shape {shape}; got {image.shape}")
         corner = [(a - b) // 2 for a, b in zip(image.shape, shape, strict=True)]
         return lax.slice(image, corner, [c + b for c, b in zip(corner, shape, strict=True)])
 
-    def price(self, image: jax.Array) -> jax.Array:
-        """What the penalties take."""
+    def penalty(self, image: jax.Array) -> jax.Array:
+        """The sum of the penalties."""
         total = jnp.zeros((), image.dtype)
         for number, part in enumerate(self.penalties):
-            taken = _checks.check_float_array(f"penalties[{number}]", part(image))
-            _checks.check_shape(f"penalties[{number}]", taken, (), "of a scalar")
-            total += taken
+            value = _checks.check_float_array(f"penalties[{number}]", part(image))
+            _checks.check_shape(f"penalties[{number}]", value, (), "of a scalar")
+            total += value
         return total
 
 
 class _Values(dict[str, jax.Array]):
-    """Named intermediates; a name that is none of them says so."""
+    """Named intermediates; an unknown name is an error that lists them."""
 
     def __missing__(self, name: str) -> jax.Array:
         listed = ", ".join(map(repr, self)) or "none: name them with jaxnn.tap"
@@ -78,30 +81,18 @@ def check_parts(name: str, parts: Any) -> tuple[Any, ...]:
     return tuple(map(as_model, parts))
 
 
-def check_kinds(parameterization: Any, optimizer: Any) -> None:
-    """Raise unless the static parts are what they have to be."""
-    for name, value, kind, told in (
+def check_types(parameterization: object, optimizer: object) -> None:
+    """Raise unless the static parts are of their types."""
+    for name, value, kind, example in (
         ("parameterization", parameterization, Parameterization, "such as dreaming.pixel()"),
         ("optimizer", optimizer, optax.GradientTransformation, "of Optax, such as optax.adam(0.05)"),
     ):
         if not isinstance(value, kind):
-            raise TypeError(f"`{name}` must be a {kind.__name__}, {told}; got {type(value).__name__}")
+            raise TypeError(f"`{name}` must be a {kind.__name__}, {example}; got {type(value).__name__}")
 
 
-def check_bounds(bounds: Any) -> Bounds:
-    """Return `(low, high)` as floats, or None where there are none."""
-    if bounds is None:
-        return None
-    if isinstance(bounds, str) or not isinstance(bounds, Sequence) or len(bounds) != 2:
-        raise TypeError(f"`bounds` must be a pair (low, high), or None; got {bounds!r}")
-    low, high = (_checks.check_real(f"bounds[{i}]", end) for i, end in enumerate(bounds))
-    if not low < high:
-        raise ValueError(f"`bounds` must be (low, high) with low below high; got ({low:g}, {high:g})")
-    return low, high
-
-
-def check_precision(bounds: Bounds, dtype: Any) -> None:
-    """Raise where the bounds become one number, or their distance infinite, in the precision of a dream."""
+def check_precision(bounds: Bounds, dtype: DTypeLike) -> None:
+    """Raise if the bounds are equal, or infinitely far apart, in the precision of the dream."""
     if bounds is None:
         return
     with np.errstate(over="ignore"):
@@ -109,22 +100,22 @@ def check_precision(bounds: Bounds, dtype: Any) -> None:
         distance = high - low
     if not (distance > 0 and np.isfinite(distance)):
         raise ValueError(
-            f"`bounds` must be some way apart, and finite, in the dtype of the dream, {dtype}; "
+            f"`bounds` must be distinct, at a finite distance, in the dtype of the dream, {dtype}; "
             f"got ({bounds[0]!r}, {bounds[1]!r})"
         )
 
 
 def check_start(
-    start: Any, shape: tuple[int, ...], bounds: Bounds, parameterization: Parameterization, dtype: Any
+    start: ArrayLike | None, shape: Shape, bounds: Bounds, parameters: Parameterization, dtype: DTypeLike
 ) -> jax.Array | None:
-    """Return an image to start from as an array, integers in a dtype, or raise; None stays None."""
+    """Return the initial image as an array, integers in `dtype`, or raise; None stays None."""
     if start is None:
         return None
     image = _checks.check_float_array("start", start, whole=dtype)
     _checks.check_shape("start", image, shape, "that of the dream")
     _checks.check_finite("start", image)
-    if parameterization.invert is None:
-        raise ValueError("`start` must be None for a parameterization that cannot make a given image (cppn)")
+    if parameters.invert is None:
+        raise ValueError("`start` must be None for a parameterization without an inverse (cppn)")
     if bounds is not None and _checks.known_false(jnp.all((image >= bounds[0]) & (image <= bounds[1]))):
         raise ValueError(
             f"`start` must lie within the bounds, {bounds[0]:g} to {bounds[1]:g}; got values from "
@@ -133,61 +124,53 @@ def check_start(
     return image
 
 
-def dtype_of(model: Any) -> Any:
-    """The dtype to dream in where no start has one: of the model's numbers, else JAX's own."""
+def dtype_of(model: Model) -> DTypeLike:
+    """The dtype of a dream without a start: of the model's numbers, else the default of JAX."""
     dtypes = [jnp.result_type(leaf) for leaf in jax.tree.leaves(model)]
     floats = [dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)]
     return jnp.result_type(*floats) if floats else jnp.result_type(float)
 
 
-def check_plan(plan: Plan, shape: tuple[int, ...], dtype: Any) -> None:
+def check_problem(problem: Problem, shape: tuple[int, ...], dtype: DTypeLike) -> None:
     """Raise unless all parts fit each other; nothing is computed."""
     example = jax.ShapeDtypeStruct(shape, dtype)
     try:
-        jax.eval_shape(_answer, plan.model, example)  # from the cache of traces, after the first time
+        output_shape(problem.model, example)
     except Exception as error:
         raise ValueError(f"`shape` must be one that the model takes; {shape} gives: {error}") from error
-    jax.eval_shape(_shaken, plan, _a_key(), example)
-    jax.eval_shape(_price, plan, example)
-    output, values = jax.eval_shape(capture, plan.model, example)
-    # The objective is not an argument, so that its index can be looked at.
-    value = jax.eval_shape(lambda *seen: plan.objective(seen[0], _Values(seen[1])), output, values)
+    jax.eval_shape(_transform, problem, _key_shape(), example)
+    jax.eval_shape(_penalty, problem, example)
+    output, values = jax.eval_shape(capture, problem.model, example)
+    # A closure, since an index of the objective must not become traced.
+    value = jax.eval_shape(lambda output, values: problem.objective(output, _Values(values)), output, values)
     if value.shape != ():
-        raise ValueError(f"`objective` must give a scalar; got {value}")
+        raise ValueError(f"`objective` must return a scalar; got {value}")
 
 
 @functools.lru_cache
 def check_optimizer(
-    optimizer: optax.GradientTransformation,
-    parameterization: Parameterization,
-    shape: tuple[int, ...],
-    dtype: Any,
+    optimizer: optax.GradientTransformation, parameters: Parameterization, shape: Shape, dtype: DTypeLike
 ) -> None:
-    """Raise unless parameters of that shape can be made, and moved by their gradient alone."""
-    params = jax.eval_shape(lambda key: parameterization.init(key, shape, dtype), _a_key())
+    """Raise unless there are parameters of that shape, and the optimizer needs only their gradient."""
+    params = jax.eval_shape(lambda key: parameters.init(key, shape, dtype), _key_shape())
     try:
         jax.eval_shape(lambda p: optimizer.update(p, optimizer.init(p), p), params)
     except Exception as error:
         raise TypeError(
-            f"`optimizer` must move parameters by their gradient alone; it says: {error}"
+            f"`optimizer` must update parameters by their gradient alone; it raises: {error}"
         ) from error
 
 
-def _a_key() -> Any:
+def _key_shape() -> jax.ShapeDtypeStruct:
     return jax.eval_shape(lambda: jax.random.key(0))
 
 
-# Compiled functions, as these are traced once for all plans of one structure.
+# Jitted, so that they are traced once for all problems of one structure.
 @jax.jit
-def _answer(model: Any, x: Any) -> Any:
-    return model(x)
-
-
-@jax.jit
-def _shaken(plan: Plan, key: jax.Array, image: jax.Array) -> jax.Array:
-    return plan.shake(key, image)
+def _transform(problem: Problem, key: jax.Array, image: jax.Array) -> jax.Array:
+    return problem.transform(key, image)
 
 
 @jax.jit
-def _price(plan: Plan, image: jax.Array) -> jax.Array:
-    return plan.price(image)
+def _penalty(problem: Problem, image: jax.Array) -> jax.Array:
+    return problem.penalty(image)

@@ -1,41 +1,35 @@
-"""A short list of if-then rules with a default, learned from a model's answers."""
+"""Rule lists: a short list of if-then rules with a default, learned from the predictions of a model."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int, Num
 
 from jaxnn import _checks
-from jaxnn.rules._conditions import Rule, check_rows, check_share, check_spread, make_rule
-from jaxnn.rules._questions import (
-    Around,
-    Measured,
-    Subject,
-    draw,
-    everywhere,
-    held_out_of,
-    lower_bound,
-    subject,
-)
+from jaxnn._typing import Key, Model
+from jaxnn.rules._problem import HeldOut, Problem, prepare
+from jaxnn.rules._rule import Rule, Vocabulary, check_features, lower_bound, measure_rule
 
 _CONFIDENCE = 0.95  # of the bound by which rules are compared
-_BLOCK = 256  # conditions that are counted at once
+_BLOCK = 256  # conditions counted at once
 
 
 class RuleList(NamedTuple):
-    """Rules in order: the first that holds decides. Called with features `(d,)` it answers a class.
+    """A rule list: the first rule that holds decides. Called with features `(d,)`, it predicts a class.
 
     Attributes:
-        rules: each a `Rule`, with its coverage and precision on the inputs held out that no earlier one took.
-        default: the class where none holds.
-        fidelity: the share of the inputs held out to which the list gives the model's answer.
-        accuracy: the share of those to which it gives the label; None without labels.
-        text: the list in words.
+        rules: each a `Rule`, with its coverage and precision on the held-out inputs that no earlier rule
+            decides.
+        default: the class where no rule holds.
+        fidelity: the fraction of the held-out inputs for which list and model predict the same class.
+        accuracy: the fraction for which the list predicts the label; None without labels.
+        text: the list as text.
         names: of the features.
-        classes: of the classes.
+        classes: names of the classes.
     """
 
     rules: tuple[Rule, ...]
@@ -46,61 +40,61 @@ class RuleList(NamedTuple):
     names: tuple[str, ...]
     classes: tuple[str, ...]
 
-    def __call__(self, features: ArrayLike) -> jax.Array:
-        """The class of one input, `(..., d) -> (...)`."""
-        values = _checks.check_float_array("features", features)
-        _checks.check_last_axis("features", values, len(self.names), "an entry a feature")
-        answer = jnp.full(values.shape[:-1], self.default)
+    def __call__(self, features: ArrayLike) -> Int[Array, "..."]:
+        """The predicted class of each input, `(..., d) -> (...)`."""
+        values = check_features(features, len(self.names))
+        prediction: jax.Array = jnp.full(values.shape[:-1], self.default)
         for rule in reversed(self.rules):
-            answer = jnp.where(rule(values), rule.answer, answer)
-        return answer
+            prediction = jnp.where(rule(values), rule.prediction, prediction)
+        return prediction
 
 
 def rule_list(
-    model: Callable[..., Any],
-    inputs: ArrayLike,
+    model: Model,
+    inputs: Num[ArrayLike, "n ..."],
     *,
-    held_out: ArrayLike,
-    key: jax.Array,
-    held_out_labels: ArrayLike | None = None,
+    held_out: Num[ArrayLike, "m ..."],
+    key: Key,
+    held_out_labels: Int[ArrayLike, "m"] | None = None,
     max_rules: int = 6,
     max_conditions: int = 2,
     precision: float = 0.95,
     thresholds: int = 15,
     beam: int = 8,
-    samples: int = 5000,
+    n_samples: int = 5000,
     spread: float = 0.7,
-    decide: Callable[..., Any] | None = None,
-    features: Callable[..., Any] | None = None,
+    decide: Model | None = None,
+    features: Model | None = None,
     names: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
 ) -> RuleList:
-    """A short list of if-then rules that imitates a model, and a default for the rest.
+    """Rule list by sequential covering (CN2): if-then rules that imitate a model, and a default for the rest.
 
-    The model is asked about the inputs and samples round them, as by `distill_tree`. Then rule by rule, among
-    what no earlier rule decides, a conjunction of conditions `feature <= t` or `feature > t` is sought, `t`
-    at quantiles: of those whose precision is at least the one asked for, with 95 % confidence, that which
-    decides most; where there is none, the one with the highest such bound, if it is surer than the default.
-    The search adds a condition at a time and keeps the best few (`beam`). Rules at the end that say what
-    the default says are left out. It suits some tens of features.
+    The model is queried on the inputs and on samples around them, as by `distill_tree`. Then rules are added
+    one by one. Each is a conjunction of conditions `feature <= t` or `feature > t`, with `t` at quantiles, on
+    the examples that no earlier rule decides. Among the conjunctions whose precision is at least `precision`,
+    with 95 % confidence, the one that decides most is taken. If there is none, it is the one with the highest
+    such bound, provided that this exceeds the bound of the default. A beam search adds one condition at a
+    time and keeps the best few (`beam`). Rules at the end that predict the default are removed. The method
+    suits some tens of features.
 
     Args:
         model: a callable of one example.
         inputs: `(n, ...)`, finite: the data to learn from.
-        held_out: `(m, ...)`: data to measure on; the list never sees it.
+        held_out: `(m, ...)`: the data to measure on; the list is not fitted to it.
         key: a JAX random key.
-        held_out_labels: `(m,)`, the true classes of those, to measure the accuracy.
-        max_rules: the most rules, besides the default.
-        max_conditions: the most conditions in a rule.
-        precision: what a rule should reach among what it decides, in (0, 1).
-        thresholds: how many quantiles of each feature may be thresholds.
-        beam: how many partial rules the search keeps.
-        samples: how many inputs are drawn; 0 for none.
-        spread: how far round the inputs, in their own standard deviations.
-        decide: a function from the output to a class; see `distill_tree`.
+        held_out_labels: `(m,)`, the true classes of the held-out data, to measure the accuracy.
+        max_rules: the maximum number of rules, besides the default.
+        max_conditions: the maximum number of conditions in a rule.
+        precision: the precision that a rule should reach among the examples it decides, in (0, 1).
+        thresholds: the number of quantiles of each feature that may be thresholds.
+        beam: the number of partial rules that the search keeps.
+        n_samples: the number of samples; 0 for none.
+        spread: the scale of the noise, in standard deviations of the inputs.
+        decide: a function from the output to its class; see `distill_tree`.
         features: a function from one input to the features; see `distill_tree`.
         names: of the features.
-        classes: of the classes.
+        classes: names of the classes.
 
     Returns:
         A `RuleList`; `jaxnn.plot.rule_list` draws it.
@@ -119,58 +113,64 @@ def rule_list(
         ...     inside = jnp.minimum(x[0], x[1]) - 0.5
         ...     return jnp.stack([-inside, inside])
         >>> x = jax.random.uniform(jax.random.key(0), (400, 2))
-        >>> found = rules.rule_list(model, x[:200], held_out=x[200:], key=jax.random.key(1), max_rules=2)
-        >>> [rule.answer for rule in found.rules], found.default, found.fidelity > 0.9
+        >>> result = rules.rule_list(model, x[:200], held_out=x[200:], key=jax.random.key(1), max_rules=2)
+        >>> [rule.prediction for rule in result.rules], result.default, result.fidelity > 0.9
         ([0, 0], 1, True)
     """
     _checks.check_key("key", key)
-    rows = check_rows("inputs", inputs)
-    search = Search(max_rules, max_conditions, precision, beam)
-    for name, value in (*search._asdict().items(), ("thresholds", thresholds)):
-        if name != "precision":
-            _checks.check_integer(name, value, at_least=1)
-    samples = _checks.check_integer("samples", samples, at_least=0)
-    check_share("precision", precision)
-    spread = check_spread(spread)
-    asked = subject(model, rows[0], decide, features, names, classes)
-    measured = held_out_of(asked, rows, held_out, held_out_labels)
-    drawn = draw(key, Around.of(asked, rows, spread), everywhere(asked, rows), samples)
-    seen = np.concatenate([np.asarray(rows), drawn])
-    candidates = Conditions.of(asked.describe(seen), thresholds)
-    answers = asked.answers(seen)
-    boxes, default = _cover(candidates, answers, len(asked.classes), search)
-    return _measured(boxes, default, asked, measured)
+    options = SearchOptions(
+        _checks.check_integer("max_rules", max_rules, at_least=1),
+        _checks.check_integer("max_conditions", max_conditions, at_least=1),
+        _checks.check_real("precision", precision, above=0, below=1),
+        _checks.check_integer("beam", beam, at_least=1),
+    )
+    thresholds = _checks.check_integer("thresholds", thresholds, at_least=1)
+    n_samples = _checks.check_integer("n_samples", n_samples, at_least=0)
+    problem = prepare(model, inputs, spread, decide, features, names, classes)
+    measured_on = problem.held_out(held_out, held_out_labels)
+    training_features, predictions = problem.training_data(key, n_samples)
+    candidates = Conditions.of(training_features, thresholds)
+    chosen, default = _cover(candidates, predictions, len(problem.classes), options)
+    return _measure(chosen, default, candidates, problem, measured_on)
 
 
 class Conditions(NamedTuple):
     """Conditions on single features, and for each example whether they hold."""
 
-    feature: np.ndarray  # (c,)
-    low: np.ndarray  # (c,), -inf for `feature <= high`
-    high: np.ndarray
-    holds: np.ndarray  # (c, n)
+    feature: Int[np.ndarray, "c"]
+    low: Float[np.ndarray, "c"]  # -inf for `feature <= high`
+    high: Float[np.ndarray, "c"]
+    holds: Bool[np.ndarray, "c n"]
 
     @classmethod
-    def of(cls, features: np.ndarray, thresholds: int) -> "Conditions":
-        """Both sides of each quantile of each feature; quantiles of values that occur, so none is new."""
-        found = []
+    def of(cls, features: Float[np.ndarray, "n d"], thresholds: int) -> "Conditions":
+        """Both sides of each quantile of each feature; quantiles are among the values of the examples."""
+        rows = []
         for j, cuts in enumerate(quantiles(features, thresholds)):
-            found += [(j, -np.inf, cut) for cut in cuts] + [(j, cut, np.inf) for cut in cuts]
-        feature = np.array([j for j, _, _ in found], int)
-        low, high = (np.array([each[i] for each in found], features.dtype) for i in (1, 2))
+            rows += [(j, -np.inf, cut) for cut in cuts] + [(j, cut, np.inf) for cut in cuts]
+        feature = np.array([j for j, _, _ in rows], int)
+        low, high = (np.array([row[i] for row in rows], features.dtype) for i in (1, 2))
         values = features.T[feature]
         return cls(feature, low, high, (low[:, None] < values) & (values <= high[:, None]))
 
+    def box(self, conjunction: frozenset[int], d: int) -> tuple[np.ndarray, np.ndarray]:
+        """The ends of each of `d` features where the conditions all hold."""
+        low, high = np.full(d, -np.inf), np.full(d, np.inf)
+        for c in conjunction:
+            j = self.feature[c]
+            low[j], high[j] = max(low[j], self.low[c]), min(high[j], self.high[c])
+        return low, high
 
-def quantiles(features: np.ndarray, count: int) -> list[np.ndarray]:
-    """For each feature the values between which its examples divide evenly, without the largest."""
+
+def quantiles(features: Float[np.ndarray, "n d"], count: int) -> list[np.ndarray]:
+    """Per feature, the values at evenly spaced quantiles, except for the largest value."""
     levels = np.arange(1, count + 1) / (count + 1)
     cuts = np.quantile(features, levels, axis=0, method="lower")
     return [np.unique(column[column < top]) for column, top in zip(cuts.T, features.max(axis=0), strict=True)]
 
 
-class Search(NamedTuple):
-    """What is sought, and how widely."""
+class SearchOptions(NamedTuple):
+    """Limits of the search for rules."""
 
     max_rules: int
     max_conditions: int
@@ -178,106 +178,91 @@ class Search(NamedTuple):
     beam: int
 
 
-class _Box(NamedTuple):
-    """A rule while it is sought."""
+class _Candidate(NamedTuple):
+    """A conjunction of conditions during the search."""
 
     conditions: frozenset[int]
-    answer: int
-    worth: float
-    bound: float
+    prediction: int
+    score: float
+    bound: float  # a lower bound of the precision
 
 
 def _cover(
-    candidates: Conditions, answers: np.ndarray, n_classes: int, search: Search
-) -> tuple[list[tuple[_Box, np.ndarray, np.ndarray]], int]:
-    """Take rules one after the other, each for what the earlier ones leave; the rest is the default's."""
-    left = np.ones(len(answers), bool)
-    kinds = answers == np.arange(n_classes)[:, None]
-    counts = kinds.sum(axis=1)
+    candidates: Conditions, predictions: Int[np.ndarray, "n"], n_classes: int, options: SearchOptions
+) -> tuple[list[_Candidate], int]:
+    """Sequential covering: add rules for the examples that earlier ones leave; the default takes the rest."""
+    remaining = np.ones(len(predictions), bool)
+    is_class = predictions == np.arange(n_classes)[:, None]
+    counts = is_class.sum(axis=1)
     default = int(counts.argmax())
-    found: list[tuple[_Box, np.ndarray, np.ndarray]] = []
-    while len(candidates.feature) and len(found) < search.max_rules and left.any():
-        best = _best_rule(candidates, kinds & left, search)
+    chosen: list[_Candidate] = []
+    while len(candidates.feature) and len(chosen) < options.max_rules and remaining.any():
+        best = _best_rule(candidates, is_class & remaining, options)
         if best is None or best.bound <= lower_bound(counts.max(), counts.sum(), _CONFIDENCE):
             break
-        found.append((best, *_interval(candidates, best.conditions)))
-        left &= ~candidates.holds[list(best.conditions)].all(axis=0)
-        counts = (kinds & left).sum(axis=1)
-        default = int(counts.argmax()) if left.any() else default
-    while found and found[-1][0].answer == default:
-        found.pop()
-    return found, default
+        chosen.append(best)
+        remaining &= ~candidates.holds[list(best.conditions)].all(axis=0)
+        counts = (is_class & remaining).sum(axis=1)
+        default = int(counts.argmax()) if remaining.any() else default
+    while chosen and chosen[-1].prediction == default:
+        chosen.pop()
+    return chosen, default
 
 
-def _best_rule(candidates: Conditions, kinds: np.ndarray, search: Search) -> _Box | None:
-    """The conjunction of most worth: that decides most, of those that are precise enough."""
-    best, kept = None, [frozenset[int]()]
-    total = kinds.sum()
-    for _ in range(search.max_conditions):
-        inside = np.stack([kinds & candidates.holds[list(box)].all(axis=0) for box in kept])
-        right = _count(inside, candidates.holds)  # (beam, classes, c)
-        most, covered = right.max(axis=1), right.sum(axis=1)
-        bounds = lower_bound(most, covered, _CONFIDENCE)
-        worth = np.where(bounds >= search.precision, 1 + covered / total, bounds)
-        found: dict[frozenset[int], _Box] = {}
-        for i in np.argsort(-worth, axis=None, kind="stable"):
-            row, place = divmod(int(i), len(candidates.feature))
-            box = kept[row] | {place}
-            if box not in kept:
-                answer, at = int(right[row, :, place].argmax()), (row, place)
-                found.setdefault(box, _Box(box, answer, float(worth[at]), float(bounds[at])))
-            if len(found) == search.beam:
+def _best_rule(
+    candidates: Conditions, is_class: Bool[np.ndarray, "classes n"], options: SearchOptions
+) -> _Candidate | None:
+    """Beam search for the conjunction of highest score: precise enough, then of largest coverage."""
+    best, beam = None, [frozenset[int]()]
+    total = is_class.sum()
+    for _ in range(options.max_conditions):
+        inside = np.stack([is_class & candidates.holds[list(box)].all(axis=0) for box in beam])
+        counts = _count(inside, candidates.holds)  # (beam, classes, c)
+        correct, covered = counts.max(axis=1), counts.sum(axis=1)
+        bounds = lower_bound(correct, covered, _CONFIDENCE)
+        scores = np.where(bounds >= options.precision, 1 + covered / total, bounds)
+        extended: dict[frozenset[int], _Candidate] = {}
+        for i in np.argsort(-scores, axis=None, kind="stable"):
+            row, c = divmod(int(i), len(candidates.feature))
+            box = beam[row] | {c}
+            if box not in beam:
+                prediction = int(counts[row, :, c].argmax())
+                score, bound = float(scores[row, c]), float(bounds[row, c])
+                extended.setdefault(box, _Candidate(box, prediction, score, bound))
+            if len(extended) == options.beam:
                 break
-        if not found:
+        if not extended:
             break
-        kept = list(found)
-        first = next(iter(found.values()))
-        if best is None or first.worth > best.worth:
+        beam = list(extended)
+        first = extended[beam[0]]
+        if best is None or first.score > best.score:
             best = first
     return best
 
 
-def _count(inside: np.ndarray, holds: np.ndarray) -> np.ndarray:
-    """In how many of the examples inside each condition holds; exact, as float32 is up to 16 million."""
+def _count(
+    inside: Bool[np.ndarray, "beam classes n"], holds: Bool[np.ndarray, "c n"]
+) -> Float[np.ndarray, "beam classes c"]:
+    """The number of examples inside for which each condition holds; float32 is exact up to 16 million."""
     rows = inside.reshape(-1, holds.shape[1]).astype(np.float32)
     blocks = range(0, len(holds), _BLOCK)
     counts = [rows @ holds[i : i + _BLOCK].T.astype(np.float32) for i in blocks]
     return np.concatenate(counts, axis=1).reshape(*inside.shape[:2], -1)
 
 
-def _interval(candidates: Conditions, conditions: frozenset[int]) -> tuple[np.ndarray, np.ndarray]:
-    d = int(candidates.feature.max()) + 1
-    low, high = np.full(d, -np.inf), np.full(d, np.inf)
-    for place in conditions:
-        j = candidates.feature[place]
-        low[j], high[j] = max(low[j], candidates.low[place]), min(high[j], candidates.high[place])
-    return low, high
-
-
-def _measured(
-    boxes: list[tuple[_Box, np.ndarray, np.ndarray]], default: int, asked: Subject, held_out: Measured
+def _measure(
+    chosen: list[_Candidate], default: int, candidates: Conditions, problem: Problem, held_out: HeldOut
 ) -> RuleList:
-    left = np.ones(len(held_out.answers), bool)
-    given = np.full(len(left), default)
-    found = []
-    pad = len(asked.names)
-    for box, low, high in boxes:
-        low, high = (_padded(end, pad, fill) for end, fill in ((low, -np.inf), (high, np.inf)))
-        decided = left & ((low < held_out.features) & (held_out.features <= high)).all(axis=1)
-        given[decided] = box.answer
-        left &= ~decided
-        found.append(
-            make_rule(
-                low, high, box.answer, decided, held_out.answers, asked.names, asked.classes,
-                list(held_out.features.T),
-            )
-        )  # fmt: skip
-    fidelity, accuracy = held_out.compare(given)
-    lines = [f"{'else ' if i else ''}{rule.text}" for i, rule in enumerate(found)]
-    text = "\n".join([*lines, f"{'else ' if found else 'always '}{asked.classes[default]}"])
-    return RuleList(tuple(found), default, fidelity, accuracy, text, asked.names, asked.classes)
-
-
-def _padded(ends: np.ndarray, size: int, fill: float) -> np.ndarray:
-    """With the last features, where none of them has two values to cut between."""
-    return np.concatenate([ends, np.full(size - len(ends), fill)])
+    vocabulary = Vocabulary(problem.names, problem.classes, list(held_out.features.T))
+    remaining = np.ones(len(held_out.predictions), bool)
+    predictions = np.full(len(remaining), default)
+    rules = []
+    for candidate in chosen:
+        low, high = candidates.box(candidate.conditions, len(problem.names))
+        decided = remaining & ((low < held_out.features) & (held_out.features <= high)).all(axis=1)
+        predictions[decided] = candidate.prediction
+        remaining &= ~decided
+        rules.append(measure_rule(vocabulary, held_out, low, high, candidate.prediction, decided))
+    lines = [f"{'else ' if i else ''}{rule.text}" for i, rule in enumerate(rules)]
+    text = "\n".join([*lines, f"{'else' if rules else 'always'} {problem.classes[default]}"])
+    return RuleList(tuple(rules), default, *held_out.score(predictions), text, problem.names, problem.classes)

@@ -1,8 +1,8 @@
-"""The affine map that a piecewise linear model is around one input, and where it holds.
+"""Linear region of one input: the affine map of a piecewise linear model there, and where it holds.
 
-The model's graph is walked forwards. What is affine in the input stays so; at each operation with a kink
-(`max`, `abs`, a comparison, a pool) one side is taken, the one on which the input lies, and how far the input
-is on that side is kept: its gap. On the region where no gap changes its sign all of them are affine.
+The graph of the model is evaluated forwards. At each operation with a kink (`max`, `abs`, a comparison, a
+pool) the side on which the input lies is taken, and the distance from the kink is recorded: its gap. On the
+region where no gap changes its sign, all values and gaps are affine in the input.
 """
 
 import math
@@ -15,55 +15,59 @@ import numpy as np
 from jax import lax
 from jax.extend import core
 from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float
 
 from jaxnn._engine.graph import Graph, graph
 from jaxnn._engine.jaxpr import bind
 from jaxnn._engine.primitives import is_affine
 from jaxnn._model import as_example, as_model
+from jaxnn._typing import Model, PyTree
 
 
 class LinearRegion(NamedTuple):
-    """The region of an input on which a model is one affine map; `n_in` and `n_out` count all entries.
+    """A linear region: the polytope around an input on which a model is one affine map.
+
+    `n_in` and `n_out` count the elements of all arrays of the input and the output.
 
     Attributes:
-        kernel: `(n_in, n_out)`: the model's answer at `z` is `z @ kernel + bias`.
+        kernel: `(n_in, n_out)`: the output of the model at `z` is `z @ kernel + bias`.
         bias: `(n_out,)`.
         normals: `(m, n_in)`: the region is the polytope of all `z` with `normals @ z <= offsets`.
         offsets: `(m,)`.
-        radius: a scalar: the half side of the largest cube around the input inside of the region, in units of
+        radius: a scalar: half the side of the largest cube around the input inside the region, in units of
             the input.
         distance: a scalar: the Euclidean distance from the input to the nearest face of the region.
     """
 
-    kernel: jax.Array
-    bias: jax.Array
-    normals: jax.Array
-    offsets: jax.Array
-    radius: jax.Array
-    distance: jax.Array
+    kernel: Float[Array, "n_in n_out"]
+    bias: Float[Array, "n_out"]
+    normals: Float[Array, "m n_in"]
+    offsets: Float[Array, "m"]
+    radius: Float[Array, ""]
+    distance: Float[Array, ""]
 
 
-def linear_region(model: Callable[..., Any], x: Any) -> LinearRegion:
-    """The exact affine map that a piecewise linear model is around an input, and the region where it is.
+def linear_region(model: Model, x: PyTree) -> LinearRegion:
+    """Linear region: the exact affine map of a piecewise linear model around an input, and where it holds.
 
-    `model(z) = z @ kernel + bias` for every `z` with `normals @ z <= offsets`: there each unit is on
-    the side of its kink on which it is at `x`. It holds for what is made of affine operations (dense layers,
-    convolutions, normalization by stored statistics), `max`, `min`, `abs`, `clamp`, maxima over axes and
-    windows, and choices by comparisons: relu, leaky relu, relu6, hard tanh, maxout, max-pooling. An input
-    with a unit exactly on its kink belongs to the region that the model's own comparison puts it in; the
-    radius is then 0. The region is that of one pattern of units: a neighbor may have the same map.
+    `model(z) = z @ kernel + bias` for every `z` with `normals @ z <= offsets`: there each unit is on the same
+    side of its kink as at `x`. Models may be built from affine operations (dense layers, convolutions,
+    normalization by stored statistics), `max`, `min`, `abs`, `clamp`, maxima over axes and windows, and
+    selection by comparisons: ReLU, leaky ReLU, ReLU6, hard tanh, maxout, max-pooling. An input with a unit
+    exactly on its kink belongs to the region that the comparison in the model selects; the radius is then 0.
+    The region is that of one activation pattern: a neighbor may have the same map.
 
     Args:
-        model: a callable of one example, piecewise linear. Of a network with a sigmoid or a softmax at its
-            end, take the signal that comes into it: `lambda x: jaxnn.capture(network, x)[1]["output_in"]`.
-        x: the example, an array or a pytree of arrays; flattened, it has `n_in` entries.
+        model: a callable of one example, piecewise linear. For a network that ends in a sigmoid or a softmax,
+            use the signal before it: `lambda x: jaxnn.capture(network, x)[1]["output_in"]`.
+        x: the example, an array or a pytree of arrays; flattened, it has `n_in` elements.
 
     Returns:
-        A `LinearRegion`. Without a kink anywhere the region is everything, `m` is 0 and the radius infinite.
+        A `LinearRegion`. Without any kink the region is the whole space, `m` is 0 and the radius infinite.
 
     Raises:
         TypeError: `model` is not callable, or `x` does not hold numbers.
-        NotImplementedError: the model has an operation that is not piecewise linear; it is named.
+        NotImplementedError: the model has an operation that is not piecewise linear; the message names it.
 
     References:
         Montufar, Pascanu, Cho and Bengio, "On the number of linear regions of deep neural networks",
@@ -83,13 +87,13 @@ def linear_region(model: Callable[..., Any], x: Any) -> LinearRegion:
 
 
 @jax.jit
-def _linear_region(model: Any, x: Any) -> LinearRegion:
+def _linear_region(model: Model, x: PyTree) -> LinearRegion:
     flat, unravel = ravel_pytree(x)
 
-    def answer(values: jax.Array) -> Any:
+    def output_of(values: jax.Array) -> jax.Array:
         return ravel_pytree(model(unravel(values)))[0]
 
-    line = graph(answer, flat)
+    line = graph(output_of, flat)
 
     def parts(values: jax.Array) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
         output, gaps = _follow(line, values)
@@ -97,13 +101,13 @@ def _linear_region(model: Any, x: Any) -> LinearRegion:
 
     size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(jax.eval_shape(parts, flat)[0]))
     jacobian = jax.jacfwd if flat.size <= size else jax.jacrev
-    (slopes, normals), (output, gaps) = jacobian(parts, has_aux=True)(flat)
-    kernel = slopes.T
+    (gradients, normals), (output, gaps) = jacobian(parts, has_aux=True)(flat)
+    kernel = gradients.T
     # Each gap is at least 0 here: 0 <= gap + normals @ (z - x).
-    # Slopes that cancel, as between two maxima of one and the same value, leave their rounding.
+    # Gradients that cancel, as between two maxima of the same value, leave rounding errors.
     sizes = jnp.abs(normals).sum(axis=1)
     face = sizes > 8 * jnp.finfo(flat.dtype).eps * jnp.max(sizes, initial=0)
-    # A root has no slope at 0, so that what is no face is made of ones first.
+    # The gradient of a root at 0 is not finite, so normals of no face are replaced by ones.
     steep = jnp.where(face[:, None], normals, 1)
     return LinearRegion(
         kernel=kernel,
@@ -115,22 +119,24 @@ def _linear_region(model: Any, x: Any) -> LinearRegion:
     )
 
 
-def _nearest(lengths: jax.Array, face: jax.Array) -> jax.Array:
-    """The length to the nearest face; a gap that does not change with the input is none."""
+def _nearest(lengths: Float[Array, "m"], face: Bool[Array, "m"]) -> Float[Array, ""]:
+    """The distance to the nearest face; a gap that does not depend on the input is no face."""
     return jnp.min(jnp.where(face, lengths, jnp.inf), initial=jnp.inf)
 
 
-Kink = tuple[jax.Array, list[jax.Array]]  # what the operation gives, and gaps of at least 0
+Kink = tuple[jax.Array, list[jax.Array]]  # the output of the operation, and gaps of at least 0
+Operands = Sequence[jax.Array]
+KinkRule = Callable[[Operands, core.JaxprEqn], Kink]
 
 
 def _follow(line: Graph, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The output, and all gaps, as affine functions of the input by the sides that are taken."""
+    """The output and all gaps, as affine functions of the input on the sides that it lies on."""
     values: dict[Any, Any] = dict(zip(line.inputs, [x], strict=True))
-    affine = set(line.inputs)  # all else is constant on the region
+    affine = set(line.inputs)  # everything else is constant on the region
     gaps: list[jax.Array] = []
     for step in line.steps:
         for eqn in step.equations:
-            if eqn.outvars[0] in values:  # a part of two steps
+            if eqn.outvars[0] in values:  # part of two steps
                 continue
             read = [line.read(v, values) for v in eqn.invars]
             moving = [not isinstance(v, core.Literal) and v in affine for v in eqn.invars]
@@ -152,62 +158,62 @@ def _follow(line: Graph, x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def _kink(eqn: core.JaxprEqn, read: Sequence[Any], moving: Sequence[bool]) -> Kink:
     name = eqn.primitive.name
-    made: Any = eqn.outvars[0].aval
-    operands = [jnp.broadcast_to(value, made.shape) for value in read] if name in _ELEMENTWISE else list(read)
+    aval: Any = eqn.outvars[0].aval
+    operands = [jnp.broadcast_to(value, aval.shape) for value in read] if name in _ELEMENTWISE else list(read)
     known = name in _ELEMENTWISE or (name in _REDUCTIONS and moving == [True])
     if known and (name != "clamp" or moving == [False, True, False]):
-        answer, gaps = (_ELEMENTWISE | _REDUCTIONS)[name](operands, eqn)
-        return answer.astype(made.dtype), gaps
+        output, gaps = (_ELEMENTWISE | _REDUCTIONS)[name](operands, eqn)
+        return output.astype(aval.dtype), gaps
     raise NotImplementedError(
-        f"the model has the operation {name!r} of what depends on its input, for which it is not known to be "
-        "piecewise linear, as relu and leaky relu are; of a network with a sigmoid or a softmax at its end, "
-        'take the signal before it: jaxnn.capture(network, x)[1]["output_in"]'
+        f"the model has the operation {name!r} on values that depend on its input, which is not known to be "
+        "piecewise linear, as ReLU and leaky ReLU are; for a network that ends in a sigmoid or a softmax, "
+        'use the signal before it: jaxnn.capture(network, x)[1]["output_in"]'
     )
 
 
 def _side(positive: jax.Array, gap: jax.Array) -> jax.Array:
-    """A gap with the sign that makes it at least 0 on the side that is taken."""
+    """The gap with the sign that makes it at least 0 on this side of the kink."""
     return jnp.where(positive, gap, -gap)
 
 
-def _max(operands: Sequence[jax.Array], _: Any) -> Kink:
+def _max(operands: Operands, _: core.JaxprEqn) -> Kink:
     a, b = operands
     return jnp.where(a > b, a, b), [_side(a > b, a - b)]
 
 
-def _min(operands: Sequence[jax.Array], _: Any) -> Kink:
+def _min(operands: Operands, _: core.JaxprEqn) -> Kink:
     a, b = operands
     return jnp.where(a < b, a, b), [_side(a < b, b - a)]
 
 
-def _abs(operands: Sequence[jax.Array], _: Any) -> Kink:
+def _abs(operands: Operands, _: core.JaxprEqn) -> Kink:
     (a,) = operands
     size = _side(a >= 0, a)
     return size, [size]
 
 
-def _clamp(operands: Sequence[jax.Array], _: Any) -> Kink:
+def _clamp(operands: Operands, _: core.JaxprEqn) -> Kink:
     low, x, high = operands
     below, above = x < low, x > high
-    answer = jnp.where(below, low, jnp.where(above, high, x))
-    return answer, [_side(~below, x - low), _side(~above, high - x)]
+    clamped = jnp.where(below, low, jnp.where(above, high, x))
+    return clamped, [_side(~below, x - low), _side(~above, high - x)]
 
 
-def _compare(compare: Callable[..., jax.Array], above: bool) -> Callable[..., Kink]:
-    """A comparison, true above or below."""
+def _compare(compare: Callable[[jax.Array, jax.Array], jax.Array], above: bool) -> KinkRule:
+    """A comparison that is true above (or below) its kink."""
 
-    def kink(operands: Sequence[jax.Array], _: Any) -> Kink:
+    def kink(operands: Operands, _: core.JaxprEqn) -> Kink:
         a, b = operands
-        answer = compare(a, b)
-        return answer, [_side(answer == above, a - b)]
+        result = compare(a, b)
+        return result, [_side(result == above, a - b)]
 
     return kink
 
 
-def _extremum(sign: int) -> Callable[..., Kink]:
-    """The largest (`sign` 1) or smallest (-1) entry over some axes: one entry, the first such."""
+def _extremum(sign: int) -> KinkRule:
+    """The largest (`sign` 1) or smallest (-1) element over some axes; the first of several equal ones."""
 
-    def kink(operands: Sequence[jax.Array], eqn: core.JaxprEqn) -> Kink:
+    def kink(operands: Operands, eqn: core.JaxprEqn) -> Kink:
         (x,) = operands
         axes = tuple(eqn.params["axes"])
         rest = [axis for axis in range(x.ndim) if axis not in axes]
@@ -219,33 +225,33 @@ def _extremum(sign: int) -> Callable[..., Kink]:
 
 
 def _first_largest(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The largest entry of the last axis, the first such, and how far it is above each."""
+    """The largest element of the last axis, the first of equal ones, and its difference to each."""
     place = jnp.argmax(rows, axis=-1, keepdims=True)
     best = jnp.take_along_axis(rows, place, axis=-1)
     itself = jnp.arange(rows.shape[-1]) == place
     return best[..., 0], jnp.where(itself, 0, best - rows)
 
 
-def _pool(operands: Sequence[jax.Array], eqn: core.JaxprEqn) -> Kink:
-    """The largest entry of each window; a gap for each place in the window."""
+def _pool(operands: Operands, eqn: core.JaxprEqn) -> Kink:
+    """The largest element of each window, with one gap per position in the window."""
     (x,) = operands
     params = eqn.params
     strides, window = params["window_strides"], params["window_dimensions"]
     if any(size != 1 for size in (*params["base_dilation"], *params["window_dilation"])):
         raise NotImplementedError("the model has a dilated 'reduce_window_max', for which there is no rule")
-    made: Any = eqn.outvars[0].aval
-    # Far below what is in any window, and finite: a difference of infinities has no slope.
+    aval: Any = eqn.outvars[0].aval
+    # Far below any value in a window, and finite: a difference of infinities has no gradient.
     outside = jnp.finfo(x.dtype).min / 4
     padded = jnp.pad(x, params["padding"], constant_values=outside)
     parts = []
     for place in np.ndindex(*window):
-        ends = [p + s * (n - 1) + 1 for p, s, n in zip(place, strides, made.shape, strict=True)]
+        ends = [p + s * (n - 1) + 1 for p, s, n in zip(place, strides, aval.shape, strict=True)]
         parts.append(lax.slice(padded, place, ends, strides))
     best, gaps = _first_largest(jnp.stack(parts, axis=-1))
     return best, [gaps]
 
 
-_ELEMENTWISE: dict[str, Callable[..., Kink]] = {
+_ELEMENTWISE: dict[str, KinkRule] = {
     "max": _max,
     "min": _min,
     "abs": _abs,
@@ -255,7 +261,7 @@ _ELEMENTWISE: dict[str, Callable[..., Kink]] = {
     "lt": _compare(jnp.less, above=False),
     "le": _compare(jnp.less_equal, above=False),
 }
-_REDUCTIONS: dict[str, Callable[..., Kink]] = {
+_REDUCTIONS: dict[str, KinkRule] = {
     "reduce_max": _extremum(1),
     "reduce_min": _extremum(-1),
     "reduce_window_max": _pool,

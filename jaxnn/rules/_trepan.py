@@ -1,73 +1,72 @@
-"""A tree grown by asking the model: new inputs are drawn inside of each region before it is split."""
+"""TREPAN: a decision tree grown with new queries of the model in each region."""
 
 import heapq
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
 from jax.typing import ArrayLike
+from jaxtyping import Float, Int, Num, Shaped
 
 from jaxnn import _checks
-from jaxnn.rules._conditions import check_rows, check_spread
-from jaxnn.rules._distill import rounded_down, seed_of, taught_tree
-from jaxnn.rules._questions import (
-    Around,
-    Region,
-    Subject,
-    draw,
-    everywhere,
-    held_out_of,
-    require_trees,
-    subject,
-)
-from jaxnn.rules._tree import Tree, TreeRules, measure, prune
+from jaxnn._typing import Key, Model
+from jaxnn.rules._distill import fit_tree, round_down, tree_learner
+from jaxnn.rules._problem import Problem, prepare
+from jaxnn.rules._sampling import Region, draw
+from jaxnn.rules._tree import Tree, TreeRules, measure_tree, prune
+
+if TYPE_CHECKING:
+    from sklearn.tree import DecisionTreeClassifier as Learner
+
+Fill: TypeAlias = Callable[[int, Region], np.ndarray]  # of a node: its inputs, filled up with samples
 
 
 def trepan(
-    model: Callable[..., Any],
-    inputs: ArrayLike,
+    model: Model,
+    inputs: Num[ArrayLike, "n ..."],
     *,
-    held_out: ArrayLike,
-    key: jax.Array,
-    held_out_labels: ArrayLike | None = None,
+    held_out: Num[ArrayLike, "m ..."],
+    key: Key,
+    held_out_labels: Int[ArrayLike, "m"] | None = None,
     max_depth: int = 5,
     max_leaves: int = 32,
     min_leaf: int = 5,
-    samples: int = 5000,
+    n_samples: int = 5000,
     spread: float = 0.7,
-    decide: Callable[..., Any] | None = None,
-    features: Callable[..., Any] | None = None,
+    decide: Model | None = None,
+    features: Model | None = None,
     names: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
 ) -> TreeRules:
-    """A decision tree grown by asking a model inside of each region before it is split.
+    """TREPAN: grow a decision tree with new samples of the model's predictions in each region.
 
-    Data thins out down a tree: after five questions of 400 inputs about a dozen are left. Here each node is
-    first filled up to `samples` inputs, drawn inside of its region round those that are there, and the
-    model is asked about them; then the node is split in two by Gini impurity. The node comes first from
-    which most is to be gained: the share of all inputs that reach it times the share of those that it answers
-    otherwise than the model. Each node asks for one feature; Craven and Shavlik's "m of n" questions, shorter
-    to write and harder to read, are left out.
+    Data thin out down a tree: after five splits of 400 inputs about a dozen are left. Here each node is first
+    filled up to `n_samples` inputs, drawn inside its region around those that reach it, and the model is
+    queried on them. Then the node is split in two by Gini impurity. Growth is best-first: the node with the
+    largest reach times infidelity is split next. The reach is the fraction of all inputs that get to the
+    node, the infidelity the fraction of its inputs for which node and model predict different classes. Each
+    split is on one feature; the "m of n" splits of Craven and Shavlik are shorter to write and harder to
+    read, and are not implemented.
 
     Args:
         model: a callable of one example.
-        inputs: `(n, ...)`, finite: the data to learn from; few will do.
-        held_out: `(m, ...)`: data to measure on; the tree never sees it.
+        inputs: `(n, ...)`, finite: the data to learn from; few suffice.
+        held_out: `(m, ...)`: the data to measure on; the tree is not fitted to it.
         key: a JAX random key.
-        held_out_labels: `(m,)`, the true classes of those, to measure the accuracy.
-        max_depth: the most questions on the way to a leaf.
-        max_leaves: the most leaves.
-        min_leaf: the fewest of inputs and samples in a leaf.
-        samples: how many inputs a node is filled up to before it is split.
-        spread: how far round the inputs, in the standard deviations of the data.
-        decide: a function from the output to a class; see `distill_tree`.
+        held_out_labels: `(m,)`, the true classes of the held-out data, to measure the accuracy.
+        max_depth: the maximum number of splits from the root to a leaf.
+        max_leaves: the maximum number of leaves.
+        min_leaf: the minimum number of inputs and samples in a leaf.
+        n_samples: the number of inputs that a node is filled up to before it is split.
+        spread: the scale of the noise, in standard deviations of the inputs.
+        decide: a function from the output to its class; see `distill_tree`.
         features: a function from one input to the features; see `distill_tree`.
         names: of the features.
-        classes: of the classes.
+        classes: names of the classes.
 
     Returns:
-        A `TreeRules`, as `distill_tree` gives it.
+        A `TreeRules`, as from `distill_tree`.
 
     Raises:
         ImportError: scikit-learn, which finds the splits, is not installed.
@@ -82,95 +81,74 @@ def trepan(
         >>> from jaxnn import rules
         >>> model = lambda x: jnp.stack([0.5 - x[0], x[0] - 0.5])  # class 1 where x_0 > 0.5
         >>> x = jax.random.uniform(jax.random.key(0), (120, 2))
-        >>> found = rules.trepan(model, x[:20], held_out=x[20:], key=jax.random.key(1))
-        >>> found.fidelity, int(found.tree.feature[0])
+        >>> result = rules.trepan(model, x[:20], held_out=x[20:], key=jax.random.key(1))
+        >>> result.fidelity, int(result.tree.feature[0])
         (1.0, 0)
     """
-    trees = require_trees()
     _checks.check_key("key", key)
-    rows = check_rows("inputs", inputs)
-    options = {"max_depth": max_depth, "min_leaf": min_leaf, "samples": samples, "max_leaves": max_leaves}
-    for name, value in options.items():
-        options[name] = _checks.check_integer(name, value, at_least=2 if name == "max_leaves" else 1)
-    spread = check_spread(spread)
-    asked = subject(model, rows[0], decide, features, names, classes)
-    measured = held_out_of(asked, rows, held_out, held_out_labels)
-    around = Around.of(asked, rows, spread)
+    max_depth = _checks.check_integer("max_depth", max_depth, at_least=1)
+    max_leaves = _checks.check_integer("max_leaves", max_leaves, at_least=2)
+    min_leaf = _checks.check_integer("min_leaf", min_leaf, at_least=1)
+    n_samples = _checks.check_integer("n_samples", n_samples, at_least=1)
+    stump = tree_learner(key, 1, min_leaf)
+    problem = prepare(model, inputs, spread, decide, features, names, classes)
+    measured_on = problem.held_out(held_out, held_out_labels)
 
-    def fill(node: int, region: Region) -> np.ndarray:
-        missing = max(samples - len(region.inside), 0)
-        drawn = draw(jax.random.fold_in(key, node), around, region, missing)
-        return np.concatenate([region.inside, drawn])
+    def fill(node: int, region: Region) -> Shaped[np.ndarray, "k ..."]:
+        missing = max(n_samples - len(region.inputs), 0)
+        samples = draw(jax.random.fold_in(key, node), problem.sampler, region, missing)
+        return np.concatenate([region.inputs, samples])
 
-    stump = trees.DecisionTreeClassifier(max_depth=1, min_samples_leaf=min_leaf, random_state=seed_of(key))
-    tree = _grow(asked, fill, stump, everywhere(asked, rows), max_depth, max_leaves)
-    return measure(prune(tree), asked, measured)
+    tree = _grow(problem, fill, stump, max_depth, max_leaves)
+    return measure_tree(prune(tree), problem, measured_on)
 
 
 class _Split(NamedTuple):
-    """A node that may be split: its region filled up, where, and into what."""
+    """A candidate split of a node: the feature, the threshold, and the two regions."""
 
     feature: int
-    threshold: np.ndarray
+    threshold: Float[np.ndarray, ""]
     left: Region
     right: Region
-    to_left: float  # the share of the inputs
+    left_fraction: float  # of the inputs
 
 
-def _grow(
-    asked: Subject,
-    fill: Callable[[int, Region], np.ndarray],
-    stump: Any,
-    root: Region,
-    max_depth: int,
-    max_leaves: int,
-) -> Tree:
-    feature: list[int] = []
-    threshold: list[Any] = []
-    left: list[int] = []
-    right: list[int] = []
-    shares: list[np.ndarray] = []
-    waiting: list[tuple[float, int, int, float, _Split]] = []
+def _grow(problem: Problem, fill: Fill, stump: "Learner", max_depth: int, max_leaves: int) -> Tree:
+    nodes: list[tuple[int, float | np.ndarray, int, int, np.ndarray]] = []  # the fields of `Tree`
+    queue: list[tuple[float, int, int, float, _Split]] = []
 
     def add(region: Region, depth: int, reach: float) -> int:
-        node = len(feature)
-        seen = fill(node, region) if depth < max_depth else region.inside  # it will not be split
-        answers = asked.answers(seen)
-        share = np.bincount(answers, minlength=len(asked.classes)) / len(answers)
-        feature.append(-1)
-        threshold.append(0.0)
-        left.append(node)
-        right.append(node)
-        shares.append(share)
-        split = _best_split(asked, stump, region, seen, answers) if depth < max_depth else None
+        node = len(nodes)
+        inputs = fill(node, region) if depth < max_depth else region.inputs  # a node at that depth is a leaf
+        predictions = problem.predict(inputs)
+        fractions = np.bincount(predictions, minlength=len(problem.classes)) / len(predictions)
+        nodes.append((-1, 0.0, node, node, fractions))
+        split = _best_split(problem, stump, region, inputs, predictions) if depth < max_depth else None
         if split is not None:
-            heapq.heappush(waiting, (-reach * (1 - share.max()), node, depth, reach, split))
+            heapq.heappush(queue, (-reach * (1 - fractions.max()), node, depth, reach, split))
         return node
 
-    add(root, 0, 1.0)
-    while waiting and 2 * max_leaves - 1 >= len(feature) + 2:
-        _, node, depth, reach, split = heapq.heappop(waiting)
-        feature[node], threshold[node] = split.feature, split.threshold
-        left[node] = add(split.left, depth + 1, reach * split.to_left)
-        right[node] = add(split.right, depth + 1, reach * (1 - split.to_left))
-    return Tree(
-        np.array(feature, np.int32), np.array(threshold), np.array(left, np.int32),
-        np.array(right, np.int32), np.array(shares, np.float32),
-    )  # fmt: skip
+    add(problem.whole_space(), 0, 1.0)
+    while queue and len(nodes) + 2 < 2 * max_leaves:
+        _, node, depth, reach, split = heapq.heappop(queue)
+        left = add(split.left, depth + 1, reach * split.left_fraction)
+        right = add(split.right, depth + 1, reach * (1 - split.left_fraction))
+        nodes[node] = (split.feature, split.threshold, left, right, nodes[node][-1])
+    return Tree(*map(np.array, zip(*nodes, strict=True)))
 
 
 def _best_split(
-    asked: Subject, stump: Any, region: Region, seen: np.ndarray, answers: np.ndarray
+    problem: Problem, stump: "Learner", region: Region, inputs: np.ndarray, predictions: np.ndarray
 ) -> _Split | None:
-    if np.all(answers == answers[0]):
+    if np.all(predictions == predictions[0]):
         return None
-    features = asked.describe(seen)
-    grown, thresholds = taught_tree(stump, features, answers)
-    if grown.node_count == 1:
+    features = problem.featurize(inputs)
+    fitted, thresholds = fit_tree(stump, features, predictions)
+    if fitted.node_count == 1:
         return None
-    j, threshold = int(grown.feature[0]), rounded_down(thresholds[0], features.dtype)
-    below = features[:, j] <= threshold
+    j, threshold = int(fitted.feature[0]), round_down(thresholds[0], features.dtype)
+    is_low = features[:, j] <= threshold
     high, low = region.high.copy(), region.low.copy()
     high[j] = low[j] = threshold
-    left, right = Region(region.low, high, seen[below]), Region(low, region.high, seen[~below])
-    return _Split(j, threshold, left, right, float(below.mean()))
+    left, right = Region(region.low, high, inputs[is_low]), Region(low, region.high, inputs[~is_low])
+    return _Split(j, threshold, left, right, float(is_low.mean()))

@@ -224,7 +224,7 @@ def test_linen_other_collections_are_held():
     module = Scaled()
     model = jaxnn.from_linen(module, variables_of(module, X))
     after = trained(model, X, jnp.zeros(1))
-    assert after.held.value[0] == 2.3
+    assert after.frozen.value[0] == 2.3
     assert np.any(after.params["Dense_0"]["kernel"] != model.params["Dense_0"]["kernel"])
 
 
@@ -421,7 +421,7 @@ def test_nnx_trains_parameters_shared_as_one_and_nothing_else():
     module = statistics(Whole(nnx.Rngs(0)))
     model = jaxnn.from_nnx(module)
     after = trained(model, X, jnp.zeros(4))
-    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), after.held, model.held))
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), after.frozen, model.frozen))
     assert "kernel" not in after.params["tied"]  # it stands in "named"
     old, new = model.params["named"]["a"]["kernel"], after.params["named"]["a"]["kernel"]
     assert np.any(old[...] != new[...])
@@ -547,7 +547,7 @@ def test_equinox_state_is_read_and_held():
     _, values = jaxnn.capture(model, X)
     assert list(values) == ["linear", "layers/layers/0", "layers/layers/1", "layers"]
     after = trained(model, X, jnp.zeros(4))
-    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), after.held, model.held))
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), after.frozen, model.frozen))
     assert np.any(after.arrays.linear.weight != module.linear.weight)
 
 

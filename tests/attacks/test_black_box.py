@@ -262,7 +262,7 @@ KEY = jax.random.key(0)
         (lambda m, x: attacks.square(m, x, 0, epsilon=-0.1, key=KEY), ValueError, "`epsilon`"),
         (lambda m, x: attacks.square(m, x, 0, epsilon=0.1, key=None), TypeError, "`key`"),
         (lambda m, x: attacks.square(m, x, 0, epsilon=0.1, key=KEY, queries=2), ValueError, "`queries`"),
-        (lambda m, x: attacks.square(m, x, 0, epsilon=0.1, key=KEY, share=2), ValueError, "`share`"),
+        (lambda m, x: attacks.square(m, x, 0, epsilon=0.1, key=KEY, fraction=2), ValueError, "`fraction`"),
         (
             lambda m, x: attacks.square(m, x, 0, epsilon=0.1, key=KEY, image_shape=(3, 5)),
             ValueError,

@@ -21,7 +21,11 @@ DUAL = {"linf": 1, "l2": 2, "l1": np.inf}
 ORDER = {"linf": np.inf, "l2": 2, "l1": 1}
 SIZES = (12, 8, 4)
 # Steps enough to reach the best corner of a ball, from anywhere in it.
-THOROUGH = {"linf": {"step": 0.1}, "l2": {"steps": 150, "step": 0.05}, "l1": {"steps": 200, "step": 3.0}}
+THOROUGH = {
+    "linf": {"relative_step_size": 0.1},
+    "l2": {"steps": 150, "relative_step_size": 0.05},
+    "l1": {"steps": 200, "relative_step_size": 3.0},
+}
 
 
 def size(delta, norm):
@@ -72,7 +76,10 @@ class TestLinear:
         for share, success in ((0.999, True), (1.001, False)):
             weights = jnp.asarray(np.append(w, share * drop - w @ x), jnp.float32)
             model = jax.tree_util.Partial(affine, weights)
-            assert bool(attacks.pgd(model, x, 0, epsilon=0.1, step=0.1, key=KEY).success) is success
+            assert (
+                bool(attacks.pgd(model, x, 0, epsilon=0.1, relative_step_size=0.1, key=KEY).success)
+                is success
+            )
 
 
 class TestNumPy:
@@ -106,7 +113,7 @@ class TestNumPy:
         with in_precision("float64"):
             net = jax.tree.map(lambda a: a.astype("float64"), network(3))
             x = np.random.default_rng(0).uniform(0, 1, 12)
-            options = {"norm": norm, "epsilon": 0.2, "steps": 7, "step": 0.3}
+            options = {"norm": norm, "epsilon": 0.2, "steps": 7, "relative_step_size": 0.3}
             if decay is None:
                 found = attacks.bim(net, x, 2, **options)
             else:
@@ -277,7 +284,7 @@ def test_restarts_find_more_and_never_less():
     found = {}
     for restarts in (1, 6):
         one = functools.partial(
-            attacks.pgd, epsilon=0.12, norm="l2", steps=2, step=0.1, restarts=restarts, key=KEY
+            attacks.pgd, epsilon=0.12, norm="l2", steps=2, relative_step_size=0.1, restarts=restarts, key=KEY
         )
         found[restarts] = jax.vmap(one, (None, 0, 0))(net, x, labels)
     assert (found[6].success | ~found[1].success).all()
@@ -305,7 +312,7 @@ def test_a_new_label_criterion_or_radius_compiles_nothing(caplog):
     net, x = network(), jnp.full(12, 0.5)
 
     def ask(label, epsilon, share):
-        attacks.pgd(net, x, label, epsilon=epsilon, key=KEY, step=share)
+        attacks.pgd(net, x, label, epsilon=epsilon, key=KEY, relative_step_size=share)
         attacks.apgd(net, x, attacks.confident(label, share), epsilon=epsilon, key=KEY)
 
     ask(0, 0.1, 0.1)
@@ -328,7 +335,13 @@ def test_an_example_of_several_arrays():
 
     x = {"a": jnp.full((2, 2), 0.5), "b": jnp.full(3, 0.6)}
     found = attacks.pgd(
-        model, x, 0, epsilon=0.1, step=0.1, key=KEY, bounds=({"a": jnp.zeros((2, 2)), "b": jnp.zeros(3)}, 1)
+        model,
+        x,
+        0,
+        epsilon=0.1,
+        relative_step_size=0.1,
+        key=KEY,
+        bounds=({"a": jnp.zeros((2, 2)), "b": jnp.zeros(3)}, 1),
     )
     assert found.success
     assert jax.tree.map(jnp.shape, found.input) == {"a": (2, 2), "b": (3,)}
@@ -368,9 +381,9 @@ def test_nan_from_the_model_is_neither_success_nor_robustness():
     assert not found.success
     assert np.isnan(found.distance)
     assert np.isfinite(found.input).all()
-    with pytest.raises(ValueError, match="`model` must not answer NaN; it does for 1 attacked"):
+    with pytest.raises(ValueError, match="`model` must not return NaN; it does for 1 attacked"):
         attacks.robust_accuracy(broken, [[0.7]], [0], attacks.fgsm, 0.2, batch_size=1, key=KEY)
-    with pytest.raises(ValueError, match="`model` must not answer NaN; it does for 1 of"):
+    with pytest.raises(ValueError, match="`model` must not return NaN; it does for 1 of"):
         attacks.robust_accuracy(broken, [[0.5]], [0], attacks.fgsm, 0.2, batch_size=1, key=KEY)
 
 
@@ -381,9 +394,9 @@ BAD = {
     "bounds": ({"bounds": (1, 0)}, ValueError, "`bounds` must be"),
     "no pair": ({"bounds": 1.0}, TypeError, "`bounds` must be a pair"),
     "epsilon": ({"epsilon": -0.1}, ValueError, "`epsilon` must be at least 0"),
-    "infinite": ({"epsilon": np.inf}, ValueError, "`epsilon` must be at least 0"),
+    "infinite": ({"epsilon": np.inf}, ValueError, "`epsilon` must be finite"),
     "many": ({"epsilon": np.ones(2)}, ValueError, "`epsilon` must have shape"),
-    "no epsilon": ({"epsilon": None}, TypeError, "`epsilon` must be a number"),
+    "no epsilon": ({"epsilon": None}, TypeError, "`epsilon` must be an array of numbers"),
     "norm": ({"norm": "l3"}, ValueError, "`norm` must be one of"),
     "norms": ({"norm": ["l2"]}, ValueError, "`norm` must be one of"),
     "label": ({"label": 4}, ValueError, "`label` must lie from 0 to 3, for 4 logits"),
@@ -399,12 +412,12 @@ BAD = {
     "steps": ({"steps": 0}, ValueError, "`steps` must be at least 1"),
     "restarts": ({"restarts": 2, "random_start": False}, ValueError, "`restarts` must be 1"),
     "model": ({"model": 3}, TypeError, "`model` must be callable"),
-    "one logit": ({"model": lambda x: x[:1]}, ValueError, "`model` must answer with at least two"),
-    "no logit": ({"model": lambda x: x.sum()}, ValueError, "`model` must answer with at least two"),
-    "named": ({"model": lambda x: {"y": x}}, ValueError, "`model` must answer with at least two"),
-    "classes": ({"model": lambda x: jnp.arange(3)}, ValueError, "`model` must answer with at least two"),
+    "one logit": ({"model": lambda x: x[:1]}, ValueError, "`model` must return at least two"),
+    "no logit": ({"model": lambda x: x.sum()}, ValueError, "`model` must return at least two"),
+    "named": ({"model": lambda x: {"y": x}}, ValueError, "`model` must return at least two"),
+    "classes": ({"model": lambda x: jnp.arange(3)}, ValueError, "`model` must return at least two"),
     "nothing": ({"model": lambda x: jnp.arange(3.0), "x": X[:0]}, ValueError, "`x` must hold at least one"),
-    "dlr": ({"model": lambda x: x[:2], "loss": "dlr"}, ValueError, "`loss` 'dlr' asks for at least 3"),
+    "dlr": ({"model": lambda x: x[:2], "loss": "dlr"}, ValueError, "`loss` 'dlr' needs at least 3"),
 }  # fmt: skip
 
 

@@ -15,8 +15,9 @@ ORDER = {"linf": np.inf, "l2": 2, "l1": 1}
 DUAL = {"linf": 1, "l2": 2, "l1": np.inf}
 
 
-def task(label):
-    return Task(None, jnp.zeros(2), jnp.int32(label), jnp.float32(0), jnp.float32(1), jnp.float32(1))
+def task(label, targeted=False):
+    numbers = [jnp.float32(v) for v in (0, 1, 1)]
+    return Task(None, jnp.zeros(2), jnp.int32(label), *numbers, norm="linf", targeted=targeted)
 
 
 @pytest.mark.parametrize("label", range(5))
@@ -37,7 +38,7 @@ def test_the_losses_are_those_of_the_paper(label):
     }
     for targeted, expected in ((False, away), (True, towards)):
         for name, value in expected.items():
-            found = _loss.loss_of(task(label), name, targeted)(jnp.asarray(z, jnp.float32))
+            found = _loss.loss_of(task(label, targeted), name)(jnp.asarray(z, jnp.float32))
             assert float(found) == pytest.approx(value, rel=1e-5)
 
 
@@ -95,7 +96,7 @@ def test_what_square_moves_fills_the_ball(channels):
     delta = jnp.asarray(np.random.default_rng(0).normal(size=(9, 8, channels)), jnp.float32)
     delta *= 0.5 / jnp.linalg.norm(delta)
     for seed in range(4):
-        found = _square._moved(jax.random.key(seed), delta, jnp.int32(3), jnp.float32(2.0))
+        found = _square._move_norm(jax.random.key(seed), delta, jnp.int32(3), jnp.float32(2.0))
         assert float(jnp.linalg.norm(found)) == pytest.approx(2, rel=1e-5)
         changed = np.any(np.asarray(found != delta), axis=2)
         assert 9 <= changed.sum() <= 18
@@ -105,13 +106,12 @@ def test_what_square_moves_fills_the_ball(channels):
 def test_the_normal_is_that_of_equation_16(norm):
     key, point, radius, count = jax.random.key(3), jnp.full(5, 0.5), 0.2, 27
 
-    def succeeds(z):  # for most of the small steps
-        return z[0] + z[1] > 0.9
+    def margin(z):  # positive for most of the small steps
+        return z[0] + z[1] - 0.9
 
-    bounds = (jnp.float32(0), jnp.float32(0.6))  # which cut some of them
-    found = _hop_skip_jump._normal(
-        succeeds, key, point, jnp.float32(radius), jnp.int32(count), norm, bounds, 10
-    )
+    numbers = [jnp.float32(v) for v in (0, 0.6, np.inf)]  # the bounds cut some of them
+    half_space = Task(lambda z: z, point, jax.tree_util.Partial(margin), *numbers, norm=norm)
+    found = _hop_skip_jump._normal(half_space, key, point, jnp.float32(radius), jnp.int32(count), 10)
     draw = functools.partial(jax.random.uniform, minval=-1, maxval=1) if norm == "linf" else jax.random.normal
     steps = np.array([draw(jax.random.fold_in(key, b), (5,)) for b in range(count)], np.float64)
     steps = radius * steps / np.linalg.norm(steps, axis=1, keepdims=True)

@@ -16,7 +16,7 @@ NETWORK = jaxnn.init(jax.random.key(1), (12, 8, 4), activation="tanh", output_ac
 X = np.random.default_rng(0).uniform(0, 1, (60, 12)).astype(np.float32)
 LABELS = np.where(np.arange(60) % 10 == 0, 0, np.argmax(jax.vmap(NETWORK)(X), axis=1))
 RADII = [0.2, 0.0, 0.02, 0.08]
-PGD = functools.partial(attacks.pgd, steps=10, step=0.2)
+PGD = functools.partial(attacks.pgd, steps=10, relative_step_size=0.2)
 
 
 def robust(attack=PGD, epsilons=RADII, network=NETWORK, x=X, labels=LABELS, batch_size=16, **options):
@@ -83,11 +83,11 @@ def test_an_attack_without_a_radius_counts_where_it_stays_inside():
 
 
 BAD = {
-    "lengths": ({"labels": LABELS[:3]}, "`inputs` must have 3 rows"),
+    "lengths": ({"labels": LABELS[:3]}, "`inputs` and `labels` must hold the same number"),
     "NaN": ({"x": np.full((60, 12), np.nan)}, "`inputs` must be finite"),
-    "label": ({"labels": LABELS + 4}, "`labels` must lie from 0 to 3"),
+    "label": ({"labels": LABELS + 4}, r"`labels` must lie in \[0, 4\)"),
     "halves": ({"labels": LABELS / 2}, "`labels` must be integers"),
-    "radius": ({"epsilons": [-0.1]}, "`epsilons` must be at least 0"),
+    "radius": ({"epsilons": [-0.1]}, r"`epsilons` must lie in \[0, inf\)"),
     "no radius": ({"epsilons": np.zeros(0)}, "`epsilons` must have shape"),
     "bounds": ({"x": X - 0.5}, "`attack` must stay within epsilon"),
     "target": ({"attack": functools.partial(PGD, targeted=True)}, "`attack` must be untargeted"),
@@ -156,7 +156,7 @@ def test_noise_fills_the_ball():
 
 
 def test_training_against_an_attack_makes_it_fail_more_often():
-    attack = functools.partial(attacks.pgd, epsilon=0.1, steps=3, step=0.5)
+    attack = functools.partial(attacks.pgd, epsilon=0.1, steps=3, relative_step_size=0.5)
     x, y = jnp.asarray(X), jnp.asarray(LABELS)
     options = {"epochs": 30, "batch_size": 10, "key": KEY, "loss": jaxnn.losses.cross_entropy,
                "optimizer": optax.adam(0.01)}  # fmt: skip

@@ -47,42 +47,42 @@ def test_layers_explain_the_whole_difference(layer):
 
 
 def test_at_the_output_all_is_with_the_target():
-    found = [method(NETWORK, X, 1, layer="output") for method in METHODS]
-    for values in found:
+    result = [method(NETWORK, X, 1, layer="output") for method in METHODS]
+    for values in result:
         assert values[0] == values[2] == 0
-    answer = NETWORK(X)[1]
-    np.testing.assert_allclose(found[0][1], answer, rtol=1e-6)
-    np.testing.assert_allclose(found[3][1], 1, rtol=1e-6)
+    output = NETWORK(X)[1]
+    np.testing.assert_allclose(result[0][1], output, rtol=1e-6)
+    np.testing.assert_allclose(result[3][1], 1, rtol=1e-6)
     equal = attribution.layer_gradient_x_activation(NETWORK, X, 1, layer="output", multiply=False)
     np.testing.assert_allclose(equal, [0, 1, 0])
 
 
 @pytest.mark.parametrize("method", METHODS[1:])
 def test_chunks_do_not_matter(method):
-    answers = [
+    outputs = [
         method(NETWORK, X, 1, layer="hidden_0", steps=9, batch_size=batch_size) for batch_size in (1, 4, 50)
     ]
-    for other in answers[1:]:
-        np.testing.assert_allclose(other, answers[0], atol=1e-6)
+    for other in outputs[1:]:
+        np.testing.assert_allclose(other, outputs[0], atol=1e-6)
 
 
 def test_a_unit_by_finite_differences():
     with in_precision("float64"):
         network = jax.tree.map(lambda a: jnp.asarray(np.array(a), "float64"), NETWORK)
         x = X.astype("float64")
-        found = attribution.neuron_gradient(network, x, 4, layer="hidden_1")
+        result = attribution.neuron_gradient(network, x, 4, layer="hidden_1")
         activation = functools.partial(attribution.layer_activation, network, layer="hidden_1")
         expected = [(activation(x + e)[4] - activation(x - e)[4]) / 2e-6 for e in 1e-6 * np.eye(12)]
-        np.testing.assert_allclose(found, expected, atol=1e-9)
-        whole = attribution.neuron_gradient(network, x, jnp.sum, layer="hidden_1")
+        np.testing.assert_allclose(result, expected, atol=1e-9)
+        total = attribution.neuron_gradient(network, x, jnp.sum, layer="hidden_1")
         each = [attribution.neuron_gradient(network, x, unit, layer="hidden_1") for unit in range(6)]
-        np.testing.assert_allclose(whole, np.sum(each, axis=0), atol=1e-12)
+        np.testing.assert_allclose(total, np.sum(each, axis=0), atol=1e-12)
 
 
 def test_any_method_asks_a_unit():
     unit = lambda x: attribution.layer_activation(NETWORK, x, layer="hidden_0")  # noqa: E731
-    found = attribution.integrated_gradients(unit, X, 5)
-    np.testing.assert_allclose(found.sum(), unit(X)[5] - unit(0 * X)[5], atol=1e-6)
+    result = attribution.integrated_gradients(unit, X, 5)
+    np.testing.assert_allclose(result.sum(), unit(X)[5] - unit(0 * X)[5], atol=1e-6)
 
 
 def test_a_reused_layer_has_its_places_apart():
@@ -92,33 +92,33 @@ def test_a_reused_layer_has_its_places_apart():
         return x.sum()
 
     x = jnp.array([1.0, 3.0])
-    slopes = {
+    gradients = {
         layer: attribution.layer_gradient_x_activation(twice, x, layer=layer, multiply=False).tolist()
         for layer in ("double@1", "double@2")
     }
-    assert slopes == {"double@1": [2, 2], "double@2": [1, 1]}
+    assert gradients == {"double@1": [2, 2], "double@2": [1, 1]}
 
 
 def test_what_goes_around_a_layer_stays():
     def model(x):
         return (jaxnn.tap(2 * x, "inner") * x).sum()
 
-    found = attribution.layer_gradient_x_activation(model, [1.0, 3.0], layer="inner")
-    np.testing.assert_allclose(found, [2, 18])
+    result = attribution.layer_gradient_x_activation(model, [1.0, 3.0], layer="inner")
+    np.testing.assert_allclose(result, [2, 18])
 
 
 def test_grad_cam_in_numpy():
     x = np.random.default_rng(2).normal(size=(6, 5)).astype(np.float32)
     maps = np.array(jaxnn.capture(convolutional, x)[1]["maps"])
-    slopes = 1 - np.tanh(maps) ** 2
-    expected = (slopes.mean(axis=(0, 1)) * maps).sum(axis=-1)
+    gradients = 1 - np.tanh(maps) ** 2
+    expected = (gradients.mean(axis=(0, 1)) * maps).sum(axis=-1)
     np.testing.assert_allclose(attribution.grad_cam(convolutional, x, 0, layer="maps"), expected, atol=1e-5)
     for shape in (None, (12, 10)):
-        found = attribution.grad_cam(convolutional, x, 0, layer="maps", relu=True, shape=shape)
+        result = attribution.grad_cam(convolutional, x, 0, layer="maps", relu=True, shape=shape)
         wanted = np.maximum(expected, 0)
         if shape is not None:
             wanted = jax.image.resize(wanted, shape, "linear")
-        np.testing.assert_allclose(found, wanted, atol=1e-5)
+        np.testing.assert_allclose(result, wanted, atol=1e-5)
 
 
 def in_a_loop(x):
@@ -146,11 +146,11 @@ def test_other_bad_input_raises():
         ValueError, match=r"`layer` must have shape \(h, w, channels\); 'hidden_0' has \(8,\)"
     ):
         attribution.grad_cam(NETWORK, X, 1, layer="hidden_0")
-    with pytest.raises(ValueError, match="`shape` must have 2 entries"):
+    with pytest.raises(ValueError, match="`shape` must have 2 sizes"):
         attribution.grad_cam(convolutional, np.ones((4, 4)), 0, layer="maps", shape=(3,))
     with pytest.raises(ValueError, match="`unit` must lie from -8 to 7"):
         attribution.neuron_gradient(NETWORK, X, 8, layer="hidden_0")
-    with pytest.raises(ValueError, match="`unit` must name an entry"):
+    with pytest.raises(ValueError, match="`unit` must select an element"):
         attribution.neuron_gradient(NETWORK, X, layer="hidden_0")
     counted = lambda x: jaxnn.tap(jnp.argmax(x), "best") * x.sum()  # noqa: E731
     with pytest.raises(ValueError, match="`layer` must name real numbers; 'best' has dtype int32"):

@@ -30,13 +30,13 @@ def function(hidden, x):
 MODEL = Partial(function, HIDDEN)
 
 
-def ridge(sets, answers, width, penalty):
+def ridge(sets, outputs, width, penalty):
     """Equation 2 of the paper: weights by the distance from all ones, an intercept that costs nothing."""
     distances = 1 - np.sqrt(sets.mean(1))
     weights = np.exp(-(distances**2) / (2 * width**2))
     design = np.append(sets, np.ones((len(sets), 1)), axis=1)
     gram = design.T @ (weights[:, None] * design) + penalty * np.diag([1.0] * sets.shape[1] + [0.0])
-    return np.linalg.solve(gram, design.T @ (weights * answers))[:-1]
+    return np.linalg.solve(gram, design.T @ (weights * outputs))[:-1]
 
 
 @pytest.mark.parametrize(("width", "penalty"), [(0.25, 1.0), (0.7, 0.01)])
@@ -44,40 +44,40 @@ def test_lime_is_a_weighted_ridge(width, penalty):
     toss = lambda i: jax.random.bernoulli(jax.random.fold_in(key(), i), 0.5, (6,))  # noqa: E731
     sets = np.array(jax.vmap(toss)(jnp.arange(80)), np.float64)
     sets[0] = 1
-    answers = [np.tanh((sets[i][GROUPS] * X).ravel() @ HIDDEN) @ OUT for i in range(80)]
-    expected = ridge(sets, np.array(answers), width, penalty)[GROUPS]
+    outputs = [np.tanh((sets[i][GROUPS] * X).ravel() @ HIDDEN) @ OUT for i in range(80)]
+    expected = ridge(sets, np.array(outputs), width, penalty)[GROUPS]
     for batch_size in (7, 64):
-        found = attribution.lime(
+        result = attribution.lime(
             MODEL, X, key=key(), n_samples=80, kernel_width=width, ridge=penalty, groups=GROUPS,
             batch_size=batch_size,
         )  # fmt: skip
-        np.testing.assert_allclose(found, expected, atol=2e-5)
+        np.testing.assert_allclose(result, expected, atol=2e-5)
 
 
 def test_lime_lies_within_its_standard_errors():
     draw = lambda one, n: attribution.lime(  # noqa: E731
         MODEL, X, key=one, n_samples=n, groups=GROUPS, ridge=0.1, with_error=True
     )
-    found = jax.jit(jax.vmap(lambda one: draw(one, 100)))(keys())
-    share = np.sqrt((found.standard_error**2).mean(0)) / found.value.std(0)
-    assert np.all((share > 0.85) & (share < 1.15))
+    result = jax.jit(jax.vmap(lambda one: draw(one, 100)))(keys())
+    ratio = np.sqrt((result.standard_error**2).mean(0)) / result.value.std(0)
+    assert np.all((ratio > 0.85) & (ratio < 1.15))
 
 
 def test_rise_of_a_constant_is_the_constant():
-    found = attribution.rise(lambda x: 2.0 + 0 * x.sum(), IMAGE, key=key(), n_samples=2000, with_error=True)
-    apart = (found.value - 2) / found.standard_error
+    result = attribution.rise(lambda x: 2.0 + 0 * x.sum(), IMAGE, key=key(), n_samples=2000, with_error=True)
+    apart = (result.value - 2) / result.standard_error
     assert np.abs(apart).max() < 4.5  # masks have a mean of p at each of 130 pixels
     assert 0.5 < np.sqrt((apart**2).mean()) < 1.5
 
 
 def test_rise_masks_are_enlarged_grids():
-    """Of one sample, `a = m f / p`: an answer of p gives the mask itself."""
+    """Of one sample, `a = m f / p`: an output of p gives the mask itself."""
     constant = lambda x: 0.5 + 0 * x.sum()  # noqa: E731
     draw = lambda one: attribution.rise(constant, IMAGE, key=one, n_samples=1, grid=(3, 2))  # noqa: E731
     masks = np.asarray(jax.vmap(draw)(keys()))
     assert masks.min() == 0
     assert masks.max() == 1
-    # Cells of 5 by 5, 3 by 2 of them enlarged to 20 by 15: slopes are at most 3/20 and 2/15.
+    # Cells of 5 by 5, 3 by 2 of them enlarged to 20 by 15: derivatives are at most 3/20 and 2/15.
     assert np.abs(np.diff(masks, axis=1)).max() <= 3 / 20 + 1e-6
     assert np.abs(np.diff(masks, axis=2)).max() <= 2 / 15 + 1e-6
     # Straight lines between the middles of cells: the second differences are 0 almost everywhere.
@@ -93,10 +93,10 @@ def test_rise_does_not_depend_on_chunks_and_knows_its_error():
     one, other = draw(key(), 50), draw(key(), 7)
     np.testing.assert_allclose(one.value, other.value, rtol=1e-5)
     np.testing.assert_allclose(one.standard_error, other.standard_error, rtol=1e-4)
-    found = jax.jit(jax.vmap(lambda one: draw(one, 50)))(keys())
-    share = np.sqrt((found.standard_error**2).mean(0)) / found.value.std(0)
-    assert np.all((share > 0.8) & (share < 1.25))
-    assert found.value[:, :6, :5].mean() > 1.1 * found.value[:, 8:, 7:].mean()
+    result = jax.jit(jax.vmap(lambda one: draw(one, 50)))(keys())
+    ratio = np.sqrt((result.standard_error**2).mean(0)) / result.value.std(0)
+    assert np.all((ratio > 0.8) & (ratio < 1.25))
+    assert result.value[:, :6, :5].mean() > 1.1 * result.value[:, 8:, 7:].mean()
 
 
 def test_rise_masks_channels_alike_over_any_axes():
@@ -127,7 +127,7 @@ def test_memory_does_not_grow_with_the_masks():
         ("lime", {"ridge": "a"}, TypeError, "`ridge` must be a number"),
         ("lime", {"n_samples": 1}, ValueError, "`n_samples` must be at least 2"),
         ("lime", {"key": 0}, TypeError, "`key` must be one random key"),
-        ("rise", {"probability": 1.0}, ValueError, r"`probability` must lie between 0 and 1; got 1.0"),
+        ("rise", {"probability": 1.0}, ValueError, r"`probability` must lie in \(0, 1\); got 1"),
         ("rise", {"grid": 5}, ValueError, r"`grid` must have for each of the axes \(0, 1\)"),
         ("rise", {"grid": (2, 2, 2)}, ValueError, "`grid` must have for each"),
         ("rise", {"grid": 0}, ValueError, r"`grid\[0\]` must be at least 1"),

@@ -279,23 +279,23 @@ def test_a_rule_of_the_caller_for_a_primitive():
     def largest(x):
         return jnp.sort(relu(x @ W) ** 2)[-1]
 
-    with pytest.raises(
-        NotImplementedError, match="no rule for the primitive 'sort'; .* div, dot_general, max"
-    ):
+    with pytest.raises(NotImplementedError, match="no rule for the primitive 'sort'; .* div, dot_general"):
         attribution.lrp(largest, X)
     with in_precision("float64"):
-        found = attribution.lrp(largest, X, primitive_rules={"sort": by_gradient})
+        attributions = attribution.lrp(largest, X, primitive_rules={"sort": by_gradient})
         expected = attribution.lrp(lambda x: jnp.max(relu(x @ W) ** 2), X)
-        np.testing.assert_allclose(found, expected, rtol=1e-10)
-        first = attribution.lrp(
-            jnp.max, X, primitive_rules={"reduce_max": lambda s, r, v: [r[0] * jnp.eye(6)[0]]}
-        )
-        np.testing.assert_allclose(first, X.max() * np.eye(6)[0])
+        np.testing.assert_allclose(attributions, expected, rtol=1e-10)
+        rules = {"reduce_max": lambda step, relevances, values: [relevances[0] * jnp.eye(6)[0]]}
+        attributions = attribution.lrp(jnp.max, X, primitive_rules=rules)
+        np.testing.assert_allclose(attributions, X.max() * np.eye(6)[0])
 
 
 def test_a_rule_of_the_caller_leaves_the_shift_of_a_softmax_alone():
-    found = attribution.lrp(lambda x: jax.nn.softmax(x)[0], X, primitive_rules={"reduce_max": by_gradient})
-    np.testing.assert_array_equal(found, attribution.lrp(lambda x: jax.nn.softmax(x)[0], X))
+    def model(x):
+        return jax.nn.softmax(x)[0]
+
+    attributions = attribution.lrp(model, X, primitive_rules={"reduce_max": by_gradient})
+    np.testing.assert_array_equal(attributions, attribution.lrp(model, X))
 
 
 def test_what_is_no_rule_for_a_primitive_is_refused():
@@ -303,7 +303,8 @@ def test_what_is_no_rule_for_a_primitive_is_refused():
         attribution.lrp(jnp.max, X, primitive_rules={"sort": 1})
     with pytest.raises(TypeError, match="`primitive_rules` must be a dictionary by primitive; got list"):
         attribution.deep_lift(jnp.max, X, primitive_rules=[])
+    rules = {"sort": lambda step, relevances, values: [relevances[0][0]]}
     with pytest.raises(
-        ValueError, match=r"`primitive_rules\['sort'\]` must return arrays of shapes \[\(6,\)\]"
+        ValueError, match=r"\['sort'\]` must return arrays of shapes \[\(6,\)\]; got \[\(\)\]"
     ):
-        attribution.lrp(lambda x: jnp.sort(x)[0], X, primitive_rules={"sort": lambda s, r, v: [r[0][0]]})
+        attribution.lrp(lambda x: jnp.sort(x)[0], X, primitive_rules=rules)

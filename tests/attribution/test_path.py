@@ -41,13 +41,13 @@ def test_a_quadrature_is_exact_to_its_degree(quadrature, steps):
 @pytest.mark.parametrize("quadrature", QUADRATURES)
 def test_integrated_gradients_are_the_sum_over_nodes(quadrature):
     positions, weights = nodes(quadrature, 9)
-    slopes = [attribution.saliency(NETWORK, BASELINE + t * (X - BASELINE), 1) for t in positions]
-    expected = (X - BASELINE) * np.einsum("k,ki->i", weights, np.array(slopes))
+    gradients = [attribution.saliency(NETWORK, BASELINE + t * (X - BASELINE), 1) for t in positions]
+    expected = (X - BASELINE) * np.einsum("k,ki->i", weights, np.array(gradients))
     for batch_size in (1, 4, 100):
-        found = attribution.integrated_gradients(
+        result = attribution.integrated_gradients(
             NETWORK, X, 1, baseline=BASELINE, steps=9, quadrature=quadrature, batch_size=batch_size
         )
-        np.testing.assert_allclose(found, expected, atol=2e-6)
+        np.testing.assert_allclose(result, expected, atol=2e-6)
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-6), ("float64", 1e-13)])
@@ -55,9 +55,9 @@ def test_integrated_gradients_are_complete(dtype, bound):
     with in_precision(dtype):
         network = jax.tree.map(lambda a: jnp.asarray(np.array(a), dtype), NETWORK)
         x, baseline = X.astype(dtype), BASELINE.astype(dtype)
-        found = attribution.integrated_gradients(network, x, 1, baseline=baseline, steps=200)
-        assert abs(attribution.completeness_gap(network, x, 1, found, baseline=baseline)) < bound
-        assert abs(attribution.completeness_gap(network, x, 1, found)) > 1e-2  # another baseline
+        result = attribution.integrated_gradients(network, x, 1, baseline=baseline, steps=200)
+        assert abs(attribution.completeness_gap(network, x, 1, result, baseline=baseline)) < bound
+        assert abs(attribution.completeness_gap(network, x, 1, result)) > 1e-2  # another baseline
 
 
 def test_the_same_function_in_three_ways():
@@ -70,20 +70,20 @@ def test_the_same_function_in_three_ways():
         hidden = sum(x[i] * first.kernel[i] for i in range(12)) + first.bias
         return jnp.stack([jnp.tanh(jnp.vdot(jnp.tanh(hidden), second.kernel[:, k])) for k in range(3)])
 
-    def ask(model):
+    def explain(model):
         path = attribution.integrated_gradients(model, X, 2, steps=20)
         smooth = attribution.smooth_grad(model, X, 2, key=KEY)
-        shares = attribution.expected_gradients(model, X, 2, baselines=BASELINES, key=KEY, n_samples=30)
-        return np.stack([path, smooth, shares])
+        attributions = attribution.expected_gradients(model, X, 2, baselines=BASELINES, key=KEY, n_samples=30)
+        return np.stack([path, smooth, attributions])
 
     for other in (by_hand, in_pieces):
-        np.testing.assert_allclose(ask(other), ask(NETWORK), atol=1e-6)
+        np.testing.assert_allclose(explain(other), explain(NETWORK), atol=1e-6)
 
 
 def temporary_bytes(method, steps_name, number):
     network = jaxnn.init(jax.random.key(2), (784, 200, 10))
-    ask = jax.jit(functools.partial(method, **{steps_name: number}))
-    return ask.lower(network, jnp.ones(784), 1).compile().memory_analysis().temp_size_in_bytes
+    jitted = jax.jit(functools.partial(method, **{steps_name: number}))
+    return jitted.lower(network, jnp.ones(784), 1).compile().memory_analysis().temp_size_in_bytes
 
 
 @pytest.mark.parametrize(
@@ -114,40 +114,40 @@ def test_minus_infinity_in_a_mask_takes_no_part(masked):
     model = lambda x: masked(x @ NETWORK.layers[0].kernel)  # noqa: E731
     short = lambda x: jax.nn.softmax(x @ NETWORK.layers[0].kernel[:, :5])[1]  # noqa: E731
     for method in (attribution.integrated_gradients, attribution.deep_lift):
-        found = method(model, X, baseline=BASELINE)
-        np.testing.assert_allclose(found, method(short, X, baseline=BASELINE), atol=1e-6)
-    slopes = jax.grad(lambda x: attribution.integrated_gradients(model, x).sum())(X)
-    np.testing.assert_allclose(slopes, jax.grad(model)(X), atol=1e-5)
+        result = method(model, X, baseline=BASELINE)
+        np.testing.assert_allclose(result, method(short, X, baseline=BASELINE), atol=1e-6)
+    gradients = jax.grad(lambda x: attribution.integrated_gradients(model, x).sum())(X)
+    np.testing.assert_allclose(gradients, jax.grad(model)(X), atol=1e-5)
 
 
 def test_minus_infinity_in_a_layer_takes_no_part():
     model = lambda x: jax.nn.softmax(jaxnn.tap(jnp.where(MASK, x[:8], -jnp.inf), "masked"))[1]  # noqa: E731
-    found = attribution.layer_integrated_gradients(model, X, layer="masked", baseline=BASELINE)
-    np.testing.assert_array_equal(found[5:], 0)
-    assert abs(attribution.completeness_gap(model, X, None, found, baseline=BASELINE)) < 1e-6
+    result = attribution.layer_integrated_gradients(model, X, layer="masked", baseline=BASELINE)
+    np.testing.assert_array_equal(result[5:], 0)
+    assert abs(attribution.completeness_gap(model, X, None, result, baseline=BASELINE)) < 1e-6
 
 
 def test_the_first_layer_is_computed_at_the_ends_only():
     network = jaxnn.init(jax.random.key(2), (784, 20, 3))
 
     def flops(steps):
-        ask = functools.partial(attribution.integrated_gradients, steps=steps, batch_size=steps)
-        return jax.jit(ask).lower(network, jnp.ones(784), 1).compile().cost_analysis()["flops"]
+        explain = functools.partial(attribution.integrated_gradients, steps=steps, batch_size=steps)
+        return jax.jit(explain).lower(network, jnp.ones(784), 1).compile().cost_analysis()["flops"]
 
     assert flops(50) < 1.5 * flops(5)
 
 
-@pytest.mark.parametrize("given", [0.0, 1, NESTED | {"b": [np.float32(0), np.float32(0.5)]}])
-def test_a_pytree_and_its_baseline(given):
-    found = attribution.integrated_gradients(nested, NESTED, baseline=given)
-    assert jax.tree.structure(found) == jax.tree.structure(NESTED)
-    assert found["a"].shape == (2, 2)
-    assert abs(attribution.completeness_gap(nested, NESTED, None, found, baseline=given)) < 1e-5
+@pytest.mark.parametrize("reference", [0.0, 1, NESTED | {"b": [np.float32(0), np.float32(0.5)]}])
+def test_a_pytree_and_its_baseline(reference):
+    result = attribution.integrated_gradients(nested, NESTED, baseline=reference)
+    assert jax.tree.structure(result) == jax.tree.structure(NESTED)
+    assert result["a"].shape == (2, 2)
+    assert abs(attribution.completeness_gap(nested, NESTED, None, result, baseline=reference)) < 1e-5
     for method in (attribution.saliency, functools.partial(attribution.smooth_grad, key=KEY)):
         assert jax.tree.structure(method(nested, NESTED)) == jax.tree.structure(NESTED)
 
 
-def noisy_slopes(count, sigma):
+def noisy_gradients(count, sigma):
     """Gradients at the copies that `smooth_grad` draws, one after another."""
 
     def one(sample):
@@ -160,17 +160,17 @@ def noisy_slopes(count, sigma):
 @pytest.mark.parametrize(("batch_size", "bounds"), [(1, None), (4, (-1.0, 2.0)), (100, None)])
 def test_smooth_grad_and_its_moments(batch_size, bounds):
     sigma = 0.1 * (np.ptp(X) if bounds is None else 3.0)
-    slopes = noisy_slopes(10, sigma)
+    gradients = noisy_gradients(10, sigma)
     options = {"key": KEY, "n_samples": 10, "noise": 0.1, "bounds": bounds, "batch_size": batch_size}
     smooth = functools.partial(attribution.smooth_grad, NETWORK, X, 1, **options)
-    np.testing.assert_allclose(smooth(), slopes.mean(axis=0), atol=1e-6)
-    np.testing.assert_allclose(smooth(squared=True), (slopes**2).mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(smooth(), gradients.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(smooth(squared=True), (gradients**2).mean(axis=0), atol=1e-6)
     np.testing.assert_allclose(
-        attribution.var_grad(NETWORK, X, 1, **options), slopes.var(axis=0), rtol=1e-3, atol=1e-8
+        attribution.var_grad(NETWORK, X, 1, **options), gradients.var(axis=0), rtol=1e-3, atol=1e-8
     )
     value, error = smooth(with_error=True)
-    np.testing.assert_allclose(value, slopes.mean(axis=0), atol=1e-6)
-    np.testing.assert_allclose(error, slopes.std(axis=0, ddof=1) / 10**0.5, rtol=1e-3)
+    np.testing.assert_allclose(value, gradients.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(error, gradients.std(axis=0, ddof=1) / 10**0.5, rtol=1e-3)
 
 
 def test_without_noise_smooth_grad_is_saliency():
@@ -205,7 +205,7 @@ def test_expected_gradients_are_integrated_ones_over_the_baselines():
     ],
 )
 def test_each_device_has_a_network_of_its_own_and_all_the_same_example(method):
-    # In shard_map a gradient in what all devices share is their sum, unless the method looks out.
+    # In shard_map, the gradient with respect to a replicated value would be summed over the devices.
     networks = [jaxnn.init(jax.random.key(i), (12, 8, 3)) for i in range(8)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *networks)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
@@ -220,15 +220,15 @@ def test_each_device_has_a_network_of_its_own_and_all_the_same_example(method):
 def test_an_empty_array_beside_others_takes_no_part():
     tree = {"none": np.zeros((0, 3), np.float32), "some": X}
     for method in (attribution.smooth_grad, attribution.var_grad):
-        found = method(lambda x: jnp.sum(jnp.tanh(x["some"])) + jnp.sum(x["none"]), tree, key=KEY)
-        assert found["none"].shape == (0, 3)
-        assert np.all(np.isfinite(found["some"]))
+        result = method(lambda x: jnp.sum(jnp.tanh(x["some"])) + jnp.sum(x["none"]), tree, key=KEY)
+        assert result["none"].shape == (0, 3)
+        assert np.all(np.isfinite(result["some"]))
 
 
 @pytest.mark.parametrize("method", [attribution.smooth_grad, attribution.var_grad])
 @pytest.mark.parametrize("bounds", [None, (0.0, 1.0)])
 def test_an_example_without_entries_raises(method, bounds):
-    with pytest.raises(ValueError, match="`x` must have at least one entry; all its arrays are empty"):
+    with pytest.raises(ValueError, match="`x` must have at least one element; all its arrays are empty"):
         method(jnp.sum, np.zeros((0, 3)), key=KEY, bounds=bounds)
 
 

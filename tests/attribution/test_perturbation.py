@@ -1,4 +1,4 @@
-"""Parts of the example taken away: ablation, occlusion, permutation, and the groups that all share."""
+"""Perturbation methods: ablation, occlusion, permutation, and the groups of features."""
 
 import jax
 import jax.numpy as jnp
@@ -32,36 +32,36 @@ def test_ablation_is_the_fall_of_the_answer():
     for group in range(9):
         expected[group == GROUPS] = in_numpy(X) - in_numpy(np.where(group == GROUPS, baseline, X))
     for batch_size in (1, 4, 64):
-        found = attribution.feature_ablation(
+        result = attribution.feature_ablation(
             MODEL, X, 1, groups=GROUPS, baseline=baseline, batch_size=batch_size
         )
-        np.testing.assert_allclose(found, expected, atol=1e-6)
+        np.testing.assert_allclose(result, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "bool"])
 def test_counts_and_truth_values_fall_below_zero(dtype):
     count = lambda x: x.sum().astype(dtype)  # noqa: E731
-    found = attribution.feature_ablation(count, jnp.zeros(3), baseline=1.0)
-    np.testing.assert_array_equal(found, [-1, -1, -1])
+    result = attribution.feature_ablation(count, jnp.zeros(3), baseline=1.0)
+    np.testing.assert_array_equal(result, [-1, -1, -1])
     np.testing.assert_array_equal(
-        attribution.occlusion(count, jnp.zeros(3), window=(1,), baseline=1.0), found
+        attribution.occlusion(count, jnp.zeros(3), window=(1,), baseline=1.0), result
     )
 
 
 def test_ablation_of_a_linear_function_is_input_times_slope():
     linear = lambda x: x.ravel() @ W[:, 0]  # noqa: E731
     with in_precision("float64"):
-        found = attribution.feature_ablation(linear, X.astype(np.float64))
-    np.testing.assert_allclose(found, X * W[:, 0].reshape(6, 7).astype(np.float64), rtol=1e-10)
+        result = attribution.feature_ablation(linear, X.astype(np.float64))
+    np.testing.assert_allclose(result, X * W[:, 0].reshape(6, 7).astype(np.float64), rtol=1e-10)
 
 
 def test_groups_reach_across_a_tree_and_broadcast():
     x = {"image": jnp.ones((2, 3)), "age": jnp.asarray(4.0)}
     fn = lambda x: x["image"].sum() * x["age"]  # noqa: E731
     groups = {"image": np.array([[0], [1]]), "age": 1}
-    found = attribution.feature_ablation(fn, x, groups=groups)
-    np.testing.assert_allclose(found["image"], [[12, 12, 12], [24, 24, 24]])
-    assert found["age"] == 24
+    result = attribution.feature_ablation(fn, x, groups=groups)
+    np.testing.assert_allclose(result["image"], [[12, 12, 12], [24, 24, 24]])
+    assert result["age"] == 24
     alone = attribution.feature_ablation(fn, x, baseline={"image": jnp.zeros((2, 3)), "age": 2})
     np.testing.assert_allclose(alone["image"], np.full((2, 3), 4))
     assert alone["age"] == 12
@@ -86,18 +86,18 @@ def test_occlusion_is_the_mean_over_covering_windows(window, stride):
             total[top : top + window[0], left : left + window[1]] += in_numpy(X) - in_numpy(hidden)
             cover[top : top + window[0], left : left + window[1]] += 1
     for batch_size in (5, 64):
-        found = attribution.occlusion(
+        result = attribution.occlusion(
             MODEL, X, 1, window=window, stride=stride, baseline=0.5, batch_size=batch_size
         )
-        np.testing.assert_allclose(found, total / cover, atol=1e-6)
+        np.testing.assert_allclose(result, total / cover, atol=1e-6)
 
 
 def test_occlusion_of_a_tree_hides_one_array_at_a_time():
     x = {"a": jnp.ones((3, 2)), "b": jnp.ones(4)}
     fn = lambda x: x["a"].sum() * x["b"].sum()  # noqa: E731
-    found = attribution.occlusion(fn, x, window={"a": (3, 1), "b": (2,)}, stride={"a": (1, 1), "b": (2,)})
-    np.testing.assert_allclose(found["a"], np.full((3, 2), 12))
-    np.testing.assert_allclose(found["b"], np.full(4, 12))
+    result = attribution.occlusion(fn, x, window={"a": (3, 1), "b": (2,)}, stride={"a": (1, 1), "b": (2,)})
+    np.testing.assert_allclose(result["a"], np.full((3, 2), 12))
+    np.testing.assert_allclose(result["b"], np.full(4, 12))
 
 
 def test_permutation_importance_is_the_rise_of_the_loss():
@@ -114,23 +114,23 @@ def test_permutation_importance_is_the_rise_of_the_loss():
             order = jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, i), g), 20)
             rises[i, g] = mean_loss(np.where(groups == g, x[np.asarray(order)], x)) - mean_loss(x)
     for batch_size in (6, 45, 1000):
-        found = attribution.permutation_importance(
+        result = attribution.permutation_importance(
             MODEL, x, t, key=key, n_samples=4, groups=groups, batch_size=batch_size, with_error=True
         )
-        np.testing.assert_allclose(found.value, rises.mean(0)[groups], atol=1e-6)
+        np.testing.assert_allclose(result.value, rises.mean(0)[groups], atol=1e-6)
         error = rises.std(0, ddof=1)[groups] / 2
-        np.testing.assert_allclose(found.standard_error, error, atol=1e-6)
+        np.testing.assert_allclose(result.standard_error, error, atol=1e-6)
 
 
 def test_what_the_model_does_not_look_at_has_no_importance():
     x = jax.random.normal(jax.random.key(0), (30, 4))
     labels = (x[:, 1] > 0).astype(jnp.int32)
     logits = lambda x: jnp.stack([-x[1], x[1]])  # noqa: E731
-    found = attribution.permutation_importance(
+    result = attribution.permutation_importance(
         logits, x, labels, key=jax.random.key(1), loss=losses.cross_entropy
     )
-    np.testing.assert_array_equal(found[jnp.array([0, 2, 3])], 0)
-    assert found[1] > 0.1
+    np.testing.assert_array_equal(result[jnp.array([0, 2, 3])], 0)
+    assert result[1] > 0.1
 
 
 def test_memory_does_not_grow_with_the_windows():
@@ -140,7 +140,7 @@ def test_memory_does_not_grow_with_the_windows():
         call = lambda x, stride=stride: attribution.occlusion(network, x, window=(100,), stride=stride)  # noqa: E731
         compiled = jax.jit(call).lower(jnp.ones(1000)).compile()
         peak.append(compiled.memory_analysis().temp_size_in_bytes)
-    # 10 rows and 181: no more than a chunk of 64 of them is ever held.
+    # 10 rows and 181: no more than a chunk of 64 of them is ever in memory.
     assert peak[1] < 64 * 1000 * 4 * 2 + 200_000
 
 
@@ -162,15 +162,15 @@ DATA = {"x": np.ones((5, 42)), "target": np.ones((5, 3)), "key": jax.random.key(
             ABLATE,
             {"model": jnp.sum, "x": np.ones(0), "target": None},
             ValueError,
-            "`x` must have at least one entry",
+            "`x` must have at least one element",
         ),
         (
             ABLATE,
             {"model": jnp.sum, "x": np.ones(0), "target": None, "groups": np.ones(0, int)},
             ValueError,
-            "`x` must have at least one entry",
+            "`x` must have at least one element",
         ),
-        (ABLATE, {"n_groups": 3}, ValueError, "`n_groups` must be 42, an entry each"),
+        (ABLATE, {"n_groups": 3}, ValueError, "`n_groups` must be 42, one per element"),
         (ABLATE, {"baseline": np.ones(3)}, ValueError, r"`baseline` must have shape \(6, 7\).*got \(3,\)"),
         (ABLATE, {"baseline": {"a": 1.0}}, ValueError, "`baseline` must have the structure of `x`"),
         (ABLATE, {"baseline": "mean"}, TypeError, "`baseline` must be an array of numbers"),
@@ -179,7 +179,7 @@ DATA = {"x": np.ones((5, 42)), "target": np.ones((5, 3)), "key": jax.random.key(
             ABLATE,
             {"target": lambda y: y[0] * 1j},
             TypeError,
-            "`target` must name a real number; got dtype comp",
+            "`target` must select a real number; got dtype comp",
         ),
         (ABLATE, {"target": 3}, ValueError, "`target` must lie from -3 to 2"),
         (ABLATE, {"model": 3}, TypeError, "`model` must be callable"),

@@ -58,10 +58,10 @@ def test_exact_values_add_up_in_float64():
 @pytest.mark.parametrize("batch_size", [1, 5, 64])
 def test_symmetric_features_share_and_a_dummy_gets_nothing(batch_size):
     fn = lambda x: jnp.sin(x[0] + x[1]) * x[3] + x[4] ** 2  # noqa: E731
-    found = attribution.shapley_values(fn, [0.7, 0.7, 3.0, 2.0, 1.5], batch_size=batch_size)
-    assert found[2] == 0
-    np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
-    np.testing.assert_allclose(found[4], 1.5**2, rtol=1e-6)
+    result = attribution.shapley_values(fn, [0.7, 0.7, 3.0, 2.0, 1.5], batch_size=batch_size)
+    assert result[2] == 0
+    np.testing.assert_allclose(result[0], result[1], rtol=1e-6)
+    np.testing.assert_allclose(result[4], 1.5**2, rtol=1e-6)
 
 
 def test_a_group_is_one_feature():
@@ -69,10 +69,10 @@ def test_a_group_is_one_feature():
     assert pairs[0] == pairs[1]
     np.testing.assert_allclose(pairs[::2].sum(), MODEL(X) - MODEL(0 * X), rtol=1e-5)
     one = np.zeros(N, int)
-    whole = attribution.shapley_values(MODEL, X, groups=one)
-    np.testing.assert_allclose(whole, np.full(N, MODEL(X) - MODEL(0 * X)), rtol=1e-6)
+    total = attribution.shapley_values(MODEL, X, groups=one)
+    np.testing.assert_allclose(total, np.full(N, MODEL(X) - MODEL(0 * X)), rtol=1e-6)
     for method in (attribution.kernel_shap, attribution.shapley_sampling):
-        np.testing.assert_allclose(method(MODEL, X, groups=one, key=key()), whole, rtol=1e-6)
+        np.testing.assert_allclose(method(MODEL, X, groups=one, key=key()), total, rtol=1e-6)
 
 
 def test_sampling_follows_its_orders():
@@ -83,11 +83,11 @@ def test_sampling_follows_its_orders():
             after, before = (np.where(ranks <= ranks[feature] - k, X, BASELINE) for k in (0, 1))
             gains[i, feature] = MODEL(after) - MODEL(before)
     for batch_size in (4, 15, 1000):
-        found = attribution.shapley_sampling(
+        result = attribution.shapley_sampling(
             MODEL, X, key=key(), n_samples=4, baseline=BASELINE, batch_size=batch_size, with_error=True
         )
-        np.testing.assert_allclose(found.value, gains.mean(0), atol=1e-6)
-        np.testing.assert_allclose(found.standard_error, gains.std(0, ddof=1) / 2, atol=1e-6)
+        np.testing.assert_allclose(result.value, gains.mean(0), atol=1e-6)
+        np.testing.assert_allclose(result.standard_error, gains.std(0, ddof=1) / 2, atol=1e-6)
 
 
 WIDE = RNG.normal(0, 0.6, size=(10, 8)).astype(np.float32)
@@ -101,24 +101,24 @@ WIDE = RNG.normal(0, 0.6, size=(10, 8)).astype(np.float32)
 def test_estimates_lie_within_their_standard_errors(method, hidden, n_samples):
     model, x = Partial(function, hidden), jnp.linspace(-1, 1.3, len(hidden))
     draw = lambda key: method(model, x, key=key, n_samples=n_samples, with_error=True)  # noqa: E731
-    found = jax.jit(jax.vmap(draw))(jax.random.split(key(), 300))
+    result = jax.jit(jax.vmap(draw))(jax.random.split(key(), 300))
     exact = attribution.shapley_values(model, x)
     # 300 keys: no bias, errors of the size that is claimed, and nearly all values within two of them.
-    assert np.all(np.abs(found.value.mean(0) - exact) < 4 * found.value.std(0) / np.sqrt(300))
-    share = np.sqrt((found.standard_error**2).mean(0)) / found.value.std(0)
-    assert np.all((share > 0.8) & (share < 1.25))
-    assert np.mean(np.abs(found.value - exact) < 2 * found.standard_error) > 0.9
-    whole = np.full(300, model(x) - model(0 * x))
-    np.testing.assert_allclose(found.value.sum(1), whole, rtol=1e-4, atol=1e-5)
+    assert np.all(np.abs(result.value.mean(0) - exact) < 4 * result.value.std(0) / np.sqrt(300))
+    ratio = np.sqrt((result.standard_error**2).mean(0)) / result.value.std(0)
+    assert np.all((ratio > 0.8) & (ratio < 1.25))
+    assert np.mean(np.abs(result.value - exact) < 2 * result.standard_error) > 0.9
+    total = np.full(300, model(x) - model(0 * x))
+    np.testing.assert_allclose(result.value.sum(1), total, rtol=1e-4, atol=1e-5)
 
 
 def test_kernel_shap_with_all_sets_is_exact():
     for n_samples in (None, 62):
-        found = attribution.kernel_shap(
+        result = attribution.kernel_shap(
             MODEL, X, key=key(), n_samples=n_samples, baseline=BASELINE, with_error=True
         )
-        np.testing.assert_allclose(found.value, VALUES, atol=1e-5)
-        np.testing.assert_array_equal(found.standard_error, 0)
+        np.testing.assert_allclose(result.value, VALUES, atol=1e-5)
+        np.testing.assert_array_equal(result.standard_error, 0)
     sampled = attribution.kernel_shap(MODEL, X, key=key(), n_samples=61, baseline=BASELINE)
     assert np.abs(sampled - VALUES).max() > 1e-3
 
@@ -142,9 +142,9 @@ def test_an_error_from_the_fewest_samples_is_of_the_right_size(method, count):
     least = 2 * count + 32 if method is attribution.kernel_shap else count + 16
     draw = lambda key: method(model, x, key=key, n_samples=least, with_error=True, **options)  # noqa: E731
     value, error = jax.jit(jax.vmap(draw))(jax.random.split(key(), 400))
-    share = np.sqrt((error**2).mean(0)) / value.std(0)
-    assert 0.9 < share.mean() < 1.2
-    assert np.all((share > 0.7) & (share < 1.4))
+    ratio = np.sqrt((error**2).mean(0)) / value.std(0)
+    assert 0.9 < ratio.mean() < 1.2
+    assert np.all((ratio > 0.7) & (ratio < 1.4))
     # No key is so unlucky that an error comes out as a rounding.
     assert np.all(error > 0.02 * np.median(error, axis=0))
     with pytest.raises(ValueError, match=f"`n_samples` must be at least {least}; got {least - 2}"):
@@ -153,13 +153,13 @@ def test_an_error_from_the_fewest_samples_is_of_the_right_size(method, count):
 
 def test_many_features_are_exact_for_a_linear_function():
     # 100 features: every set is fitted without a residual, and so is any order's gain.
-    slopes = np.linspace(-1, 1, 100).astype(np.float32)
-    linear = lambda x: x @ slopes  # noqa: E731
+    gradients = np.linspace(-1, 1, 100).astype(np.float32)
+    linear = lambda x: x @ gradients  # noqa: E731
     x = jnp.ones(100)
     for method in (attribution.kernel_shap, attribution.shapley_sampling):
-        found = method(linear, x, key=key(2), n_samples=400, with_error=True)
-        np.testing.assert_allclose(found.value, slopes, atol=2e-4)
-        assert found.standard_error.max() < 1e-4
+        result = method(linear, x, key=key(2), n_samples=400, with_error=True)
+        np.testing.assert_allclose(result.value, gradients, atol=2e-4)
+        assert result.standard_error.max() < 1e-4
 
 
 def test_a_tree_is_explained_as_a_tree():
@@ -170,9 +170,9 @@ def test_a_tree_is_explained_as_a_tree():
         (attribution.kernel_shap, {"key": key()}),
         (attribution.shapley_sampling, {"key": key(), "n_samples": 500}),
     ):
-        found = method(fn, x, **options)
-        np.testing.assert_allclose(found["a"], [1.5, 1.5], atol=0.3)
-        np.testing.assert_allclose(found["b"], 3, atol=0.3)
+        result = method(fn, x, **options)
+        np.testing.assert_allclose(result["a"], [1.5, 1.5], atol=0.3)
+        np.testing.assert_allclose(result["b"], 3, atol=0.3)
 
 
 @pytest.mark.parametrize(

@@ -43,8 +43,8 @@ def _under_attack(network, x):
 ROWS = {
     "fgsm": _row(attacks.fgsm, epsilon=0.05),
     "bim": _row(attacks.bim, steps=2, **BALL),
-    "pgd": _row(attacks.pgd, steps=2, step=0.5, **BALL),
-    "pgd l1": _row(attacks.pgd, steps=2, step=0.5, norm="l1", epsilon=1.0),
+    "pgd": _row(attacks.pgd, steps=2, relative_step_size=0.5, **BALL),
+    "pgd l1": _row(attacks.pgd, steps=2, relative_step_size=0.5, norm="l1", epsilon=1.0),
     "momentum_pgd": _row(attacks.momentum_pgd, steps=2, **BALL),
     "apgd": _row(attacks.apgd, steps=3, **BALL),
     "universal": (_universal, (10, 100)),

@@ -64,7 +64,7 @@ def test_a_linear_model_dreams_of_the_bounds_where_its_weights_point(parameteriz
     )  # fmt: skip
     np.testing.assert_allclose(found.image, np.where(weights > 0, 3, -1), atol=0.05)
     assert np.all((found.image > -1) & (found.image < 3))
-    assert bool(found.alive)
+    assert bool(found.has_gradient)
 
 
 def test_without_bounds_a_parabola_is_climbed_to_its_top():
@@ -410,18 +410,18 @@ def dead(sizes=(36, 12, 4)):
 
 def test_a_dead_unit_is_reported_and_woken_by_the_redirect():
     model, objective = dreaming.flattened(dead()), dreaming.neuron("hidden_0", 3)
-    with pytest.warns(RuntimeWarning, match="no slope at the start.*redirect"):
+    with pytest.warns(RuntimeWarning, match="no gradient at the start.*redirect"):
         found = dream(model, objective, steps=100, transforms=())
-    assert not bool(found.alive)
+    assert not bool(found.has_gradient)
     assert float(found.value) == 0
     many = jax.vmap(
         lambda i: dream(model, dreaming.neuron("hidden_0", i), steps=1, transforms=(), record_every=1)
     )(jnp.arange(12))
     _, values = jaxnn.capture(model, many.frames[0, 0])
-    np.testing.assert_array_equal(many.alive, values["hidden_0_in"] > 0)
-    assert 0 < many.alive.sum() < 12
+    np.testing.assert_array_equal(many.has_gradient, values["hidden_0_in"] > 0)
+    assert 0 < many.has_gradient.sum() < 12
     woken = dream(model, objective, steps=100, transforms=(), redirect=100)
-    assert bool(woken.alive)
+    assert bool(woken.has_gradient)
     assert woken.value > 0.1
 
 
@@ -441,9 +441,9 @@ def test_the_redirect_ends_and_changes_nothing_where_slopes_pass():
 @LONG
 def test_the_redirect_sends_upwards_only():
     # Minus the dead unit would have it lower still: that is not let through.
-    with pytest.warns(RuntimeWarning, match="no slope"):
+    with pytest.warns(RuntimeWarning, match="no gradient"):
         found = dream(dreaming.flattened(dead()), -dreaming.neuron("hidden_0", 3), steps=5, redirect=5)
-    assert not bool(found.alive)
+    assert not bool(found.has_gradient)
 
 
 # --- refusals
@@ -462,20 +462,20 @@ def nothing(*args, **options):
         ({"bounds": "ab"}, TypeError, "`bounds` must be a pair"),
         ({"bounds": (0.0, np.inf)}, ValueError, "`bounds[1]` must be finite"),
         ({"bounds": ("0", "1")}, TypeError, "`bounds[0]` must be a number"),
-        ({"bounds": (1.0, 1.0 + 1e-9)}, ValueError, "`bounds` must be some way apart, and finite, in the"),
+        ({"bounds": (1.0, 1.0 + 1e-9)}, ValueError, "`bounds` must be distinct, at a finite distance, in"),
         ({"bounds": (-3e38, 3e38)}, ValueError, "of the dream, float32; got (-3e+38, 3e+38)"),
-        ({"bounds": (0, 1e39)}, ValueError, "`bounds` must be some way apart"),
+        ({"bounds": (0, 1e39)}, ValueError, "`bounds` must be distinct"),
         (
             {"bounds": (0.0, 7e4), "model": dreaming.flattened(network(dtype="float16"))}, ValueError,
             "in the dtype of the dream, float16",
         ),
-        ({"optimizer": optax.lbfgs()}, TypeError, "`optimizer` must move parameters by their gradient alone"),
-        ({"optimizer": optax.lookahead(SGD, 5, 0.5)}, TypeError, "`optimizer` must move parameters"),
+        ({"optimizer": optax.lbfgs()}, TypeError, "`optimizer` must update parameters by their gradient"),
+        ({"optimizer": optax.lookahead(SGD, 5, 0.5)}, TypeError, "`optimizer` must update parameters"),
         ({"optimizer": 3}, TypeError, "`optimizer` must be a GradientTransformation"),
         ({"parameterization": dreaming.pixel}, TypeError, "`parameterization` must be a Parameterization"),
         ({"objective": lambda output, values: None}, TypeError, "`objective` must be an array of numbers"),
         ({"penalties": (lambda image: None,)}, TypeError, "`penalties[0]` must be an array of numbers"),
-        ({"transforms": (lambda key, x: None,)}, TypeError, "`transforms[0]` must give an array"),
+        ({"transforms": (lambda key, x: None,)}, TypeError, "`transforms[0]` must return an array"),
         ({"shape": (6, 7)}, ValueError, "`shape` must be one that the model takes; (6, 7) gives"),
         ({"shape": 6}, TypeError, "`shape` must be a tuple of integers"),
         ({"key": 0}, TypeError, "`key` must be one random key"),
@@ -489,7 +489,7 @@ def nothing(*args, **options):
         ({"objective": dreaming.direction("hidden_0", [1.0])}, ValueError, "`vector` must have shape (12,)"),
         ({"objective": dreaming.matching("hidden_0", [1.0])}, ValueError, "`activations` must have shape"),
         ({"objective": dreaming.diversity("hidden_0", "no")}, ValueError, "there is no 'no'"),
-        ({"objective": lambda output, values: output}, ValueError, "`objective` must give a scalar"),
+        ({"objective": lambda output, values: output}, ValueError, "`objective` must return a scalar"),
         ({"objective": 3}, TypeError, "`objective` must be an objective or a function"),
         ({"model": 3}, TypeError, "`model` must be callable"),
         ({"start": np.zeros((5, 6))}, ValueError, "`start` must have shape (6, 6)"),
@@ -507,7 +507,7 @@ def nothing(*args, **options):
         ({"penalties": (jnp.abs,)}, ValueError, "`penalties[0]` must have shape (), of a scalar"),
         (
             {"transforms": (lambda key, x: x.astype(int),)}, TypeError,
-            "`transforms[0]` must give an array of real numbers; got int32",
+            "`transforms[0]` must return an array of real numbers; got int32",
         ),
         ({"transforms": (lambda key, x: x[1:],)}, ValueError, "`transforms` must leave at least the shape"),
         (

@@ -324,7 +324,7 @@ def test_a_traced_index_out_of_range_gives_nan():
 
 
 def test_an_index_does_not_wrap_around():
-    with in_precision("float64"), pytest.raises(ValueError, match="`index` must be that of an entry"):
+    with in_precision("float64"), pytest.raises(ValueError, match="`index` must be that of an element"):
         dreaming.logit(2**32 + 1)
 
 
@@ -349,12 +349,16 @@ def test_diversity_equals_numpy():
         (lambda: dreaming.jitter(0.5), TypeError, "`pixels` must be an integer"),
         (lambda: dreaming.scale(2.0, 1.0), ValueError, "`low` must not be above `high`; got 2 and 1"),
         (lambda: dreaming.scale(0.0, 1.0), ValueError, "`low` must be above 0"),
-        (lambda: dreaming.rotate([1.0, 2.0], 3.0), ValueError, "`low` must be one number"),
+        (lambda: dreaming.rotate([1.0, 2.0], 3.0), ValueError, "`low` must have shape (), one number"),
         (lambda: dreaming.rotate("a"), TypeError, "`low` must be an array of numbers"),
         (lambda: dreaming.rotate(0.0, np.nan), ValueError, "`high` must be finite"),
         (lambda: dreaming.blur(0), ValueError, "`sigma` must be above 0"),
         (lambda: dreaming.noise(-1), ValueError, "`std` must be at least 0; got -1"),
-        (lambda: dreaming.standard_transforms((5,)), ValueError, "`shape` must be that of an image"),
+        (
+            lambda: dreaming.standard_transforms((5,)),
+            ValueError,
+            "`shape` must be (h, w) or (h, w, c)",
+        ),
         (lambda: dreaming.l1(-1.0), ValueError, "`weight` must be at least 0"),
         (lambda: dreaming.pixel(-1.0), ValueError, "`std` must be at least 0"),
         (lambda: dreaming.fourier(decay="a"), TypeError, "`decay` must be a number"),

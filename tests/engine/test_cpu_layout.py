@@ -195,9 +195,10 @@ def _products_in_a_loop(scan, rows, weights):
 @pytest.mark.long
 @pytest.mark.parametrize("function", [_convolutions_in_a_loop, _products_in_a_loop])
 def test_xla_still_needs_the_workaround(function):
-    """Skipped, with the measured ratio, where XLA is as fast by itself; measure again on an idle machine, then remove it.
+    """Skipped, with the measured ratio, where XLA is as fast by itself.
 
-    No ratio fails: that it is no longer needed is no error. That the values agree is asserted.
+    Measure again on an idle machine, then remove the workaround. No ratio fails: that it is no longer needed
+    is no error. That the values agree is asserted.
     """
     draw = np.random.default_rng(0).normal
     sizes = (

@@ -84,8 +84,8 @@ def test_bars_are_sorted_by_size_and_colored_by_sign():
         ({"names": ["a"]}, "`names` must hold 3"),
         ({"errors": [0.1, -0.2, 0.1]}, "`errors` must be at least 0"),
         ({"errors": [0.1]}, "`errors` must have shape"),
-        ({"k": 4}, "`k` must lie from 1 to 3"),
-        ({"k": 0}, "`k` must lie from 1 to 3"),
+        ({"k": 4}, "`k` must be at most 3"),
+        ({"k": 0}, "`k` must be at least 1"),
     ],
 )
 def test_bad_bars_are_refused(change, message):

@@ -16,8 +16,8 @@ def tidy():
 
 
 def a_tree():
-    shares = np.array([[0.5, 0.5], [0.7, 0.3], [0.1, 0.9], [1.0, 0.0], [0.4, 0.6]])
-    return rules.Tree([0, 1, -1, -1, -1], [1.5, -2.0, 0, 0, 0], [1, 3, 2, 3, 4], [2, 4, 2, 3, 4], shares)
+    fractions = np.array([[0.5, 0.5], [0.7, 0.3], [0.1, 0.9], [1.0, 0.0], [0.4, 0.6]])
+    return rules.Tree([0, 1, -1, -1, -1], [1.5, -2.0, 0, 0, 0], [1, 3, 2, 3, 4], [2, 4, 2, 3, 4], fractions)
 
 
 def test_a_tree_lies_on_its_side_yes_above():
@@ -36,10 +36,10 @@ def test_a_list_shows_what_each_rule_decides_and_how_much_of_it_wrongly():
     listed = (rules.Rule(*ends, 1, 0.5, 0.9, "if x_0 > 0 then b"), rules.Rule(*ends, 0, 0.1, np.nan, "if c"))
     ax = plt.subplots()[1]
     assert plot.rule_list(rules.RuleList(listed, 0, 0.85, None, "", ("x_0",), ("a", "b")), ax=ax) is ax
-    right, wrong = ([bar.get_width() for bar in bars] for bars in ax.containers)
-    np.testing.assert_allclose(right, [45, 0, 40], atol=1e-9)
+    correct, wrong = ([bar.get_width() for bar in bars] for bars in ax.containers)
+    np.testing.assert_allclose(correct, [45, 0, 40], atol=1e-9)
     np.testing.assert_allclose(wrong, [5, 10, 0], atol=1e-9)
-    assert [text.get_text() for text in ax.texts] == ["90% right", "0% right", "100% right"]
+    assert [text.get_text() for text in ax.texts] == ["90% correct", "0% correct", "100% correct"]
 
 
 def test_a_rule_is_drawn_on_the_features_it_asks_for():
@@ -63,9 +63,9 @@ def test_regions_lie_over_what_is_there():
     ("call", "error", "message"),
     [
         (lambda: plot.decision_tree(3), TypeError, "`tree` must be a tree"),
-        (lambda: plot.decision_tree(a_tree(), names=["a"]), ValueError, "`names` must hold a string"),
+        (lambda: plot.decision_tree(a_tree(), names=["a"]), ValueError, "`names` must hold at least 2"),
         (lambda: plot.decision_tree(a_tree(), classes=["a"]), ValueError, "`classes` must hold 2"),
-        (lambda: plot.rule_list(a_tree()), TypeError, "`found` must be a RuleList"),
+        (lambda: plot.rule_list(a_tree()), TypeError, "`rules` must be a RuleList"),
         (lambda: plot.rule_on_data(a_tree(), [[1.0]]), TypeError, "`rule` must be a Rule"),
         (lambda: plot.rule_on_data(ANYTHING, [[1.0]]), ValueError, "`rule` must have a condition"),
         (lambda: plot.regions([[[0.0, 1.0, 2.0]]]), ValueError, "`polygons`"),

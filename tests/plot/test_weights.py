@@ -169,7 +169,7 @@ def test_one_class_or_truth_values_are_a_map_too(tmp_path):
     assert rendered(ax.figure, tmp_path / "map.png") > 1000
 
 
-def test_points_are_told_apart_by_more_than_color_and_do_not_move_the_edges():
+def test_points_are_distinguished_by_more_than_color_and_do_not_move_the_edges():
     points = np.array([[0.5, 1.0], [-0.5, 2.0], [50.0, 50.0]])
     ax = plot.decision_map(X1, X2, PLANE, points=points, labels=[0, 1, 1])
     assert ax.axis() == plot.decision_map(X1, X2, PLANE).axis()
@@ -200,7 +200,12 @@ DRAW = {
 
 @pytest.mark.parametrize(
     "draw",
-    [*DRAW.values(), plot.training_curve, plot.output_bars, lambda a: plot.output_bars(np.ones(6), answer=a)],
+    [
+        *DRAW.values(),
+        plot.training_curve,
+        plot.output_bars,
+        lambda a: plot.output_bars(np.ones(6), prediction=a),
+    ],
 )
 def test_what_is_traced_cannot_be_drawn(draw):
     with pytest.raises(TypeError, match=r"` must be a concrete array, not traced: draw outside of jit"):
@@ -233,7 +238,7 @@ def test_the_grids_draw_in_the_axes_given():
     ("draw", "error", "message"),
     [
         (lambda: plot.weight_grid(IMAGES[0]), ValueError, r"`images` must have shape \(N, h, w\)"),
-        (lambda: plot.weight_grid(IMAGES, limits=(0, 1)), ValueError, "`limits` must rise, from -high"),
+        (lambda: plot.weight_grid(IMAGES, limits=(0, 1)), ValueError, "`limits` must increase, from -high"),
         (lambda: plot.features_of_output(IMAGES[0], ONTO), ValueError, r"`images` .*\(n_hidden, h, w\)"),
         (lambda: plot.features_of_output(IMAGES, ONTO[:5]), ValueError, r"`weights` must have shape \(6,\)"),
         (lambda: plot.features_of_output(IMAGES, ONTO, 7), ValueError, "`k` must be at most 6.*; got 7"),
@@ -247,10 +252,10 @@ def test_the_grids_draw_in_the_axes_given():
         (lambda: plot.activation_image([1.0], ax=0), TypeError, "`ax` must be matplotlib Axes"),
         (lambda: plot.decision_map(X1, X2, PLANE.T), ValueError, r"`values` must have shape \(4, 5\)"),
         (lambda: plot.decision_map(X1, X2, PLANE / 0), ValueError, "`values` must be finite"),
-        (lambda: plot.decision_map(X1[::-1], X2, PLANE), ValueError, "`x1` must rise"),
-        (lambda: plot.decision_map(X1, X2[:1], PLANE[:1]), ValueError, "`x2` must rise"),
+        (lambda: plot.decision_map(X1[::-1], X2, PLANE), ValueError, "`x1` must increase"),
+        (lambda: plot.decision_map(X1, X2[:1], PLANE[:1]), ValueError, "`x2` must increase"),
         (lambda: plot.decision_map(X1, X2, -np.ones((4, 5), int)), ValueError, "`values` must be classes"),
-        (lambda: plot.decision_map(X1, X2, PLANE, limits=(1, 0)), ValueError, "`limits` must rise"),
+        (lambda: plot.decision_map(X1, X2, PLANE, limits=(1, 0)), ValueError, "`limits` must increase"),
         (lambda: plot.decision_map(X1, X2, PLANE, points=X1), ValueError, r"`points` .*\(N, 2\)"),
         (
             lambda: plot.decision_map(X1, X2, PLANE, points=IMAGES[0]),
@@ -273,7 +278,7 @@ def test_the_grids_draw_in_the_axes_given():
         (
             lambda: plot.decision_map(X1, X2, np.ones((4, 5), int), limits=(0, 1)),
             ValueError,
-            r"`limits` must be None where .* classes; got \(0, 1\)",
+            r"`limits` must be None if .* classes; got \(0, 1\)",
         ),
         (lambda: plot.weight_grid(IMAGES, titles=5), TypeError, "`titles` must hold strings; got int 5"),
         (lambda: plot.weight_grid(IMAGES, row_labels=5), TypeError, "`row_labels` must hold strings"),

@@ -1,4 +1,4 @@
-"""Rules at the edges: data without differences, models that answer NaN, other units, what the text says."""
+"""Edge cases of rules: data without differences, NaN outputs, other units, the printed thresholds."""
 
 import re
 
@@ -10,7 +10,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 import jaxnn
 from jaxnn import rules
-from jaxnn.rules import _anchor, _conditions, _questions, _trepan
+from jaxnn.rules import _anchor, _problem, _rule, _sampling, _trepan
 from jaxnn.rules._tree import prune
 
 KEY = jax.random.key(0)
@@ -54,14 +54,14 @@ def nan_above(x):
 
 @each
 def test_nan_is_no_class(grow):
-    with pytest.raises(ValueError, match="`model` must not answer NaN"):
+    with pytest.raises(ValueError, match="`model` must not give NaN"):
         grow(nan_above, uniform(40), held_out=uniform(40, key=2), key=KEY)
-    with pytest.raises(ValueError, match="`model` must not answer NaN"):
+    with pytest.raises(ValueError, match="`model` must not give NaN"):
         grow(lambda x: nan_above(x)[0], uniform(40), held_out=uniform(40), key=KEY, decide=lambda y: y > 0)
 
 
 def test_nan_does_not_count_as_kept():
-    with pytest.raises(ValueError, match="`model` must not answer NaN"):
+    with pytest.raises(ValueError, match="`model` must not give NaN"):
         rules.anchor(nan_above, [0.2, 0.5, 0.5], uniform(100), key=KEY)
     with pytest.raises(ValueError, match=r"`x` must have shape \(3,\)"):
         rules.anchor(half, uniform(1), uniform(100), key=KEY)
@@ -69,21 +69,19 @@ def test_nan_does_not_count_as_kept():
 
 def test_the_bound_of_an_anchor_is_for_as_many_trials_as_there_may_be():
     inputs = uniform(200)
-    options = {"samples": 500, "max_conditions": 2, "beam": 3, "confidence": 0.9}
+    options = {"n_samples": 500, "max_conditions": 2, "beam": 3, "confidence": 0.9}
     for seed, x in enumerate(uniform(5, key=4)):
         found = rules.anchor(half, x, inputs, key=jax.random.key(seed), **options)
-        right = round(found.rule.precision * 500)
-        expected = _questions.lower_bound(right, 500, 1 - 0.1 / (1 + 2 * 3))
+        correct = round(found.rule.precision * 500)
+        expected = _rule.lower_bound(correct, 500, 1 - 0.1 / (1 + 2 * 3))
         assert found.bound == pytest.approx(float(expected))
 
 
 def test_each_trial_of_an_anchor_has_a_sample_of_its_own():
     inputs = jnp.asarray(uniform(200))
-    asked = _questions.subject(half, inputs[0], None, None, None, None)
-    root = _questions.noise_root(inputs, 0.5)
-    questions = _anchor._Questions(asked, inputs[0], inputs, root, _anchor._keys(KEY))
+    estimator = _anchor._Estimator.of(_problem.prepare(half, inputs, 0.5), inputs[0], KEY)
     box = np.array([[[-np.inf] * 3, [np.inf] * 3]])
-    counts = [int(questions.kept(box, 0, 1000, trial)[0]) for trial in (None, 0, 1, 2)]
+    counts = [int(estimator.count_correct(box, 0, 1000, trial)[0]) for trial in (None, 0, 1, 2)]
     assert len(set(counts)) == 4  # of one sample they would be equal
     assert max(counts) - min(counts) < 100
 
@@ -95,7 +93,7 @@ def test_the_unit_of_a_feature_does_not_matter(grow, unit):
     net = jaxnn.init(jax.random.key(3), (3, 8, 3), kernel_init=jax.nn.initializers.normal(3.0))
     inputs, held_out = uniform(200), uniform(500, key=2)
     scaled = jax.tree_util.Partial(lambda net, unit, x: net(x / unit), net, unit)
-    options = {"samples": 300, "min_leaf": 3, "key": KEY}
+    options = {"n_samples": 300, "min_leaf": 3, "key": KEY}
     one = grow(net, inputs, held_out=held_out, **options)
     other = grow(scaled, inputs * np.float32(unit), held_out=held_out * np.float32(unit), **options)
     assert other.fidelity == pytest.approx(one.fidelity, abs=0.02)  # what is drawn is rounded otherwise
@@ -106,7 +104,7 @@ def test_what_is_drawn_has_the_covariance_of_the_data_in_any_units():
     units = np.array([1e-20, 1e-4, 1.0, 1e4, 1e15])
     rng = np.random.default_rng(0)
     x = rng.normal(size=(300, 5)) @ rng.normal(size=(5, 5))
-    root = _questions.noise_root(jnp.asarray(x * units, jnp.float32), 0.4)
+    root = _sampling.noise_root(jnp.asarray(x * units, jnp.float32), 0.4)
     root = np.asarray(root, np.float64) / units
     np.testing.assert_allclose(root.T @ root, 0.16 * np.cov(x.T), rtol=1e-3, atol=1e-4)
 
@@ -114,10 +112,9 @@ def test_what_is_drawn_has_the_covariance_of_the_data_in_any_units():
 def test_what_is_drawn_lies_above_the_lower_end_of_its_region():
     x = uniform(300, 2).copy()
     x[:40, 0] = x[:, 0].min()  # the limit to which noise is cut
-    asked = _questions.subject(half, x[0], None, None, None, None)
-    around = _questions.Around.of(asked, jnp.asarray(x), 2.0)
+    sampler = _problem.prepare(half, x, 2.0).sampler
     low, high = np.array([x[:, 0].min(), -np.inf]), np.full(2, np.inf)
-    drawn = _questions.draw(KEY, around, _questions.Region(low, high, x[x[:, 0] > low[0]]), 3000)
+    drawn = _sampling.draw(KEY, sampler, _sampling.Region(low, high, x[x[:, 0] > low[0]]), 3000)
     assert np.all(drawn[:, 0] > low[0])
 
 
@@ -136,16 +133,16 @@ def test_trepan_splits_first_where_most_is_to_be_gained():
 
 def test_the_parts_of_a_region_know_their_ends():
     x = uniform(300)
-    asked = _questions.subject(quarters, x[0], None, None, None, None)
-    whole = _questions.everywhere(asked, jnp.asarray(x))
-    split = _trepan._best_split(asked, DecisionTreeClassifier(max_depth=1), whole, x, asked.answers(x))
+    problem = _problem.prepare(quarters, x, 0.7)
+    stump = DecisionTreeClassifier(max_depth=1)
+    split = _trepan._best_split(problem, stump, problem.whole_space(), x, problem.predict(x))
     assert split.feature == 0
     assert split.left.high.tolist() == [split.threshold, np.inf, np.inf]
     assert split.right.low.tolist() == [split.threshold, -np.inf, -np.inf]
     assert np.isinf(np.concatenate([split.left.low, split.right.high])).all()
-    np.testing.assert_array_equal(split.left.inside, x[x[:, 0] <= split.threshold])
-    np.testing.assert_array_equal(split.right.inside, x[x[:, 0] > split.threshold])
-    assert split.to_left == pytest.approx(np.mean(x[:, 0] <= split.threshold))
+    np.testing.assert_array_equal(split.left.inputs, x[x[:, 0] <= split.threshold])
+    np.testing.assert_array_equal(split.right.inputs, x[x[:, 0] > split.threshold])
+    assert split.left_fraction == pytest.approx(np.mean(x[:, 0] <= split.threshold))
 
 
 def read(text, row, names):
@@ -176,33 +173,34 @@ def test_the_text_decides_what_was_held_out_as_the_rules_do(grow):
         by_text = [read(rule.text, row, found.names) for row in held_out]
         np.testing.assert_array_equal(by_text, rule(held_out))
     if grow is not rules.rule_list:
-        asked = set(re.findall(r"if (\w+ <= -?[\d.]+):", found.text))
+        printed = set(re.findall(r"if (\w+ <= -?[\d.]+):", found.text))
         inner = found.tree.feature >= 0
         known = set(zip(found.tree.feature[inner], found.tree.threshold[inner], strict=True))
-        assert len(asked) == len(known)  # no two thresholds look alike
+        assert len(printed) == len(known)  # no two thresholds look alike
 
 
 def test_a_number_has_four_digits_or_as_many_as_it_takes():
-    number = _conditions.number
+    number = _rule.format_number
     assert number(0.123456) == "0.1235"
     assert number(-0.0) == "0"
     assert number(2001.26) == "2001"
     assert number(2001.26, np.array([2001.1, 2002.0])) == "2001.3"
     assert number(2001.26, np.array([2001.26, 2001.27])) == "2001.26"
     ends = np.array([1.9996]), np.array([2.0004])
-    assert _conditions.conditions(*ends, ["x"], [np.zeros(0)]) == "if 1.9996 < x <= 2"
+    vocabulary = _rule.Vocabulary(["x"], ["no"], [np.zeros(0)])
+    assert vocabulary.rule(*ends, 0) == "if 1.9996 < x <= 2 then no"
 
 
-def test_a_question_whose_sides_agree_is_taken_out_whatever_was_answered_before_it():
-    shares = np.array([[0.6, 0.4], [0.3, 0.7], [0.1, 0.9], [0.2, 0.8], [0.9, 0.1]], np.float32)
-    tree = rules.Tree([0, 1, -1, -1, -1], [0.5, 0.5, 0, 0, 0], [1, 2, 2, 3, 4], [4, 3, 2, 3, 4], shares)
+def test_a_split_whose_sides_agree_is_removed_for_any_prediction_above_it():
+    fractions = np.array([[0.6, 0.4], [0.3, 0.7], [0.1, 0.9], [0.2, 0.8], [0.9, 0.1]], np.float32)
+    tree = rules.Tree([0, 1, -1, -1, -1], [0.5, 0.5, 0, 0, 0], [1, 2, 2, 3, 4], [4, 3, 2, 3, 4], fractions)
     found = prune(tree)
     np.testing.assert_array_equal(found.feature, [0, -1, -1])
-    np.testing.assert_allclose(found.shares, [[0.6, 0.4], [0.3, 0.7], [0.9, 0.1]])
-    shares[1] = [0.7, 0.3]  # the node answered otherwise than both of its sides
-    found = prune(rules.Tree(*tree[:4], shares))
+    np.testing.assert_allclose(found.fractions, [[0.6, 0.4], [0.3, 0.7], [0.9, 0.1]])
+    fractions[1] = [0.7, 0.3]  # the node predicts another class than both of its sides
+    found = prune(rules.Tree(*tree[:4], fractions))
     np.testing.assert_array_equal(found.feature, [0, -1, -1])
-    np.testing.assert_allclose(found.shares[1], [0.15, 0.85])
+    np.testing.assert_allclose(found.fractions[1], [0.15, 0.85])
 
 
 def test_features_that_do_not_fit_are_refused():
@@ -223,7 +221,7 @@ def test_names_and_labels_that_do_not_fit_are_refused(grow):
     known = {"held_out": uniform(9), "key": KEY}
     with pytest.raises(TypeError, match="`names` must be 3 strings"):
         grow(half, uniform(9), **known, names=3)
-    with pytest.raises(ValueError, match="`held_out_labels` must lie from 0 to 1"):
+    with pytest.raises(ValueError, match=r"`held_out_labels` must lie in \[0, 1\]"):
         grow(half, uniform(9), **known, held_out_labels=np.arange(9) % 2 + 1)
 
 

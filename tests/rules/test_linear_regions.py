@@ -69,8 +69,8 @@ def test_the_map_holds_in_all_of_the_region(make, shape):
         rates = steps @ region.normals.T
         lengths = jnp.min(jnp.where(rates > 0, slack / jnp.where(rates > 0, rates, 1), jnp.inf), axis=1)
         points = x.ravel() + (0.999999 * jnp.minimum(lengths, 100))[:, None] * steps
-        answers = jax.vmap(model)(points.reshape(-1, *shape))
-        np.testing.assert_allclose(points @ region.kernel + region.bias, answers, atol=1e-9)
+        outputs = jax.vmap(model)(points.reshape(-1, *shape))
+        np.testing.assert_allclose(points @ region.kernel + region.bias, outputs, atol=1e-9)
 
 
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu"])
@@ -168,12 +168,12 @@ def test_the_tree_answers_as_the_network_on_100_000_points(sizes, activation):
     assert min(areas) > 0  # counterclockwise, and none is empty
     assert sum(areas) == pytest.approx(12, rel=1e-9)
     x = jax.random.uniform(jax.random.key(1), (100_000, 2), minval=-2, maxval=jnp.array([2.0, 1.0]))
-    given, answers = jax.jit(jax.vmap(found.tree.__call__))(x), jaxnn.query(model, x)
-    np.testing.assert_allclose(given, answers, atol=1e-5 * (1 + np.abs(answers).max()))
+    tree_outputs, outputs = jax.jit(jax.vmap(found.tree.__call__))(x), jaxnn.query(model, x)
+    np.testing.assert_allclose(tree_outputs, outputs, atol=1e-5 * (1 + np.abs(outputs).max()))
     if sizes[-1] > 1:
-        top = np.sort(answers, axis=1)
+        top = np.sort(outputs, axis=1)
         clear = top[:, -1] - top[:, -2] > 1e-5
-        np.testing.assert_array_equal(given.argmax(axis=1)[clear], answers.argmax(axis=1)[clear])
+        np.testing.assert_array_equal(tree_outputs.argmax(axis=1)[clear], outputs.argmax(axis=1)[clear])
         assert clear.mean() > 0.999
 
 

@@ -1,4 +1,4 @@
-"""Trees, rule lists and anchors: recomputed in NumPy, and asked of models that are known."""
+"""Trees, rule lists and anchors: recomputed in NumPy, and compared with known models."""
 
 import sys
 
@@ -13,7 +13,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 import jaxnn
 from jaxnn import rules
-from jaxnn.rules import _questions
+from jaxnn.rules import _problem, _rule, _sampling
 
 KEY = jax.random.key(0)
 ADAMW = optax.adamw(3e-3, weight_decay=1e-2)
@@ -30,7 +30,7 @@ def corner(x):
     return jnp.stack([jnp.zeros(()), 10 * first, 10 * second])
 
 
-def told(x):
+def predicted(x):
     """The same in NumPy."""
     first = (x[:, 0] > 0.6) & (x[:, 1] > 0.3)
     return np.where(first, 1, np.where((x[:, 0] < 0.25) & (x[:, 2] > 0.5), 2, 0))
@@ -54,13 +54,13 @@ def test_a_tree_is_what_it_says_it_is(grow):
     labels = (held_out[:, 0] > 0.5).astype(int)
     found = grow(corner, inputs, held_out=held_out, held_out_labels=labels, key=KEY, max_depth=4)
     leaves = np.array([walked(found.tree, row) for row in held_out])
-    given, answers = np.asarray(found.tree.shares)[leaves].argmax(axis=1), told(held_out)
-    np.testing.assert_array_equal(jax.vmap(found.tree.__call__)(held_out), given)
-    assert found.fidelity == pytest.approx(np.mean(given == answers))
-    assert found.accuracy == pytest.approx(np.mean(given == labels))
+    tree_classes, model_classes = np.asarray(found.tree.fractions)[leaves].argmax(axis=1), predicted(held_out)
+    np.testing.assert_array_equal(jax.vmap(found.tree.__call__)(held_out), tree_classes)
+    assert found.fidelity == pytest.approx(np.mean(tree_classes == model_classes))
+    assert found.accuracy == pytest.approx(np.mean(tree_classes == labels))
     assert found.fidelity > 0.97
     assert found.curve[-1] == found.fidelity
-    assert found.curve[0] == pytest.approx(np.mean(answers == 0))
+    assert found.curve[0] == pytest.approx(np.mean(model_classes == 0))
     # Each input falls into one rule, its leaf's.
     holding = np.stack([np.asarray(rule(held_out)) for rule in found.rules])
     assert np.all(holding.sum(axis=0) == 1)
@@ -68,8 +68,8 @@ def test_a_tree_is_what_it_says_it_is(grow):
         assert np.unique(leaves[inside]).size <= 1
         assert rule.coverage == pytest.approx(inside.mean())
         if inside.any():
-            assert rule.precision == pytest.approx(np.mean(answers[inside] == rule.answer))
-            assert np.all(given[inside] == rule.answer)
+            assert rule.precision == pytest.approx(np.mean(model_classes[inside] == rule.prediction))
+            assert np.all(tree_classes[inside] == rule.prediction)
     assert any("x_0 > 0.6" in rule.text or "x_0 > 0.59" in rule.text for rule in found.rules)
     assert found.text.count("if ") == len(found.rules) - 1
 
@@ -77,7 +77,9 @@ def test_a_tree_is_what_it_says_it_is(grow):
 def test_without_samples_it_is_scikit_learns_tree():
     inputs, held_out = np.asarray(uniform(400, 5)), np.asarray(uniform(2000, 5, key=2))
     model = jaxnn.init(jax.random.key(3), (5, 8, 3), kernel_init=jax.nn.initializers.normal(3.0))
-    found = rules.distill_tree(model, inputs, held_out=held_out, key=KEY, samples=0, max_depth=6, min_leaf=3)
+    found = rules.distill_tree(
+        model, inputs, held_out=held_out, key=KEY, n_samples=0, max_depth=6, min_leaf=3
+    )
     seed = rules._distill.seed_of(KEY)
     theirs = DecisionTreeClassifier(max_depth=6, min_samples_leaf=3, random_state=seed)
     theirs.fit(inputs, jaxnn.query(model, inputs).argmax(axis=1))
@@ -86,8 +88,8 @@ def test_without_samples_it_is_scikit_learns_tree():
     # Cut off after k questions it is the tree that was grown to k.
     two = DecisionTreeClassifier(max_depth=2, min_samples_leaf=3, random_state=seed)
     two.fit(inputs, jaxnn.query(model, inputs).argmax(axis=1))
-    given = jax.vmap(found.tree.__call__, (0, None))(held_out, 2)
-    np.testing.assert_array_equal(given, two.predict(held_out))
+    tree_classes = jax.vmap(found.tree.__call__, (0, None))(held_out, 2)
+    np.testing.assert_array_equal(tree_classes, two.predict(held_out))
     assert len(found.rules) < theirs.get_n_leaves()  # questions that change no answer are out
 
 
@@ -115,7 +117,7 @@ def test_features_decide_and_names():
     assert halves.text.startswith("if above <= 0.5")
     few = rules.trepan(
         dark_above, images[:20], held_out=images, key=KEY, decide=lambda y: y > 0, max_depth=2,
-        features=lambda image: image.reshape(2, -1).mean(axis=1), samples=500,
+        features=lambda image: image.reshape(2, -1).mean(axis=1), n_samples=500,
     )  # fmt: skip
     assert few.fidelity > 0.95
     assert int(few.tree.feature[0]) == 0
@@ -123,9 +125,9 @@ def test_features_decide_and_names():
 
 def test_the_same_key_gives_the_same_rules():
     x = uniform(100, 3)
-    one, same = (rules.trepan(corner, x, held_out=x, key=KEY, samples=300) for _ in range(2))
+    one, same = (rules.trepan(corner, x, held_out=x, key=KEY, n_samples=300) for _ in range(2))
     assert one.text == same.text
-    assert one.text != rules.trepan(corner, x, held_out=x, key=jax.random.key(9), samples=300).text
+    assert one.text != rules.trepan(corner, x, held_out=x, key=jax.random.key(9), n_samples=300).text
 
 
 # --- what is drawn
@@ -134,35 +136,34 @@ def test_the_same_key_gives_the_same_rules():
 def test_samples_have_the_covariance_of_the_data_and_keep_to_the_region():
     mix = jnp.array([[1.0, 0.9, 0.0], [0.0, 0.3, 0.0], [0.0, 0.0, 2.0]])
     x = jax.random.normal(jax.random.key(1), (300, 3)) @ mix
-    asked = _questions.subject(corner, x[0], None, None, None, None)
-    around = _questions.Around.of(asked, x, 0.4)
-    np.testing.assert_allclose(around.root.T @ around.root, 0.16 * np.cov(x.T), rtol=1e-4, atol=1e-5)
-    everywhere = _questions.everywhere(asked, x)
-    few, many = (_questions.draw(KEY, around, everywhere, count) for count in (10, 30_000))
+    problem = _problem.prepare(corner, x, 0.4)
+    sampler = problem.sampler
+    np.testing.assert_allclose(sampler.root.T @ sampler.root, 0.16 * np.cov(x.T), rtol=1e-4, atol=1e-5)
+    few, many = (_sampling.draw(KEY, sampler, problem.whole_space(), count) for count in (10, 30_000))
     np.testing.assert_array_equal(few, many[:10])
     # Clipped at the range of the data, so a little narrower.
     np.testing.assert_allclose(np.cov(many.T), 1.16 * np.cov(x.T), rtol=0.05, atol=0.05)
     assert np.all((many >= x.min(axis=0)) & (many <= x.max(axis=0)))
     low, high = np.array([0.0, -np.inf, -1.0]), np.array([np.inf, 0.5, 1.0])
     inside = np.asarray(x)[np.all((low < x) & (x <= high), axis=1)]
-    drawn = _questions.draw(KEY, around, _questions.Region(low, high, inside), 2000)
+    drawn = _sampling.draw(KEY, sampler, _sampling.Region(low, high, inside), 2000)
     assert np.all((low < drawn) & (drawn <= high))
     assert np.unique(drawn, axis=0).shape[0] > 1900
 
 
 def test_more_entries_than_inputs():
     x = jax.random.normal(jax.random.key(1), (6, 20))
-    root = _questions.noise_root(x, 1.0)
+    root = _sampling.noise_root(x, 1.0)
     np.testing.assert_allclose(root.T @ root, np.cov(x.T), rtol=1e-4, atol=1e-5)
 
 
 def test_the_lower_bound_is_clopper_and_pearsons():
-    for right, asked, confidence in ((40, 40, 0.95), (4, 4, 0.95), (970, 1000, 0.99), (1, 7, 0.9)):
-        bound = float(_questions.lower_bound(right, asked, confidence))
-        tail = scipy.stats.binom.sf(right - 1, asked, bound)  # so much or more, were it the truth
+    for correct, trials, confidence in ((40, 40, 0.95), (4, 4, 0.95), (970, 1000, 0.99), (1, 7, 0.9)):
+        bound = float(_rule.lower_bound(correct, trials, confidence))
+        tail = scipy.stats.binom.sf(correct - 1, trials, bound)  # the probability of as many or more
         assert tail == pytest.approx(1 - confidence, rel=1e-6)
-    assert _questions.lower_bound(0, 5, 0.95) == 0
-    assert _questions.lower_bound(0, 0, 0.95) == 0
+    assert _rule.lower_bound(0, 5, 0.95) == 0
+    assert _rule.lower_bound(0, 0, 0.95) == 0
 
 
 # --- lists
@@ -172,21 +173,21 @@ def test_a_rule_list_is_what_it_says_it_is():
     inputs, held_out = np.asarray(uniform(800, 4)), np.asarray(uniform(3000, 4, key=2))
     classes = ["rest", "right", "left"]
     found = rules.rule_list(corner, inputs, held_out=held_out, key=KEY, classes=classes, max_rules=4)
-    answers, left = told(held_out), np.ones(len(held_out), bool)
-    given = np.full(len(held_out), found.default)
+    model_classes, left = predicted(held_out), np.ones(len(held_out), bool)
+    list_classes = np.full(len(held_out), found.default)
     for rule in found.rules:
         holds = np.all((rule.low < held_out) & (held_out <= rule.high), axis=1) & left
         assert rule.coverage == pytest.approx(holds.mean())
-        assert rule.precision == pytest.approx(np.mean(answers[holds] == rule.answer))
+        assert rule.precision == pytest.approx(np.mean(model_classes[holds] == rule.prediction))
         assert np.sum(np.isfinite(rule.low)) + np.sum(np.isfinite(rule.high)) <= 2
-        given[holds] = rule.answer
+        list_classes[holds] = rule.prediction
         left &= ~holds
-    np.testing.assert_array_equal(found(held_out), given)
-    assert found.fidelity == pytest.approx(np.mean(given == answers))
+    np.testing.assert_array_equal(found(held_out), list_classes)
+    assert found.fidelity == pytest.approx(np.mean(list_classes == model_classes))
     assert found.fidelity > 0.9
     assert found.accuracy is None
     assert found.text.splitlines()[-1] == f"else {classes[found.default]}"
-    assert found.rules[-1].answer != found.default
+    assert found.rules[-1].prediction != found.default
 
 
 def test_a_list_of_what_is_always_the_same_has_no_rule():
@@ -198,8 +199,8 @@ def test_a_list_of_what_is_always_the_same_has_no_rule():
 # --- anchors
 
 
-def drawn_round(x, inputs, low, high, spread, count, seed=0):
-    """What `anchor` says it draws, in NumPy."""
+def sampled_around(x, inputs, low, high, spread, count, seed=0):
+    """The samples of `anchor`, in NumPy."""
     rng = np.random.default_rng(seed)
     rows = np.concatenate([inputs, x[None]])
     limits = rows.min(axis=0), rows.max(axis=0)
@@ -221,10 +222,10 @@ def test_the_bound_of_an_anchor_holds_in_a_large_sample_of_its_own():
         found = rules.anchor(corner, x, inputs, key=jax.random.key(i))
         rule = found.rule
         assert bool(rule(x))
-        answer = told(x[None])[0]
-        assert rule.answer == answer
-        sample = drawn_round(x, inputs, rule.low, rule.high, 0.5, 100_000)
-        precision = np.mean(told(sample) == answer)
+        answer = predicted(x[None])[0]
+        assert rule.prediction == answer
+        sample = sampled_around(x, inputs, rule.low, rule.high, 0.5, 100_000)
+        precision = np.mean(predicted(sample) == answer)
         assert precision >= found.bound
         assert rule.precision == pytest.approx(precision, abs=0.02)
         assert found.bound <= rule.precision
@@ -301,14 +302,14 @@ def test_a_tree_of_depth_5_is_faithful_on_tumors(tumors):
     found = fidelities(tumors, rules.distill_tree)
     assert found.mean() >= 0.93
     # The samples are what makes it so.
-    assert found.mean() > fidelities(tumors, rules.distill_tree, samples=0).mean()
+    assert found.mean() > fidelities(tumors, rules.distill_tree, n_samples=0).mean()
 
 
 @pytest.mark.long
 def test_trepan_makes_do_with_a_tenth_of_the_data(tumors):
     found = fidelities(tumors, rules.trepan, few=True)
     assert found.mean() >= fidelities(tumors, rules.distill_tree, few=True).mean() - 0.005
-    assert found.mean() >= fidelities(tumors, rules.distill_tree, samples=0).mean()
+    assert found.mean() >= fidelities(tumors, rules.distill_tree, n_samples=0).mean()
 
 
 # --- bad input
@@ -338,7 +339,7 @@ def test_bad_input_is_refused_before_any_work():
             grow(corner, x, held_out=x, key=0)
         with pytest.raises(TypeError, match="`inputs` must not be traced"):
             jax.jit(lambda x, grow=grow: grow(corner, x, held_out=x, key=KEY).fidelity)(x)
-    with pytest.raises(ValueError, match="`precision` must lie between 0 and 1"):
+    with pytest.raises(ValueError, match=r"`precision` must lie in \(0, 1\)"):
         rules.anchor(corner, x[0], x, key=KEY, precision=1.0)
     with pytest.raises(ValueError, match=r"`x` must have shape"):
         rules.anchor(corner, x[0, :2], x, key=KEY)

@@ -10,12 +10,16 @@ import experiments.__main__ as listing
 import jaxnn
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [
+    ROOT / "README.md",
+    *sorted(page for page in DOCS.rglob("*.md") if not page.relative_to(DOCS).parts[0].startswith("_")),
+]
 GENERATED = {"draw/index.html"}  # with the site
 BLOCK = re.compile(r"^```(?:python|\{code-cell\} python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_the_code_of_the_page_runs(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "page"}
@@ -27,7 +31,7 @@ def test_the_code_of_the_page_runs(page, tmp_path, monkeypatch, capsys):
         assert (tmp_path / "pictures.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_to_files_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         if not target.startswith("http") and target not in GENERATED:
@@ -37,7 +41,7 @@ def test_links_to_files_lead_somewhere(page):
 NAME = re.compile(r"\b(attribution|attacks|datasets|dreaming|losses|plot|rules|weights)\.([A-Za-z]\w*)")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_names_that_a_page_tells_of_are_there(page):
     code = re.findall(r"`[^`\n]+`", BLOCK.sub("", page.read_text()))
     for family, name in NAME.findall(" ".join(code)):

@@ -18,7 +18,7 @@ from jax.tree_util import Partial
 
 import jaxnn
 from jaxnn._training import checkpoints, train as training
-from jaxnn._training.checkpoints import fingerprint
+from jaxnn._training.data import fingerprint
 from tests.conftest import in_precision
 from tests.training.test_train import blobs, identity_network
 
@@ -177,7 +177,9 @@ def test_unfinished_folders_are_passed_over(tmp_path, whole, stopped):
 def test_what_others_put_into_a_folder_is_left_there(tmp_path, kind):
     for name in ("5", "6", "7", "8", "notes"):
         (tmp_path / name).mkdir() if kind == "folder" else (tmp_path / name).write_text("mine")
-    with pytest.raises(ValueError, match=r"`checkpoint` must be .* are 5, 6, 7, \.\.\. of another make"):
+    with pytest.raises(
+        ValueError, match=r"`checkpoint` must be .* holds 5, 6, 7, \.\.\., which `train` did not"
+    ):
         jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, **OPTIONS)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["5", "6", "7", "8", "notes"]
 
@@ -233,7 +235,7 @@ def test_it_may_go_on_with_checkpoints_at_other_steps(tmp_path, monkeypatch):
         jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, checkpoint_every=2, **options)
     seen = []
     monkeypatch.setattr(
-        training, "store", lambda m, at, s: seen.append(at.done) or checkpoints.store(m, at, s)
+        training, "store", lambda m, at, s: seen.append(at.steps_in_epoch) or checkpoints.store(m, at, s)
     )
     jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, checkpoint_every=5, **options)
     assert seen == [5, 10, 15, 20, 0]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import jaxnn
-from jaxnn._training.data import _check_shares
+from jaxnn._training.data import _check_rows_of_processes
 from tests.helpers.processes_worker import trained
 
 
@@ -83,10 +83,10 @@ def test_a_batch_that_the_devices_cannot_share_is_refused(tmp_path):
 def test_devices_that_hold_the_same_rows_must_be_of_one_process():
     devices = np.array([[SimpleNamespace(process_index=i // 2) for i in range(4)]])
     mesh = SimpleNamespace(axis_names=("data", "model"), devices=devices.reshape(2, 2))
-    _check_shares(mesh)
+    _check_rows_of_processes(mesh)
     mesh.devices = devices
     with pytest.raises(ValueError, match=r"`mesh` must have devices of one process.*at 0 .* \[0, 1\]"):
-        _check_shares(mesh)
+        _check_rows_of_processes(mesh)
 
 
 @pytest.mark.parametrize("index", [-1, 2])

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jax.tree_util import Partial
 
 import jaxnn
-from jaxnn._model import partition
+from jaxnn._model import combine, partition
 from jaxnn._sharding import model_sharding
 from jaxnn._training import steps
 from tests.conftest import in_precision
@@ -359,8 +359,9 @@ def _compiled_steps(mesh):
     state = steps.State(trainable, optimizer.init(trainable), jnp.array(True))
     state = jax.device_put(state, model_sharding(state, mesh))
     data = jax.device_put((jnp.asarray(x), jnp.asarray(t)), jax.sharding.NamedSharding(mesh, jax.P()))
+    rebuild = Partial(combine, rest=rest)
     return steps.advance.lower(
-        state, None, rest, data, jnp.arange(64).reshape(4, 16), loss=jaxnn.losses.squared_error,
+        state, None, rebuild, data, jnp.arange(64).reshape(4, 16), loss=jaxnn.losses.squared_error,
         optimizer=optimizer, mesh=mesh,
     ).compile().as_text()  # fmt: skip
 

@@ -1,10 +1,9 @@
-"""What every public function promises: one table, one generic test a promise.
+"""The rows of the contract: one call per public function, with a network and one example.
 
-A row calls its function with a network and one example, both of which may be traced. `train` is a row
-too: its example is a whole set of inputs, its answer the trained network and the history.
+Both may be traced. `train` is a row too: its example is a whole set of inputs, its output the trained network
+and the history. A row is named after its function, with a variant behind a space where there are several.
 """
 
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,8 +16,7 @@ from flax import nnx
 
 import jaxnn
 from jaxnn import attribution, rules, weights
-from tests.conftest import in_precision
-from tests.contract import rows_attacks, rows_attacks_minimal
+from tests.contract import rows_attacks, rows_attacks_minimal, rows_dreaming
 
 SIZES = (100, 20, 3)
 OLD_KEY = np.array([0, 3], np.uint32)
@@ -27,7 +25,7 @@ TARGETS = np.where(np.eye(3)[np.arange(10) % 3] > 0, 0.99, 0.01)
 
 class Row(NamedTuple):
     call: Callable[[jaxnn.Network, jax.Array], Any]
-    shape: tuple[int, ...]  # of one example, with entries in (0.4, 0.6)
+    shape: tuple[int, ...]  # of one example, with elements in (0.4, 0.6)
 
 
 def _train(network, inputs):
@@ -225,142 +223,69 @@ ROWS |= {
 ROWS |= {"dream": Row(_dream, (10, 10))}
 ROWS["linear_region"] = Row(lambda n, x: rules.linear_region(_with_relus(n), x)._asdict(), (100,))
 
-for table in (rows_attacks.ROWS, rows_attacks_minimal.ROWS):
+
+def _map_saliency(network, inputs):
+    explain = jax.tree_util.Partial(_saliency, network)
+    return jnp.asarray(jaxnn.map_examples(explain, inputs, batch_size=4))
+
+
+def _saliency(network, x):
+    return attribution.saliency(network, x, 1)
+
+
+def _fresh(x):
+    """The output of a new network, made in the precision of the example."""
+    return jaxnn.init(jax.random.key(8), SIZES, dtype=x.dtype)(x)
+
+
+ROWS |= {
+    "init": Row(lambda n, x: _fresh(x), (100,)),
+    "map_examples": Row(_map_saliency, (10, 100)),
+    "encode_labels": Row(
+        lambda n, x: x * jaxnn.datasets.encode_labels(np.arange(3), 3).astype(x.dtype), (3, 3)
+    ),
+}
+ROWS |= {
+    "misclassified": Row(lambda n, x: jaxnn.attacks.misclassified(1)(n(x)), (100,)),
+    "classified_as": Row(lambda n, x: jaxnn.attacks.classified_as(1)(n(x)), (100,)),
+    "confident": Row(lambda n, x: jaxnn.attacks.confident(1, 0.5)(n(x)), (100,)),
+}
+for table in (rows_attacks.ROWS, rows_attacks_minimal.ROWS, rows_dreaming.ROWS):
     ROWS |= {name: Row(*row) for name, row in table.items()}
 
-# The rows of the core are asked every time; of the families' tests a third (all with `pytest --long`).
-CORE = 30
-# What asks for decisions alone: a rounding turns one over, and all that follows is another search.
-BY_DECISIONS = {"hop_skip_jump"}
-
-
-def _rows(names):
-    marked = [
-        pytest.param(row, id=name, marks=[pytest.mark.long] * (i >= CORE))
-        for i, (name, row) in enumerate(ROWS.items())
-        if name in names
-    ]
-    return pytest.mark.parametrize("row", marked)
-
-
-every_row = _rows(ROWS)
-
-
-BIAS = jax.nn.initializers.normal(0.1)
-COLLECTIVES = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute|collective-broadcast"
-
-
-def network(key=0, dtype=jnp.float32):
-    return jaxnn.init(jax.random.key(key), SIZES, dtype=dtype, bias_init=BIAS)
-
-
-def example(row, *batch, dtype=jnp.float32):
-    values = np.random.default_rng(1).uniform(0.4, 0.6, (*batch, *row.shape))
-    return jnp.asarray(values, dtype)
-
-
-def assert_close(one, other, tolerance):
-    assert jax.tree.structure(one) == jax.tree.structure(other)
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
-        assert a.shape == b.shape
-        assert a.dtype == b.dtype
-        np.testing.assert_allclose(
-            np.asarray(a, np.float64), np.asarray(b, np.float64), rtol=tolerance, atol=tolerance
-        )
-
-
-def stack(answers):
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *answers)
-
-
-@every_row
-def test_jit_equals_no_jit(row):
-    compiled = jax.jit(row.call)(network(), example(row))
-    with jax.disable_jit():
-        plain = row.call(network(), example(row))
-    assert_close(compiled, plain, 1e-5)
-
-
-@every_row
-def test_vmap_over_examples_equals_a_loop(row):
-    batch = example(row, 4)
-    mapped = jax.vmap(row.call, (None, 0))(network(), batch)
-    assert_close(mapped, stack([row.call(network(), one) for one in batch]), 1e-5)
-
-
-@every_row
-def test_vmap_over_a_stack_of_16_networks_equals_a_loop(row):
-    networks = [network(key) for key in range(16)]
-    mapped = jax.vmap(row.call, (0, None))(stack(networks), example(row))
-    looped = stack([row.call(one, example(row)) for one in networks])
-    assert_close(mapped, looped, 1e-5)
-
-
-@every_row
-def test_the_gradient_is_finite_and_not_zero(row):
-    def total(network, x):
-        answers = jax.tree.leaves(row.call(network, x))
-        return sum(jnp.sum(jnp.cos(jnp.arange(a.size)) * a.ravel()) for a in answers)
-
-    of_network, of_x = jax.grad(total, argnums=(0, 1))(network(), example(row))
-    for leaf in jax.tree.leaves((of_network, of_x)):
-        assert np.all(np.isfinite(leaf))
-    assert np.any(of_x != 0)
-
-
-@every_row
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
-def test_the_dtype_is_kept(row, dtype):
-    with in_precision(dtype):
-        answer = row.call(network(dtype=dtype), example(row, dtype=dtype))
-        # Sums over an epoch are held at least in float32, and counts in float32.
-        summed = {jnp.promote_types(dtype, jnp.float32), jnp.dtype(jnp.float32)}
-        model, history = answer if isinstance(answer, tuple) else (answer, ())
-        assert {leaf.dtype for leaf in jax.tree.leaves(model)} == {jnp.dtype(dtype)}
-        assert {leaf.dtype for leaf in jax.tree.leaves(history)} <= summed
-
-
-@_rows(ROWS.keys() - BY_DECISIONS)
-def test_half_precision_is_near_single(row):
-    exact = row.call(network(), example(row))
-    half = row.call(
-        jax.tree.map(lambda a: a.astype(jnp.bfloat16), network()), example(row, dtype=jnp.bfloat16)
-    )
-    for a, b in zip(jax.tree.leaves(half), jax.tree.leaves(exact), strict=True):
-        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-        np.testing.assert_allclose(a, b, atol=0.1 * max(1, np.abs(b).max()))
-
-
-@every_row
-def test_a_second_network_of_the_same_sizes_compiles_nothing(row, caplog):
-    first, second, x = network(0), network(1), example(row)
-    row.call(first, x)
-    with jax.log_compiles(), caplog.at_level("WARNING"):
-        row.call(second, x)
-    assert [r.getMessage() for r in caplog.records if "Compiling" in r.getMessage()] == []
-
-
-@every_row
-def test_eight_devices_equal_one(row):
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    batch = example(row, 16)
-    one = jax.jit(jax.vmap(row.call, (None, 0)))(network(), batch)
-    spread = jax.device_put(batch, jax.NamedSharding(mesh, jax.P("data")))
-    everywhere = jax.device_put(network(), jax.NamedSharding(mesh, jax.P()))
-    compiled = jax.jit(jax.vmap(row.call, (None, 0))).lower(everywhere, spread).compile()
-    many = compiled(everywhere, spread)
-    assert_close(many, one, 1e-5)
-    # Each device works by itself, but that all go on until the last of them has found what it looks for.
-    for line in re.findall(rf".*? (?:{COLLECTIVES})\(.*", compiled.as_text()):
-        assert re.search(r"= pred\[\] all-reduce\(", line), line
-    for leaf in jax.tree.leaves(many):
-        assert len(leaf.sharding.device_set) == 8
-        assert leaf.addressable_shards[0].data.shape[0] == 2  # each device did its part
-
-
-@every_row
-def test_shard_map_equals_one_device(row):
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    batch, many = example(row, 16), jax.vmap(row.call, (None, 0))
-    mapped = jax.shard_map(many, mesh=mesh, in_specs=(jax.P(), jax.P("data")), out_specs=jax.P("data"))
-    assert_close(jax.jit(mapped)(network(), batch), jax.jit(many)(network(), batch), 1e-5)
+# Rows for which every promise is tested by default: one per kind of implementation, with that kind. For all
+# other rows the promises past the basic ones (jit, vmap, one trace, dtype, bad input) are long tests.
+FULL = {
+    "query": "a plain function",
+    "backquery transpose": "inverses of activations",
+    "backquery least_squares": "a scan with early stopping",
+    "train": "the compiled scan of training",
+    "activation softmax": "an activation over an axis",
+    "cross_entropy": "a loss",
+    "contributions": "a product with the weights",
+    "capture": "an evaluation of the jaxpr",
+    "intervene": "an evaluation with replacements",
+    "from_linen": "an adapter",
+    "saliency": "a gradient",
+    "integrated_gradients": "a chunked sum along a path",
+    "smooth_grad with_error": "samples, with their standard error",
+    "layer_conductance": "a path seen at a layer",
+    "grad_cam": "a map at a layer",
+    "lrp": "propagation by rules",
+    "deep_lift": "propagation through two runs",
+    "occlusion": "windows",
+    "kernel_shap": "a fit to samples",
+    "dream": "gradient ascent",
+    "pgd": "an attack by a scan",
+    "deepfool": "an attack by a while loop",
+    "carlini_wagner": "an attack by nested loops",
+    "square": "an attack at random",
+    "linear_region": "a region of a piecewise linear model",
+}
+# Rows whose example reaches the function changed, or as an array that the model computed: no input to check.
+INDIRECT = {
+    name for name in ROWS if name.startswith(("activation ", "inverse ", "from_"))
+} | set(rows_dreaming.ROWS) - {"flattened"} | {
+    "kernel_images", "output_images", "top_features", "path_products", "roughness", "random_mask", "rewrite",
+    "completeness_gap", "encode_labels", "robust_accuracy",
+}  # fmt: skip
