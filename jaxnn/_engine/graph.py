@@ -220,16 +220,38 @@ def check_rules(rules: Mapping[str, Rule] | None) -> StaticRules:
     return tuple(rules.items())
 
 
-def apply_rule(rule: Rule, step: Step, cotangents: Sequence[Any], *runs: Run) -> Sequence[Any]:
-    """Apply a caller's rule: `rule(step, cotangents, *values)`, with one tuple of values per run."""
-    results = rule(step, tuple(cotangents), *(tuple(run[v] for v in step.inputs) for run in runs))
-    expected = [v.aval.shape for v in step.inputs]
-    shapes = [np.shape(result) for result in results] if isinstance(results, tuple | list) else results
-    if shapes != expected:
-        raise ValueError(
-            f"`primitive_rules[{step.name!r}]` must return arrays of shapes {expected}; got {shapes}"
-        )
-    return results
+def with_rules(method: str, rule: Rule, fixed: frozenset[Any], rules: StaticRules) -> Rule:
+    """A rule for `backward` in which those of the caller come first, and refused steps are found.
+
+    Args:
+        method: its name, for errors.
+        rule: for all steps of real numbers but `stop_gradient`.
+        fixed: values that the output does not depend on.
+        rules: of the caller, `rule(step, cotangents, *values)` with one tuple of values per run.
+    """
+    table = dict(rules)
+
+    def apply(step: Step, cotangents: Sequence[Any], *runs: Run) -> Sequence[Any]:
+        if fixed.issuperset(step.outputs):
+            return [None] * len(step.inputs)
+        if len(step.equations) == 1 and step.name in table:
+            values = (tuple(run[v] for v in step.inputs) for run in runs)
+            results = table[step.name](step, tuple(cotangents), *values)
+            shapes = [np.shape(each) for each in results] if isinstance(results, tuple | list) else results
+            expected = [v.aval.shape for v in step.inputs]
+            if shapes != expected:
+                raise ValueError(
+                    f"`primitive_rules[{step.name!r}]` must return arrays of shapes {expected}; got {shapes}"
+                )
+            return list(results)
+        if not is_real(*step.inputs, *step.outputs):
+            why = "its operands or results that depend on the input are not real numbers"
+            raise refuse(method, step, why)
+        if step.name == "stop_gradient":
+            raise refuse(method, step, "the output may depend on the value whose gradient is stopped")
+        return rule(step, cotangents, *runs)
+
+    return apply
 
 
 def summed_to(value: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -10,7 +10,7 @@ here it is proved from the operations between. Each value downstream of `m` is f
 `m` being repeated along some axes. The proof succeeds if no result depends on `m`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -131,6 +131,18 @@ def _sign(name: str, kind: str) -> int | None:
     return None
 
 
+_FUNCTIONS: dict[tuple[str, str], Callable[[_Dependence, core.JaxprEqn], _Dependence | None]] = {
+    ("exp", "term"): lambda d, _: d._replace(kind="factor"),
+    ("log", "factor"): lambda d, _: d._replace(kind="term"),
+    ("neg", "term"): lambda d, _: d._replace(times=-d.times),
+    ("neg", "factor"): lambda d, _: d,
+    ("abs", "factor"): lambda d, _: d,  # the factor is positive
+    ("sign", "factor"): lambda d, _: None,
+    ("square", "factor"): lambda d, _: d._replace(times=2 * d.times),
+    ("integer_pow", "factor"): lambda d, eqn: d._replace(times=eqn.params["y"] * d.times),
+}
+
+
 def _unary(graph: Graph, eqn: core.JaxprEqn, dependence: _Dependence, place: int) -> _Dependence | None:
     """The dependence of a result of which the operand at `place` alone depends on the shift."""
     name = eqn.primitive.name
@@ -153,31 +165,18 @@ def _unary(graph: Graph, eqn: core.JaxprEqn, dependence: _Dependence, place: int
     sign = _sign(name, kind)
     if sign is not None:
         return dependence._replace(times=times * (sign if place == 1 else 1))
-    constants = [_constant(graph, v) for i, v in enumerate(eqn.invars) if i != place]
-    if kind == "term":
-        match name, constants:
-            case "exp", _:
-                return dependence._replace(kind="factor")
-            case "neg", _:
-                return dependence._replace(times=-times)
-            case "mul", [float(scale)]:
-                return dependence._replace(times=times * scale)
-            case "div", [float(scale)] if place == 0:
-                return dependence._replace(times=times / scale)
-    else:
-        match name, constants:
-            case "log", _:
-                return dependence._replace(kind="term")
-            case (("neg" | "abs"), _):  # the factor is positive
-                return dependence
-            case "sign", _:
-                return None
-            case (("integer_pow" | "square"), _):
-                return dependence._replace(times=times * eqn.params.get("y", 2))
-            # Zero times anything is zero: what is masked out has the form of all else.
-            case "select_n", [_, *values] if place > 0 and all(value == 0 for value in values):
-                return dependence
-    if name == "max" and constants == [-np.inf]:
+    if (name, kind) in _FUNCTIONS:
+        return _FUNCTIONS[name, kind](dependence, eqn)
+    others = [_constant(graph, v) for i, v in enumerate(eqn.invars) if i != place]
+    match name, others:
+        case "mul", [float(scale)]:
+            return dependence._replace(times=times * scale)
+        case "div", [float(scale)] if place == 0:
+            return dependence._replace(times=times / scale)
+    if name == "max" and others == [-np.inf]:
+        return dependence
+    # Zero times anything is zero: what is masked out has the form of all else.
+    if name == "select_n" and kind == "factor" and place > 0 and all(other == 0 for other in others[1:]):
         return dependence
     raise _UnknownError
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
-from jaxnn._engine.graph import Rule, StaticRules, backward, check_rules, graph
+from jaxnn._engine.graph import Rule, StaticRules, backward, check_rules, graph, with_rules
 from jaxnn._engine.softmax import shift_invariants
 from jaxnn._model import broadcast_like, check_batch_like, prepare, scalar
 from jaxnn._typing import Model, PyTree, Target
@@ -101,7 +101,8 @@ def _deep_lift(
     fixed = shift_invariants(steps).fixed
     run, run0 = run_both(steps, fixed, leaves, leaves0)
     start = [jnp.ones_like(y) for y in steps.results(run)]
-    multipliers = backward(steps, rescale_rule(steps, fixed, dict(primitive_rules)), start, run, run0)
+    rule = with_rules("deep_lift", rescale_rule(steps), fixed, primitive_rules)
+    multipliers = backward(steps, rule, start, run, run0)
     attributions = [m * (a - b) for m, a, b in zip(multipliers, leaves, leaves0, strict=True)]
     return jax.tree.unflatten(structure, attributions)
 

@@ -5,16 +5,16 @@ inputs of multiplier times change is preserved. This is why the attributions add
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnn._engine.graph import Graph, Rule, Run, Step, apply_rule, gradient, refuse, register, summed_to
+from jaxnn._engine.graph import Graph, Rule, Run, Step, gradient, refuse, register, summed_to
 from jaxnn._engine.jaxpr import bind
-from jaxnn._engine.primitives import EXTREMA, MAXIMA, PRODUCTS, is_real
+from jaxnn._engine.primitives import EXTREMA, MAXIMA, PRODUCTS
 from jaxnn._engine.relu import relu_factor
 from jaxnn._engine.softmax import Normalization, normalization
 from jaxnn._precision import widen
@@ -48,23 +48,10 @@ def run_both(graph: Graph, fixed: frozenset[Any], x: Sequence[Any], x0: Sequence
     return run, run0
 
 
-def rescale_rule(graph: Graph, fixed: frozenset[Any], primitive_rules: Mapping[str, Rule]) -> Rule:
-    """The rule for `backward`: `rule(step, multipliers, run, run0)`.
-
-    Args:
-        graph: the function.
-        fixed: values that the output does not depend on.
-        primitive_rules: the caller's, which come before all others.
-    """
+def rescale_rule(graph: Graph) -> Rule:
+    """The rule for `backward`: `rule(step, multipliers, run, run0)`."""
 
     def step_rule(step: Step, multipliers: Sequence[jax.Array], run: Run, run0: Run) -> Multipliers:
-        if fixed.issuperset(step.outputs):
-            return [None] * len(step.inputs)
-        if len(step.equations) == 1 and step.name in primitive_rules:
-            return apply_rule(primitive_rules[step.name], step, multipliers, run, run0)
-        if not is_real(*step.inputs, *step.outputs):
-            why = "its operands or results that depend on the input are not real numbers"
-            raise refuse("deep_lift", step, why)
         if step.kind == "elementwise":
             return _elementwise(step, multipliers[0], run, run0)
         if step.kind == "linear":
@@ -120,11 +107,6 @@ def _per_input(step: Step, multipliers: Sequence[jax.Array]) -> Multipliers:
     fitting = [summed_to(m, v.aval.shape) for v, m in zip(operands, multipliers, strict=True)]
     zero = jnp.zeros((), fitting[0].dtype)
     return [sum((m for v, m in zip(operands, fitting, strict=True) if v is w), zero) for w in step.inputs]
-
-
-@rule("stop_gradient")
-def _stopped(step: Step, multiplier: jax.Array, run: Run, run0: Run) -> Multipliers:
-    raise refuse("deep_lift", step, "the output may depend on the value whose gradient is stopped")
 
 
 @rule(*PRODUCTS)

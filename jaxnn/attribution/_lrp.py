@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn import _checks
-from jaxnn._engine.graph import Rule, StaticRules, backward, check_rules, graph
+from jaxnn._engine.graph import Rule, StaticRules, backward, check_rules, graph, with_rules
+from jaxnn._engine.softmax import shift_invariants
 from jaxnn._model import broadcast_like, prepare, scalar
 from jaxnn._typing import Model, PyTree, Scalar, Target
 from jaxnn.attribution._lrp_layers import bounds, input_layers, join_layers
@@ -148,7 +149,9 @@ def _lrp(
             ends = options._replace(low=lows.get(v), high=highs.get(v))
             layer_rules[output] = (LAYER_RULES[name], ends)
     run = plain.run(*leaves)
-    rule = relevance_rule(plain, layers, layer_rules, options.stabilizer, dict(primitive_rules))
+    shift = shift_invariants(plain)
+    rule = relevance_rule(plain, shift, layers, layer_rules, options.stabilizer)
+    rule = with_rules("lrp", rule, shift.fixed, primitive_rules)
     return jax.tree.unflatten(structure, backward(joined, rule, plain.results(run), run))
 
 

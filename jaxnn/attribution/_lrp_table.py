@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from jaxnn._engine.graph import Graph, Rule, Run, Step, apply_rule, gradient, refuse, register, summed_to
+from jaxnn._engine.graph import Graph, Rule, Run, Step, gradient, refuse, register, summed_to
 from jaxnn._engine.primitives import (
     ADDITIONS,
     EXTREMA,
@@ -16,9 +16,8 @@ from jaxnn._engine.primitives import (
     ROOTS,
     SCALINGS,
     SCATTERED_ADDITIONS,
-    is_real,
 )
-from jaxnn._engine.softmax import ShiftInvariants, normalization, shift_invariants
+from jaxnn._engine.softmax import ShiftInvariants, normalization
 from jaxnn._typing import Scalar
 from jaxnn.attribution._lrp_layers import Layers
 from jaxnn.attribution._lrp_rules import LayerRule, Options, redistribute
@@ -47,32 +46,22 @@ rule = functools.partial(register, RULES)
 
 
 def relevance_rule(
-    graph: Graph,
-    layers: Layers,
-    layer_rules: LayerRules,
-    stabilizer: Scalar,
-    primitive_rules: Mapping[str, Rule],
+    graph: Graph, shift: ShiftInvariants, layers: Layers, layer_rules: LayerRules, stabilizer: Scalar
 ) -> Rule:
     """The rule for `backward`: `rule(step, relevances, run)`.
 
     Args:
         graph: the function, without layers.
+        shift: its softmax shifts.
         layers: its layers, by their outputs.
         layer_rules: the rule of each that has weights.
         stabilizer: the epsilon of sums.
-        primitive_rules: the caller's, which come before all others.
     """
-    context = _Context(graph, shift_invariants(graph), stabilizer)
+    context = _Context(graph, shift, stabilizer)
 
     def step_rule(step: Step, relevances: Sequence[jax.Array], run: Run) -> Relevances:
         relevance, output = relevances[0], step.outputs[0]
         values = [run[v] for v in step.inputs]
-        if context.shift.fixed.issuperset(step.outputs):
-            return [None] * len(step.inputs)
-        if len(step.equations) == 1 and step.name in primitive_rules:
-            return apply_rule(primitive_rules[step.name], step, relevances, run)
-        if not is_real(*step.inputs, *step.outputs):
-            raise refuse("lrp", step, "its operands or results that depend on the input are not real numbers")
         if output in layer_rules:
             layer_rule, options = layer_rules[output]
             return [layer_rule(layers[output], relevance, values[0], run[output], options)]
@@ -112,11 +101,6 @@ def _affine(
 def _extremum(context: _Context, step: Step, relevance: jax.Array, run: Run) -> Relevances:
     """All to the extremum."""
     return gradient(step, [relevance], run)
-
-
-@rule("stop_gradient")
-def _stopped(context: _Context, step: Step, relevance: jax.Array, run: Run) -> Relevances:
-    raise refuse("lrp", step, "the output may depend on the value whose gradient is stopped")
 
 
 @rule(*PRODUCTS, "mul")

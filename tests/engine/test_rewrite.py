@@ -377,7 +377,7 @@ def test_a_rule_of_several_results():
             lambda operation, x: x[:1],
             r"`rules\['sin'\]\(operation, ...\)` must have shape \(3,\); got \(1,\)",
         ),
-        (lambda operation, x: (x, x), r"`rules\['sin'\]` must give 1 values; got 2"),
+        (lambda operation, x: (x, x), r"`rules\['sin'\]` must return 1 values; got 2"),
         (lambda operation, x: x * 1j, "must have dtype float32; got complex64"),
     ],
 )
