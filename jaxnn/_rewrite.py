@@ -1,7 +1,8 @@
 """Named intermediates and rules for operations: tap, capture, intervene and rewrite.
 
 `jaxnn._engine.jaxpr` evaluates a function's jaxpr equation by equation, with handlers in the place of some.
-Here are those that replace intermediates (`intervene`) and operations (`rewrite`), and `capture`, which reads.
+Those that replace intermediates (`intervene`) and operations (`rewrite`) are here, and `capture`, which only
+reads.
 """
 
 from collections import Counter

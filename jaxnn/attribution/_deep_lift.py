@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
-from jaxnn._engine.graph import Rule, StaticRules, backward, check_rules, graph, with_rules
+from jaxnn._engine.backward import Rule, StaticRules, backward, check_rules, with_rules
+from jaxnn._engine.graph import graph
 from jaxnn._engine.softmax import shift_invariants
 from jaxnn._model import broadcast_like, check_batch_like, prepare, scalar
 from jaxnn._typing import Model, PyTree, Target

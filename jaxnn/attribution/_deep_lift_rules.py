@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnn._engine.graph import Graph, Rule, Run, Step, gradient, refuse, register, summed_to
+from jaxnn._engine.backward import Rule, gradient, refuse, register, summed_to
+from jaxnn._engine.graph import Graph, Run, Step
 from jaxnn._engine.jaxpr import bind
 from jaxnn._engine.primitives import EXTREMA, MAXIMA, PRODUCTS
 from jaxnn._engine.relu import relu_factor

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from jaxnn._engine.graph import Run, Step, backward, gradient, graph, refuse
+from jaxnn._engine.backward import backward, gradient, refuse
+from jaxnn._engine.graph import Run, Step, graph
 from jaxnn._engine.primitives import COMBINERS, CUSTOM, inner_jaxprs
 from jaxnn._engine.relu import is_clamped_variance, is_relu, relu_factor
 from jaxnn._model import prepare, scalar

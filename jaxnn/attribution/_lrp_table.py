@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from jaxnn._engine.graph import Graph, Rule, Run, Step, gradient, refuse, register, summed_to
+from jaxnn._engine.backward import Rule, gradient, refuse, register, summed_to
+from jaxnn._engine.graph import Graph, Run, Step
 from jaxnn._engine.primitives import (
     ADDITIONS,
     EXTREMA,

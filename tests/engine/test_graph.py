@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxnn._engine.graph import backward, gradient, graph
+from jaxnn._engine.backward import backward, gradient
+from jaxnn._engine.graph import graph
 from jaxnn._engine.relu import is_clamped_variance, is_relu
 from jaxnn._engine.softmax import shift_invariants
 
