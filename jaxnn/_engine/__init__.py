@@ -1,10 +1,10 @@
 """The engine: a function as data.
 
-Whatever a JAX function computes, its jaxpr is a list of equations over primitives. `jaxpr` evaluates that
-list with rules in the place of some equations. `capture`, `intervene` and `rewrite` are such rules; their
-public face is `jaxnn._rewrite`. `inline` and `graph` turn the list into a straight line of steps that is
-walked backwards by rules: guided backpropagation, DeepLIFT and LRP. `relu` and `softmax` recognize patterns
-among the steps, and `affine_prefix` the part of a function that commutes with sums. `primitives` classifies
-JAX's primitives, in one place. `loops` runs many small computations in bounded memory, laid out as a CPU
-needs them (`cpu_layout`). Start with `jaxpr`, then `graph`.
+The jaxpr of a JAX function is a list of equations over primitives. `jaxpr` evaluates that list with handlers
+in the place of some equations: `capture`, `intervene` and `rewrite`, whose public face is `jaxnn._rewrite`.
+`inline` inlines calls, `graph` cuts the result into steps, and `backward` walks these by rules: guided
+backpropagation, DeepLIFT and LRP. `relu` and `softmax` match patterns among the steps, and `affine_prefix`
+finds the part of a function that commutes with sums. `primitives` is the one table of JAX's primitives: a new
+release of JAX may need changes there alone. `loops` runs many small computations in bounded memory, with the
+axis orders that a CPU needs (`cpu_layout`). Start with `primitives` and `jaxpr`, then `graph`.
 """

@@ -1,104 +1,72 @@
-"""The affine first part of a function, such as a network's first layer before its activation.
+"""The affine prefix of a function, such as a network's first layer before its activation.
 
-What is affine commutes with straight lines and with sums. Along a path from one input to another the first
-layer need be computed at the two ends only, and a sum of gradients need be sent back through it only once.
-In a dense network of many inputs that is nearly all of the arithmetic.
+An affine map commutes with straight lines and with sums. Along a path from one input to another the prefix
+is evaluated at the two ends only, and a sum of gradients is sent back through it only once. In a dense
+network of many inputs that is nearly all of the arithmetic.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-from jax.extend import core
 
-from jaxnn._engine.jaxpr import bind, trace
-from jaxnn._engine.primitives import is_affine
+from jaxnn._engine.inline import inline_calls
+from jaxnn._engine.jaxpr import read, run
+from jaxnn._engine.primitives import CALLS, is_affine, is_real, variables
+from jaxnn._typing import PyTree
 
 Values = list[jax.Array]
 
-_CALLS = {"jit": "jaxpr", "closed_call": "call_jaxpr"}
 
-
-class Split(NamedTuple):
-    """A function in two parts: `function(x) = rest(first(x))`.
+class AffineSplit(NamedTuple):
+    """A function in two parts: `function(x) = suffix(prefix(x))`.
 
     Attributes:
-        first: affine; from the input to the values that the rest reads of it.
-        rest: from those values to the function's result.
+        prefix: affine; from the input to the values that the suffix reads.
+        suffix: from those values to the function's result.
     """
 
-    first: Callable[[Any], Values]
-    rest: Callable[[Values], Any]
+    prefix: Callable[[PyTree], Values]
+    suffix: Callable[[Values], PyTree]
 
 
-def split(function: Callable[[Any], Any], x: Any) -> Split:
-    """Cut a function where it stops to be affine; where it never is, `first` gives the input's leaves.
+def split_affine_prefix(function: Callable[[Any], Any], x: PyTree) -> AffineSplit:
+    """Split a function where it ceases to be affine.
 
-    Calls are entered; custom derivatives, loops and branches are not, and belong to the rest.
+    Where it never is affine, `prefix` returns the leaves of `x`. Calls are inlined.
+    Recomputed calls, custom derivatives, loops and branches belong to the suffix.
 
     Args:
         function: of an array or a pytree of arrays.
         x: where to trace it, with floating-point leaves.
     """
-    traced = trace(function, x)
-    flat = jax.make_jaxpr(lambda *inputs: _inline(traced.jaxpr, inputs))(*traced.inputs)
-    jaxpr = flat.jaxpr
-    constants = dict(zip(jaxpr.constvars, flat.consts, strict=True))
-    moving, affine = set(jaxpr.invars), set(jaxpr.invars)
-    first_part, rest_part = [], []
+    traced = inline_calls(function, [x], CALLS)
+    jaxpr = traced.jaxpr.jaxpr
+    constants = dict(zip(jaxpr.constvars, traced.jaxpr.consts, strict=True))
+    depends, affine = set(jaxpr.invars), set(jaxpr.invars)
+    head, tail = [], []
     for eqn in jaxpr.eqns:
-        read = [v for v in _variables(eqn.invars) if v in moving]
-        if not read:
-            constants.update(zip(eqn.outvars, bind(eqn, _read(eqn.invars, constants)), strict=True))
+        operands = [v for v in variables(eqn.invars) if v in depends]
+        if not operands:
+            run([eqn], constants)
             continue
-        moving.update(eqn.outvars)
-        if affine.issuperset(read) and _is_real(eqn) and is_affine(eqn, moving):
+        depends.update(eqn.outvars)
+        if affine.issuperset(operands) and is_real(*eqn.outvars) and is_affine(eqn, depends):
             affine.update(eqn.outvars)
-            first_part.append(eqn)
+            head.append(eqn)
         else:
-            rest_part.append(eqn)
-    read_later = [v for eqn in rest_part for v in _variables(eqn.invars)] + _variables(jaxpr.outvars)
-    cut = [v for v in dict.fromkeys(read_later) if v in affine]
+            tail.append(eqn)
+    later = variables([*(v for eqn in tail for v in eqn.invars), *jaxpr.outvars])
+    cut = [v for v in dict.fromkeys(later) if v in affine]
 
-    def first(x: Any) -> Values:
-        start = constants | dict(zip(jaxpr.invars, jax.tree.leaves(x), strict=True))
-        return _read(cut, _run(first_part, start))
+    def prefix(x: PyTree) -> Values:
+        values = constants | dict(zip(jaxpr.invars, jax.tree.leaves(x), strict=True))
+        run(head, values)
+        return [values[v] for v in cut]
 
-    def rest(values: Values) -> Any:
-        answer = _read(jaxpr.outvars, _run(rest_part, constants | dict(zip(cut, values, strict=True))))
-        return jax.tree.unflatten(traced.structure, answer)
+    def suffix(values: Values) -> PyTree:
+        known = constants | dict(zip(cut, values, strict=True))
+        run(tail, known)
+        return jax.tree.unflatten(traced.structure, [read(v, known) for v in jaxpr.outvars])
 
-    return Split(first, rest)
-
-
-def _inline(closed: core.ClosedJaxpr, inputs: Sequence[Any]) -> list[Any]:
-    """Evaluate with the calls entered, so that the equations inside of them can be told apart."""
-    jaxpr = closed.jaxpr
-    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*closed.consts, *inputs], strict=True))
-    for eqn in jaxpr.eqns:
-        read = _read(eqn.invars, values)
-        held = _CALLS.get(eqn.primitive.name)
-        answers = _inline(eqn.params[held], read) if held else bind(eqn, read)
-        values.update(zip(eqn.outvars, answers, strict=True))
-    return _read(jaxpr.outvars, values)
-
-
-def _run(equations: Sequence[core.JaxprEqn], start: dict[Any, Any]) -> dict[Any, Any]:
-    values = dict(start)
-    for eqn in equations:
-        values.update(zip(eqn.outvars, bind(eqn, _read(eqn.invars, values)), strict=True))
-    return values
-
-
-def _read(variables: Sequence[Any], values: dict[Any, Any]) -> list[Any]:
-    return [v.val if isinstance(v, core.Literal) else values[v] for v in variables]
-
-
-def _variables(read: Sequence[Any]) -> list[Any]:
-    return [v for v in read if not isinstance(v, core.Literal)]
-
-
-def _is_real(eqn: core.JaxprEqn) -> bool:
-    made: list[Any] = list(eqn.outvars)
-    return all(jnp.issubdtype(v.aval.dtype, jnp.floating) for v in made)
+    return AffineSplit(prefix, suffix)

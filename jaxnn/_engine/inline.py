@@ -1,6 +1,6 @@
-"""A function's jaxpr laid flat: calls entered, scans unrolled, and each value computed once."""
+"""Inline calls: a function's jaxpr as one flat list of equations, each value computed once."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import jax
@@ -8,82 +8,73 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from jaxnn._checks import is_concrete
-from jaxnn._engine.jaxpr import Traced, bind, scan_sizes, trace
-from jaxnn._engine.primitives import CALLS, CUSTOM
+from jaxnn._engine.jaxpr import Apply, Traced, bind, evaluate, scan_parts, trace
+from jaxnn._engine.primitives import inner_jaxprs
 
 
-def flat(function: Callable[..., Any], args: Sequence[Any], keep_custom: bool) -> Traced:
-    """Trace a function of the leaves of its arguments, with one level of operations; see `_graph.graph`."""
-    first = trace(function, *args)
-    entered = CALLS if keep_custom else CALLS | CUSTOM
+def inline_calls(function: Callable[..., Any], args: Sequence[Any], primitives: Container[str]) -> Traced:
+    """Trace a function, with the jaxprs inside of some primitives in the place of their equations.
 
-    def evaluate(jaxpr: core.Jaxpr, consts: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
-        values: dict[Any, Any] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *inputs], strict=True))
-        for eqn in jaxpr.eqns:
-            read = [read_in(v, values) for v in eqn.invars]
-            kind = eqn.primitive.name
-            if kind in entered:
-                answers = inner(eqn.params[entered[kind]], read)
-            elif kind == "cond" and is_concrete(read[0]):
-                branches = eqn.params["branches"]
-                answers = inner(branches[min(max(int(read[0]), 0), len(branches) - 1)], read[1:])
-            elif kind == "scan":
-                answers = unrolled(eqn.params, read)
-            else:
-                answers = list(bind(eqn, read))
-            values.update(zip(eqn.outvars, answers, strict=True))
-        return [read_in(v, values) for v in jaxpr.outvars]
+    Args:
+        function: of arrays or pytrees; what it closes over is constant.
+        args: where to trace it.
+        primitives: names of those to inline: calls, `"scan"` (unrolled), or `"cond"` (where the branch is
+            known while tracing).
+    """
+    traced = trace(function, *args)
 
-    def inner(held: Any, values: Sequence[Any]) -> list[Any]:
-        closed = isinstance(held, core.ClosedJaxpr)
-        return evaluate(held.jaxpr if closed else held, held.consts if closed else (), values)
+    def apply(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
+        kind = eqn.primitive.name
+        if kind not in primitives or (kind == "cond" and not is_concrete(operands[0])):
+            return bind(eqn, operands)
+        if kind == "scan":
+            return _unroll(eqn, operands, apply)
+        inner = list(inner_jaxprs(eqn))
+        branch = 0
+        if kind == "cond":
+            index, *operands = operands
+            branch = min(max(int(index), 0), len(inner) - 1)
+        return evaluate(inner[branch].jaxpr, inner[branch].consts, operands, apply)
 
-    def unrolled(params: Any, values: Sequence[Any]) -> list[Any]:
-        (n_consts, n_carry), length = scan_sizes(params), params["length"]
-        consts, carry, rows = (
-            values[:n_consts],
-            values[n_consts : n_consts + n_carry],
-            values[n_consts + n_carry :],
-        )
-        written: dict[int, Any] = {}
-        for i in range(length)[::-1] if params["reverse"] else range(length):
-            answers = inner(params["jaxpr"], [*consts, *carry, *(row[i] for row in rows)])
-            carry, written[i] = answers[:n_carry], answers[n_carry:]
-        if not length:
-            shapes = [v.aval for v in params["jaxpr"].jaxpr.outvars[n_carry:]]
-            return [*carry, *(jnp.zeros((0, *each.shape), each.dtype) for each in shapes)]
-        stacked = [jnp.stack(column) for column in zip(*(written[i] for i in range(length)), strict=True)]
-        return [*carry, *stacked]
-
-    laid = jax.make_jaxpr(lambda *inputs: inner(first.jaxpr, inputs))(*first.inputs)
-    once = core.ClosedJaxpr(_merged(laid.jaxpr), laid.consts)
-    return Traced(once, first.inputs, first.structure)
+    flat = jax.make_jaxpr(lambda *inputs: evaluate(traced.jaxpr.jaxpr, traced.jaxpr.consts, inputs, apply))(
+        *traced.inputs
+    )
+    return traced._replace(jaxpr=core.ClosedJaxpr(_merge_equal(flat.jaxpr), flat.consts))
 
 
-def _merged(jaxpr: core.Jaxpr) -> core.Jaxpr:
-    """The same with each value computed once, so that what is written twice is known to be the same."""
-    same: dict[Any, Any] = {}
-    seen: dict[Any, list[Any]] = {}
+def _unroll(eqn: core.JaxprEqn, operands: Sequence[Any], apply: Apply) -> list[Any]:
+    consts, carry, rows = scan_parts(eqn.params, operands)
+    (body,), length, n_carry = inner_jaxprs(eqn), eqn.params["length"], len(carry)
+    outputs: dict[int, list[Any]] = {}
+    for i in range(length)[::-1] if eqn.params["reverse"] else range(length):
+        inputs = [*consts, *carry, *(row[i] for row in rows)]
+        results = evaluate(body.jaxpr, body.consts, inputs, apply)
+        carry, outputs[i] = results[:n_carry], results[n_carry:]
+    if length:
+        return [*carry, *map(jnp.stack, zip(*(outputs[i] for i in range(length)), strict=True))]
+    avals: list[Any] = [v.aval for v in body.jaxpr.outvars[n_carry:]]
+    return [*carry, *(jnp.zeros((0, *aval.shape), aval.dtype) for aval in avals)]
+
+
+def _merge_equal(jaxpr: core.Jaxpr) -> core.Jaxpr:
+    """Merge equal equations on equal operands, so that equal values are one variable."""
+    merged: dict[Any, Any] = {}
+    first_outputs: dict[Any, list[Any]] = {}
     eqns = []
 
     def replaced(v: Any) -> Any:
-        return v if isinstance(v, core.Literal) else same.get(v, v)
+        return v if isinstance(v, core.Literal) else merged.get(v, v)
 
     for eqn in jaxpr.eqns:
-        read = [replaced(v) for v in eqn.invars]
-        operands = [(repr(v.val), str(v.aval)) if isinstance(v, core.Literal) else v for v in read]
+        invars = [replaced(v) for v in eqn.invars]
+        operands = [(repr(v.val), str(v.aval)) if isinstance(v, core.Literal) else v for v in invars]
         key = (eqn.primitive, tuple(sorted(eqn.params.items())), *operands)
         try:
-            first = None if eqn.effects else seen.setdefault(key, eqn.outvars)
+            first = None if eqn.effects else first_outputs.setdefault(key, eqn.outvars)
         except TypeError:  # a parameter that cannot be compared
             first = None
         if first is not None and first is not eqn.outvars:
-            same.update(zip(eqn.outvars, first, strict=True))
+            merged.update(zip(eqn.outvars, first, strict=True))
         else:
-            eqns.append(eqn.replace(invars=read))
+            eqns.append(eqn.replace(invars=invars))
     return jaxpr.replace(eqns=eqns, outvars=[replaced(v) for v in jaxpr.outvars])
-
-
-def read_in(v: Any, *runs: Mapping[Any, Any]) -> Any:
-    """What an equation reads there, from the first of the runs that has it."""
-    return v.val if isinstance(v, core.Literal) else next(run[v] for run in runs if v in run)

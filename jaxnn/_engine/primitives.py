@@ -1,82 +1,138 @@
-"""What is known of JAX's primitives: which are affine, which elementwise."""
+"""JAX's primitives by their names: the one table that a new release of JAX may change.
 
-from collections.abc import Container, Sequence
-from typing import Any
+A jaxpr names an operation by its primitive. Everything that the engine and its rules know of a primitive,
+beyond the rule itself, is in the sets below; the functions decide from them what one equation does.
+"""
+
+from collections.abc import Container, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax.extend import core
 
-CALLS = {"jit": "jaxpr", "closed_call": "call_jaxpr", "remat2": "jaxpr"}
-CUSTOM = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
+# Primitives that hold one jaxpr and are that function: calls, calls to recompute in a gradient (by version
+# of JAX), and functions with a derivative of their own, which is lost where they are inlined.
+CALLS = {"jit", "closed_call"}
+REMAT = {"remat2", "remat", "checkpoint"}
+CUSTOM = {"custom_jvp_call", "custom_vjp_call"}
+# Branches and loops of unknown length: what is computed inside may not exist, or exist many times.
+CONTROL = {"cond", "while"}
+# Loops of known length, and branches that may be known while tracing.
+UNROLLED = {"scan", "cond"}
+# Primitives whose jaxpr only combines two values.
+COMBINERS = {
+    "reduce", "reduce_window", "scatter", "scatter-add", "scatter-sub", "scatter-mul", "scatter-min",
+    "scatter-max",
+}  # fmt: skip
 
-# Affine in all operands together, whatever of them depends on the input.
-_SUMS = {"add", "add_any", "sub", "concatenate", "stack", "pad", "optimization_barrier"}
-# Affine in one operand, the others being constant.
-_AFFINE_ELEMENTWISE = {
-    "add", "add_any", "sub", "neg", "mul", "copy", "copy_p", "name", "reduce_precision", "pvary",
-}  # fmt: skip
-_AFFINE = _AFFINE_ELEMENTWISE | {
-    "reshape", "transpose", "broadcast_in_dim", "squeeze", "expand_dims", "slice", "rev", "reduce_sum",
-    "cumsum", "dot_general", "conv_general_dilated", "reduce_window_sum", "split", "unstack", "tile",
-    "sharding_constraint",
-}  # fmt: skip
-# Affine in the operands before this place, where those from it on are constant.
+# The same value: up to its precision, and on more devices.
+IDENTITY = {"name", "copy", "copy_p", "reduce_precision", "pvary"}
+# The same values in another shape or order; `LAYOUT` may also repeat them, `MOVES` leave some out.
+RESHAPES = {"reshape", "squeeze", "expand_dims"}
+PERMUTATIONS = RESHAPES | IDENTITY | {"transpose"}
+LAYOUT = RESHAPES | {"transpose", "broadcast_in_dim"}
+MOVES = LAYOUT | {"rev", "slice", "split"}
+JOINS = {"concatenate", "stack"}
+
+ADDITIONS = {"add", "add_any", "sub"}
+SCATTERED_ADDITIONS = {"scatter-add", "scatter-sub"}
+SUMS = {"reduce_sum", "reduce_window_sum", "cumsum"}
+# Products with weights, by the kind of layer that they make.
+PRODUCTS = {"dot_general": "dense", "conv_general_dilated": "conv"}
+MAXIMA = {"reduce_max", "reduce_window_max"}
+EXTREMA = MAXIMA | {"reduce_min", "reduce_window_min"}
+MULTIPLICATIONS = {"mul", "div"}
+ROOTS = {"sqrt", "rsqrt"}
+COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge"}
+LOGIC = {"and", "or", "not", "xor"}
+# Operations whose result may not change with the value that is subtracted in a softmax.
+SHIFTS = {"reduce_max", "stop_gradient"}
+
+# Affine, element by element, in one operand, the others being constant; `SCALINGS` under a further condition.
+_AFFINE_ELEMENTWISE = ADDITIONS | IDENTITY | {"neg", "mul"}
+SCALINGS = _AFFINE_ELEMENTWISE | {"div", "convert_element_type"}
+AFFINE = _AFFINE_ELEMENTWISE | MOVES | SUMS | set(PRODUCTS) | {"unstack", "tile", "sharding_constraint"}
+# Affine in all operands together.
+JOINTLY_AFFINE = ADDITIONS | JOINS | {"pad", "optimization_barrier"}
+# Affine in the operands before this index, those from it on being constant.
 _AFFINE_BEFORE = {"gather": 1, "dynamic_slice": 1, "dynamic_update_slice": 2}
-_ELEMENTWISE = _AFFINE_ELEMENTWISE | {
-    "abs", "sign", "floor", "ceil", "round", "is_finite", "exp", "exp2", "log", "expm1", "log1p", "tanh",
-    "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "logistic", "erf",
-    "erfc", "erf_inv", "lgamma", "digamma", "rsqrt", "sqrt", "cbrt", "integer_pow", "pow", "square", "max",
-    "min", "div", "rem", "atan2", "nextafter", "select_n", "clamp", "eq", "ne", "lt", "le", "gt", "ge", "and",
-    "or", "not", "xor", "convert_element_type",
+# Affine where the operand at this index is constant.
+_AFFINE_UNLESS = {"div": 1, "scatter": 1, "select_n": 0} | dict.fromkeys(SCATTERED_ADDITIONS, 1)
+
+# What a ReLU may be written with, and an average.
+PIECEWISE_LINEAR = (
+    SCALINGS | CUSTOM | COMPARISONS | LOGIC | {"max", "min", "select_n", "abs", "sign", "clamp"}
+)
+AVERAGING = LAYOUT | IDENTITY | {"reduce_sum", "div", "mul", "convert_element_type", "select_n"}
+ELEMENTWISE = PIECEWISE_LINEAR - CUSTOM | ROOTS | {
+    "floor", "ceil", "round", "is_finite", "exp", "exp2", "log", "expm1", "log1p", "tanh", "sin", "cos",
+    "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "logistic", "erf", "erfc",
+    "erf_inv", "lgamma", "digamma", "cbrt", "integer_pow", "pow", "square", "rem", "atan2", "nextafter",
 }  # fmt: skip
 
 
-def is_real(v: Any) -> bool:
-    """Whether a variable holds floating-point numbers, which a change of the input can change a little."""
-    return bool(jnp.issubdtype(v.aval.dtype, jnp.floating))
+class InnerJaxpr(NamedTuple):
+    """A jaxpr inside of an equation: its parameter, its number there (0 if alone), and its constants."""
+
+    parameter: str
+    number: int
+    jaxpr: core.Jaxpr
+    consts: Sequence[Any]
+
+
+def inner_jaxprs(eqn: core.JaxprEqn) -> Iterator[InnerJaxpr]:
+    """The jaxprs inside of an equation, in the order of its parameters."""
+    for parameter, value in eqn.params.items():
+        for number, each in enumerate(value if isinstance(value, tuple | list) else (value,)):
+            if isinstance(each, core.ClosedJaxpr):
+                yield InnerJaxpr(parameter, number, each.jaxpr, each.consts)
+            elif isinstance(each, core.Jaxpr):
+                yield InnerJaxpr(parameter, number, each, ())
+
+
+def variables(atoms: Sequence[Any]) -> list[core.Var]:
+    """The variables among operands, without the literals."""
+    return [v for v in atoms if not isinstance(v, core.Literal)]
+
+
+def is_real(*atoms: Any) -> bool:
+    """Whether all variables hold floating-point numbers, so that they have a gradient."""
+    return all(bool(jnp.issubdtype(v.aval.dtype, jnp.floating)) for v in atoms)
 
 
 def is_affine(eqn: core.JaxprEqn, depends: Container[Any]) -> bool:
-    """Whether an operation is affine in all that depends on the input, taken together."""
+    """Whether an operation is affine in all operands that depend on the input, taken together."""
     name = eqn.primitive.name
     moving = [not isinstance(v, core.Literal) and v in depends for v in eqn.invars]
-    if not all(is_real(v) for v, moves in zip(eqn.invars, moving, strict=True) if moves):
+    if not is_real(*(v for v, moves in zip(eqn.invars, moving, strict=True) if moves)):
         return False
-    if name in _SUMS:
+    if name in JOINTLY_AFFINE:
         return True
-    if name in ("div", "scatter", "scatter-add", "scatter-sub"):
-        return not moving[1]
-    if name == "select_n":
-        return not moving[0]
-    if name == "convert_element_type":
-        return all(is_real(v) for v in eqn.outvars)
+    if name in _AFFINE_UNLESS:
+        return not moving[_AFFINE_UNLESS[name]]
     if name in _AFFINE_BEFORE:
         return not any(moving[_AFFINE_BEFORE[name] :])
-    return sum(moving) == 1 and name in _AFFINE
+    if name == "convert_element_type":
+        return is_real(*eqn.outvars)
+    return sum(moving) == 1 and name in AFFINE
 
 
-def is_elementwise(eqn: core.JaxprEqn, read: Sequence[Any]) -> bool:
-    """Whether an operation makes each entry of its result from those at the same place of what it reads.
+def is_elementwise(eqn: core.JaxprEqn, operands: Sequence[Any]) -> bool:
+    """Whether each element of an operation's result depends on the operands' elements at the same place only.
 
     Args:
         eqn: the operation.
-        read: the variables among its operands that depend on the input; constants may be of any shape.
+        operands: its operands that depend on the input; constants may have any shape.
     """
-    if len(eqn.outvars) != 1:
+    results: list[Any] = eqn.outvars
+    if len(results) != 1 or any(v.aval.shape != results[0].aval.shape for v in operands):
         return False
-    known = eqn.primitive.name in _ELEMENTWISE
-    if eqn.primitive.name in CUSTOM:  # kept whole for the sake of its derivative
-        known = len(read) == 1 and _all_elementwise(eqn.params["call_jaxpr"].jaxpr)
-    made: Any = eqn.outvars[0]
-    return known and all(v.aval.shape == made.aval.shape for v in read)
+    if eqn.primitive.name in CUSTOM:  # not inlined, to keep its derivative
+        return len(operands) == 1 and _all_elementwise(eqn)
+    return eqn.primitive.name in ELEMENTWISE
 
 
-def _all_elementwise(jaxpr: core.Jaxpr) -> bool:
-    for eqn in jaxpr.eqns:
-        if eqn.primitive.name in CALLS | CUSTOM:
-            held = eqn.params[(CALLS | CUSTOM)[eqn.primitive.name]]
-            if not _all_elementwise(held.jaxpr if isinstance(held, core.ClosedJaxpr) else held):
-                return False
-        elif eqn.primitive.name not in _ELEMENTWISE | {"broadcast_in_dim"}:
-            return False
-    return True
+def _all_elementwise(eqn: core.JaxprEqn) -> bool:
+    if eqn.primitive.name in CALLS | REMAT | CUSTOM:
+        return all(_all_elementwise(each) for inner in inner_jaxprs(eqn) for each in inner.jaxpr.eqns)
+    return eqn.primitive.name in ELEMENTWISE or eqn.primitive.name == "broadcast_in_dim"

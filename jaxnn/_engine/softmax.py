@@ -1,52 +1,57 @@
-"""Values that a function uses and yet does not depend on: the shift of a softmax.
+"""Softmax patterns: shifts that the output provably does not depend on, and normalizations by a sum.
 
 A softmax is computed as `exp(x - m) / sum(exp(x - m))`, with `m` the largest of `x`, so that nothing
-overflows. Whatever `m` is, the answer is the same. A method that compares the values of two runs must know
-that: here it is proved from the operations between. Each value downstream of `m` is followed as one of
+overflows. The output is the same for any `m`. A method that compares the values of two runs must know that:
+here it is proved from the operations between. Each value downstream of `m` is followed as one of
 
-- `v + k m` (`"add"`), as after a subtraction,
-- `v exp(k m)` (`"mul"`), as after the exponential of that,
+- `v + k m` (`"term"`), as after a subtraction,
+- `v exp(k m)` (`"factor"`), as after the exponential of that,
 
-`m` being repeated along some axes; and in the end no value must depend on it.
+`m` being repeated along some axes. The proof succeeds if no result depends on `m`.
 """
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jax.extend import core
 
 from jaxnn._engine.graph import Graph, Step
-from jaxnn._engine.primitives import is_real
+from jaxnn._engine.primitives import (
+    ADDITIONS,
+    IDENTITY,
+    LAYOUT,
+    MULTIPLICATIONS,
+    RESHAPES,
+    SHIFTS,
+    is_real,
+    variables,
+)
 
-_SAME = {"stop_gradient", "name", "copy", "copy_p", "reduce_precision", "pvary"}
-_OF_TWO = {"add", "sub", "mul", "div", "max"}  # a scalar operand is repeated
-_RESHAPES = {"reshape", "squeeze", "expand_dims"}
-LAYS_OUT = _RESHAPES | {"broadcast_in_dim", "transpose"}
-
-Axes = tuple[int | None, ...]  # for each axis of a value, which of another one's runs along it
+Axes = tuple[int | None, ...]
+"""For each axis of a value, the axis of another value that runs along it."""
 
 
-class _Trace(NamedTuple):
+class _Dependence(NamedTuple):
     """How a value depends on the shift.
 
     Attributes:
-        kind: "add" or "mul".
-        times: how often the shift is in it.
+        kind: "term" or "factor".
+        times: multiple of the shift.
         axes: for each axis of the value, the shift's axis along it, or None where the shift is repeated.
     """
 
-    kind: str
+    kind: Literal["term", "factor"]
     times: float
     axes: Axes
 
 
-class Shifts(NamedTuple):
-    """What the results do not depend on.
+class ShiftInvariants(NamedTuple):
+    """Values that the results do not depend on.
 
     Attributes:
-        fixed: shifts, and what is made of them alone.
-        carried: the values that a shift is in, between its use and where it falls out again.
+        fixed: shifts, and values computed from them alone.
+        carried: values that depend on a shift, between its use and its cancellation.
     """
 
     fixed: frozenset[Any]
@@ -57,131 +62,127 @@ class _UnknownError(Exception):
     """The dependence of a value on the shift follows no known form."""
 
 
-def shifts(line: Graph) -> Shifts:
-    """Find, among maxima, stopped gradients and their like, what the results provably do not depend on."""
+def shift_invariants(graph: Graph) -> ShiftInvariants:
+    """Find maxima, stopped gradients and the like that the results provably do not depend on."""
     candidates: set[Any] = set()
     fixed: set[Any] = set()
     carried: set[Any] = set()
-    for step in line.steps:
+    for step in graph.steps:
         if all(v in fixed for v in step.inputs):
             fixed.update(step.outputs)
             continue
         derived = len(step.inputs) == 1 and step.inputs[0] in candidates and len(step.outputs) == 1
-        if step.name not in ("reduce_max", "stop_gradient") and not derived:
+        if step.name not in SHIFTS and not derived:
             continue
         (v,) = step.outputs
         if is_real(v):
             candidates.add(v)
-            traces = _followed(line, v)
-            if traces is not None:
+            dependences = _dependences(graph, v)
+            if dependences is not None:
                 fixed.add(v)
-                carried.update(traces)
-    return Shifts(frozenset(fixed), frozenset(carried - fixed))
+                carried.update(dependences)
+    return ShiftInvariants(frozenset(fixed), frozenset(carried - fixed))
 
 
-def _followed(line: Graph, v: Any) -> dict[Any, _Trace] | None:
+def _dependences(graph: Graph, v: Any) -> dict[Any, _Dependence] | None:
     """How the values downstream of one depend on it; None if that is unknown, or a result does."""
-    traces = {v: _Trace("add", 1.0, own_axes(v))}
+    dependences = {v: _Dependence("term", 1.0, own_axes(v))}
     try:
-        for step in line.steps:
-            if v not in step.outputs:
-                _follow(line, step, traces)
+        for step in graph.steps:
+            if v not in step.outputs and any(w in dependences for w in step.inputs):
+                for eqn in step.equations:
+                    _propagate(graph, eqn, dependences)
     except _UnknownError:
         return None
-    return None if any(out in traces for out in line.outputs if not isinstance(out, core.Literal)) else traces
+    return None if any(w in dependences for w in variables(graph.outputs)) else dependences
 
 
 def own_axes(v: Any) -> Axes:
-    """Its own axes; along one of a single entry nothing runs."""
+    """The axes of a value itself; along one of size 1 nothing runs."""
     return tuple(i if size > 1 else None for i, size in enumerate(v.aval.shape))
 
 
-def _follow(line: Graph, step: Step, traces: dict[Any, _Trace]) -> None:
-    if not any(v in traces for v in step.inputs):
+def _propagate(graph: Graph, eqn: core.JaxprEqn, dependences: dict[Any, _Dependence]) -> None:
+    """Add the dependence of an equation's result, if it depends on the shift."""
+    operands = [None if isinstance(v, core.Literal) else dependences.get(v) for v in eqn.invars]
+    places = [i for i, d in enumerate(operands) if d is not None]
+    if not places:
         return
-    for eqn in step.equations:
-        found = [None if isinstance(v, core.Literal) else traces.get(v) for v in eqn.invars]
-        if eqn.primitive.name in _OF_TWO:
-            found = [t and _widened(t, eqn.outvars[0]) for t in found]
-        if not any(found):
-            continue
-        trace = _of_one(line, eqn, found) if sum(t is not None for t in found) == 1 else _of_two(eqn, found)
-        if trace is not None and trace.times != 0:
-            if len(eqn.outvars) != 1:
-                raise _UnknownError
-            traces[eqn.outvars[0]] = trace
-
-
-def _widened(trace: _Trace, made: Any) -> _Trace:
-    return trace if trace.axes else trace._replace(axes=(None,) * made.aval.ndim)
-
-
-def _of_one(line: Graph, eqn: core.JaxprEqn, found: list[_Trace | None]) -> _Trace | None:
-    """The trace of a result of which one operand depends on the shift."""
-    name = eqn.primitive.name
-    place = next(i for i, t in enumerate(found) if t is not None)
-    trace = found[place]
-    assert trace is not None  # noqa: S101
-    if name in _SAME or (name == "convert_element_type" and is_real(eqn.outvars[0])):
-        return trace
-    moved = _moved(eqn, trace)
-    if moved is not None:
-        return moved
-    if name in ("exp", "exp2", "log", "integer_pow", "abs", "sign", "neg", "square"):
-        return _of_function(eqn, trace)
-    if name in ("mul", "div") and trace.kind == "mul":
-        return trace._replace(times=-trace.times if name == "div" and place == 1 else trace.times)
-    if name in ("add", "sub") and trace.kind == "add":
-        return trace._replace(times=-trace.times if name == "sub" and place == 1 else trace.times)
-    other = _number(line, eqn.invars[1 - place]) if len(eqn.invars) == 2 else None
-    if name == "mul" and other is not None:
-        return trace._replace(times=trace.times * other)
-    if name == "div" and other is not None and place == 0:
-        return trace._replace(times=trace.times / other)
-    if name == "max" and other == -np.inf:
-        return trace
-    if name == "select_n" and place > 0 and trace.kind == "mul":
-        # Zero times anything is zero: what is left out has the form of what is left in.
-        rest = [v for i, v in enumerate(eqn.invars) if i not in (0, place)]
-        if all(_number(line, v) == 0 for v in rest):
-            return trace
-    if name == "dot_general":
-        return _of_product(eqn, trace, place)
-    raise _UnknownError
-
-
-def _of_function(eqn: core.JaxprEqn, trace: _Trace) -> _Trace | None:
-    name, kind = eqn.primitive.name, trace.kind
-    if name == "exp" and kind == "add":
-        return trace._replace(kind="mul")
-    if name == "log" and kind == "mul":
-        return trace._replace(kind="add")
-    if name == "neg":
-        return trace._replace(times=-trace.times) if kind == "add" else trace
-    if kind == "mul" and name in ("abs", "sign"):  # the factor is positive
-        return trace if name == "abs" else None
-    if kind == "mul" and name in ("integer_pow", "square"):
-        return trace._replace(times=trace.times * eqn.params.get("y", 2))
-    raise _UnknownError
-
-
-def _moved(eqn: core.JaxprEqn, trace: _Trace) -> _Trace | None:
-    """The trace after an operation that moves values, repeats them or sums what has the same factor."""
-    name, axes = eqn.primitive.name, trace.axes
-    if name in LAYS_OUT:
-        laid = axes_after(eqn, axes)
-        if laid is None:
+    output: Any = eqn.outvars[0]
+    if eqn.primitive.name in ADDITIONS | MULTIPLICATIONS | {"max"}:  # a scalar operand is repeated
+        operands = [d and (d if d.axes else d._replace(axes=(None,) * output.aval.ndim)) for d in operands]
+    (dependence, *others) = [d for d in operands if d is not None]
+    if not others:
+        result = _unary(graph, eqn, dependence, places[0])
+    elif len(operands) == 2:
+        result = _binary(eqn, dependence, *others)
+    else:
+        raise _UnknownError
+    if result is not None and result.times != 0:
+        if len(eqn.outvars) != 1:
             raise _UnknownError
-        return trace._replace(axes=laid)
-    if name == "reduce_max" or (name == "reduce_sum" and trace.kind == "mul"):
-        if any(axes[i] is not None for i in eqn.params["axes"]):
-            raise _UnknownError
-        return trace._replace(axes=tuple(a for i, a in enumerate(axes) if i not in eqn.params["axes"]))
+        dependences[output] = result
+
+
+def _sign(name: str, kind: str) -> int | None:
+    """The sign of the second operand's dependence in the result, where the operation keeps its kind."""
+    if name in (ADDITIONS if kind == "term" else MULTIPLICATIONS):
+        return -1 if name == "sub" or name == "div" else 1
     return None
 
 
+_FUNCTIONS: dict[tuple[str, str], Callable[[_Dependence, core.JaxprEqn], _Dependence | None]] = {
+    ("exp", "term"): lambda d, _: d._replace(kind="factor"),
+    ("log", "factor"): lambda d, _: d._replace(kind="term"),
+    ("neg", "term"): lambda d, _: d._replace(times=-d.times),
+    ("neg", "factor"): lambda d, _: d,
+    ("abs", "factor"): lambda d, _: d,  # the factor is positive
+    ("sign", "factor"): lambda d, _: None,
+    ("square", "factor"): lambda d, _: d._replace(times=2 * d.times),
+    ("integer_pow", "factor"): lambda d, eqn: d._replace(times=eqn.params["y"] * d.times),
+}
+
+
+def _unary(graph: Graph, eqn: core.JaxprEqn, dependence: _Dependence, place: int) -> _Dependence | None:
+    """The dependence of a result of which the operand at `place` alone depends on the shift."""
+    name = eqn.primitive.name
+    kind, times, axes = dependence
+    if name in IDENTITY or name == "stop_gradient":
+        return dependence
+    if name == "convert_element_type" and is_real(*eqn.outvars):
+        return dependence
+    if name in LAYOUT:
+        moved = axes_after(eqn, axes)
+        if moved is None:
+            raise _UnknownError
+        return dependence._replace(axes=moved)
+    if name == "reduce_max" or (name == "reduce_sum" and kind == "factor"):
+        if any(axes[i] is not None for i in eqn.params["axes"]):
+            raise _UnknownError
+        return dependence._replace(axes=tuple(a for i, a in enumerate(axes) if i not in eqn.params["axes"]))
+    if name == "dot_general":
+        return _product(eqn, dependence, place)
+    sign = _sign(name, kind)
+    if sign is not None:
+        return dependence._replace(times=times * (sign if place == 1 else 1))
+    if (name, kind) in _FUNCTIONS:
+        return _FUNCTIONS[name, kind](dependence, eqn)
+    others = [_constant(graph, v) for i, v in enumerate(eqn.invars) if i != place]
+    match name, others:
+        case "mul", [float(scale)]:
+            return dependence._replace(times=times * scale)
+        case "div", [float(scale)] if place == 0:
+            return dependence._replace(times=times / scale)
+    if name == "max" and others == [-np.inf]:
+        return dependence
+    # Zero times anything is zero: what is masked out has the form of all else.
+    if name == "select_n" and kind == "factor" and place > 0 and all(other == 0 for other in others[1:]):
+        return dependence
+    raise _UnknownError
+
+
 def axes_after(eqn: core.JaxprEqn, axes: Axes) -> Axes | None:
-    """What runs along the axes of a value after it was laid out anew; None where that cannot be said."""
+    """The axes that run along those of a value after it changes its layout; None where that is unknown."""
     name = eqn.primitive.name
     if name == "broadcast_in_dim":
         placed: list[int | None] = [None] * len(eqn.params["shape"])
@@ -190,121 +191,99 @@ def axes_after(eqn: core.JaxprEqn, axes: Axes) -> Axes | None:
         return tuple(placed)
     if name == "transpose":
         return tuple(axes[i] for i in eqn.params["permutation"])
-    if name not in _RESHAPES:
+    if name not in RESHAPES:
         return axes
-    read, made = _variables(eqn)
-    before, after = read.aval.shape, made.aval.shape
+    operand, result = eqn.invars[0].aval, eqn.outvars[0].aval
+    before, after = operand.shape, result.shape  # type: ignore[attr-defined]
     if [n for n in before if n > 1] != [n for n in after if n > 1]:
         return None
     longer = iter([axis for axis, n in zip(axes, before, strict=True) if n > 1])
     return tuple(next(longer) if n > 1 else None for n in after)
 
 
-def _variables(eqn: core.JaxprEqn) -> tuple[Any, Any]:
-    return eqn.invars[0], eqn.outvars[0]
-
-
-def _of_product(eqn: core.JaxprEqn, trace: _Trace, place: int) -> _Trace:
-    """The trace of a matrix product: the sum runs over axes along which the shift is repeated."""
+def _product(eqn: core.JaxprEqn, dependence: _Dependence, place: int) -> _Dependence:
+    """The dependence of a matrix product: the sum runs over axes along which the shift is repeated."""
     contracted, batch = eqn.params["dimension_numbers"]
-    if trace.kind != "mul" or any(trace.axes[i] is not None for i in contracted[place]):
+    kind, _, axes = dependence
+    if kind != "factor" or any(axes[i] is not None for i in contracted[place]):
         raise _UnknownError
-    kept = [i for i in range(len(trace.axes)) if i not in (*contracted[place], *batch[place])]
-    shared = [trace.axes[i] for i in batch[place]]
-    own = [trace.axes[i] for i in kept]
-    others: list[int | None] = [None] * (_variables(eqn)[1].aval.ndim - len(shared) - len(own))
+    shared = [axes[i] for i in batch[place]]
+    own = [axis for i, axis in enumerate(axes) if i not in (*contracted[place], *batch[place])]
+    output: Any = eqn.outvars[0]
+    others: list[int | None] = [None] * (output.aval.ndim - len(shared) - len(own))
     free = [*own, *others] if place == 0 else [*others, *own]
-    return trace._replace(axes=(*shared, *free))
+    return dependence._replace(axes=(*shared, *free))
 
 
-def _of_two(eqn: core.JaxprEqn, found: list[_Trace | None]) -> _Trace | None:
-    """The trace of a result of two values that both depend on the shift."""
+def _binary(eqn: core.JaxprEqn, a: _Dependence, b: _Dependence) -> _Dependence:
+    """The dependence of a result of two values that both depend on the shift."""
     name = eqn.primitive.name
-    if len(found) != 2 or None in found:
-        raise _UnknownError
-    a, b = found
-    assert a is not None and b is not None  # noqa: S101, PT018
     if a.axes != b.axes or a.kind != b.kind:
         raise _UnknownError
-    if name in ("add", "add_any", "sub") and a.kind == "mul" and a.times == b.times:
+    if name in ADDITIONS and a.kind == "factor" and a.times == b.times:
         return a
-    signs = {
-        "add": ("add", 1),
-        "add_any": ("add", 1),
-        "sub": ("add", -1),
-        "mul": ("mul", 1),
-        "div": ("mul", -1),
-    }
-    if name not in signs or signs[name][0] != a.kind:
+    sign = _sign(name, a.kind)
+    if sign is None:
         raise _UnknownError
-    return a._replace(times=a.times + signs[name][1] * b.times)
+    return a._replace(times=a.times + sign * b.times)
 
 
-def _number(line: Graph, v: Any) -> float | None:
-    """The one number that a known constant holds, or None."""
-    if not isinstance(v, core.Literal) and v not in line.known:
+def _constant(graph: Graph, v: Any) -> float | None:
+    """The one number that a known constant repeats, or None."""
+    if not isinstance(v, core.Literal) and v not in graph.known:
         return None
-    value = np.ravel(np.asarray(line.read(v, {})))
-    if value.size == 0 or not bool((value == value[0]).all()):
-        return None
-    return float(value[0])
+    value = np.ravel(np.asarray(graph.read(v, {})))
+    return float(value[0]) if value.size and bool((value == value[0]).all()) else None
 
 
-_MOVES = LAYS_OUT | {"name", "copy"}
-
-
-class Shares(NamedTuple):
-    """A step that gives each value's share in a sum of them.
+class Normalization(NamedTuple):
+    """A step that divides values by their sum.
 
     Attributes:
-        of: the values.
+        numerator: the values.
         axes: those of the values that are summed over.
-        mask: the step from the values to what is summed, some of them replaced by constants, such as 0;
-            None where all are summed as they are.
+        mask: the step from the values to the terms of the sum, some of them replaced by constants, such as 0;
+            None where all are summed.
     """
 
-    of: Any
+    numerator: Any
     axes: tuple[int, ...]
     mask: Step | None
 
 
-def shares(made_by: Mapping[Any, Step], step: Step) -> Shares | None:
-    """What a step gives the shares of, or None: `a / sum(a)`, or `a` times the reciprocal of its sum.
-
-    Args:
-        made_by: the steps of a function by what they make.
-        step: one of them.
-    """
-    if step.name not in ("div", "mul") or len(step.equations) != 1 or len(step.inputs) != 2:
+def normalization(graph: Graph, step: Step) -> Normalization | None:
+    """Match `a / sum(a)`, or `a` times the reciprocal of its sum."""
+    if step.name not in MULTIPLICATIONS or len(step.equations) != 1 or len(step.inputs) != 2:
         return None
     one, other = step.equations[0].invars
-    for values, divisor in ((one, other),) if step.name == "div" else ((one, other), (other, one)):
-        found = _sum_behind(made_by, divisor, reciprocal=step.name == "mul")
-        if found is None:
+    reciprocal = step.name == "mul"
+    for numerator, divisor in [(one, other), (other, one)] if reciprocal else [(one, other)]:
+        denominator = _denominator(graph, divisor, reciprocal)
+        if denominator is None:
             continue
-        summing, moves = found
-        (terms,), axes = summing.inputs, tuple(summing.equations[0].params["axes"])
-        mask = None if terms is values else made_by.get(terms)
-        if mask is not None and not _replaces_some(mask, values):
+        reduction, moves = denominator
+        (terms,), axes = reduction.inputs, tuple(reduction.params["axes"])
+        mask = None if terms is numerator else graph.made_by.get(terms)
+        if terms is not numerator and (mask is None or not _masks(mask, numerator)):
             continue
-        if (terms is values or mask is not None) and _comes_back(values, axes, moves, divisor):
-            return Shares(values, axes, mask)
+        if _is_aligned(numerator, axes, moves, divisor):
+            return Normalization(numerator, axes, mask)
     return None
 
 
-def _sum_behind(
-    made_by: Mapping[Any, Step], v: Any, *, reciprocal: bool
-) -> tuple[Step, list[core.JaxprEqn]] | None:
-    """The sum that a value is, or is the reciprocal of, and how it was laid out since."""
+def _denominator(graph: Graph, v: Any, reciprocal: bool) -> tuple[Step, list[core.JaxprEqn]] | None:
+    """The sum that a value is, or is the reciprocal of, and the layout changes since."""
     moves: list[core.JaxprEqn] = []
-    while v in made_by and len(made_by[v].equations) == len(made_by[v].inputs) == 1:
-        step = made_by[v]
+    while v in graph.made_by:
+        step = graph.made_by[v]
+        if len(step.equations) != 1 or len(step.inputs) != 1:
+            return None
         if step.name == "reduce_sum":
             return None if reciprocal else (step, moves[::-1])
         if reciprocal and _is_reciprocal(step):
             reciprocal = False
-        elif step.name in _MOVES:
-            moves.append(step.equations[0])
+        elif step.name in LAYOUT | IDENTITY:
+            moves += step.equations
         else:
             return None
         (v,) = step.inputs
@@ -312,24 +291,24 @@ def _sum_behind(
 
 
 def _is_reciprocal(step: Step) -> bool:
-    (eqn,) = step.equations
     if step.name == "div":
-        return isinstance(eqn.invars[0], core.Literal) and eqn.invars[0].val == 1
-    return step.name == "integer_pow" and eqn.params["y"] == -1
+        dividend = step.equations[0].invars[0]
+        return isinstance(dividend, core.Literal) and dividend.val == 1
+    return step.name == "integer_pow" and step.params["y"] == -1
 
 
-def _replaces_some(step: Step, values: Any) -> bool:
-    """Whether a step puts constants in the place of some values, and leaves the others as they are."""
+def _masks(step: Step, values: Any) -> bool:
+    """Whether a step replaces some values by constants, and leaves the others unchanged."""
     return step.name == "select_n" and step.kind == "linear" and step.inputs == (values,)
 
 
-def _comes_back(values: Any, axes: tuple[int, ...], moves: list[core.JaxprEqn], divisor: Any) -> bool:
-    """Whether a sum over some axes stands, in the end, beside the values that are in it."""
+def _is_aligned(values: Any, axes: tuple[int, ...], moves: Sequence[core.JaxprEqn], divisor: Any) -> bool:
+    """Whether a sum over some axes of values is at the end aligned with those values."""
     own = own_axes(values)
     placed: Axes | None = tuple(axis for i, axis in enumerate(own) if i not in axes)
     for eqn in moves:
         placed = None if placed is None else axes_after(eqn, placed)
     if placed is None or len(placed) not in (0, len(own)):
         return False
-    wanted = tuple(None if i in axes else axis for i, axis in enumerate(own))
-    return (placed or (None,) * len(own)) == wanted and divisor.aval.ndim == len(placed)
+    expected = tuple(None if i in axes else axis for i, axis in enumerate(own))
+    return (placed or (None,) * len(own)) == expected and divisor.aval.ndim == len(placed)

@@ -1,38 +1,51 @@
-"""DeepLIFT: what each input's change from a baseline contributes to the answer's."""
+"""DeepLIFT and DeepLIFT-SHAP: contributions of the inputs' changes from a baseline."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
-from jaxnn._engine.graph import backward, graph
+from jaxnn._engine.backward import Rule, StaticRules, backward, check_rules, with_rules
+from jaxnn._engine.graph import graph
+from jaxnn._engine.softmax import shift_invariants
 from jaxnn._model import broadcast_like, check_batch_like, prepare, scalar
+from jaxnn._typing import Model, PyTree, Target
 from jaxnn.attribution._accumulate import as_dtype_of, weighted_sum
 from jaxnn.attribution._deep_lift_rules import rescale_rule, run_both
 
-Model = Callable[..., Any]
-Target = Any
 
-
-def deep_lift(model: Model, x: Any, target: Target = None, *, baseline: Any = 0.0) -> Any:
-    """The answer's change from that at a baseline, shared among the inputs by the rescale rule.
+def deep_lift(
+    model: Model,
+    x: PyTree,
+    target: Target = None,
+    *,
+    baseline: PyTree = 0.0,
+    primitive_rules: Mapping[str, Rule] | None = None,
+) -> PyTree:
+    """DeepLIFT, rescale rule: attribute the change of the output from that at a baseline to the inputs.
 
     `a_i = m_i (x_i - x0_i)`, and these add up: `sum_i a_i = f(x) - f(x0)`. The multipliers `m` obey
-    the chain rule as gradients do, but span the whole change from `x0` to `x`: through an
-    elementwise function `(y - y0) / (r - r0)`; through a product the mean of the other factor; in general,
-    through a function of two values, their Shapley values; through a value's share in a sum, as a softmax
-    gives it, those of the value itself and of all others together; through the largest of a window, the two
-    entries that are it in the two runs. The function is what counts: relu, GELU, softmax and normalization
-    may be written in any way, used again, nested and skipped.
+    the chain rule as gradients do, but span the whole change from `x0` to `x`. Through an
+    elementwise function: `(y - y0) / (r - r0)`. Through a product: the mean of the other factor. Through any
+    function of two values: their Shapley values. Through a value divided by a sum, as in a softmax: those of
+    the value itself and of all others together. Through the maximum of a window: the two elements that are
+    the largest in the two runs. The function is what counts: relu, GELU, softmax and normalization may be
+    written in any way, reused, nested and skipped.
 
     Args:
         model: a callable of one example.
         x: the example, an array or a pytree of arrays.
         target: an output index, None, or a function; see `saliency`.
-        baseline: what to compare with: of the structure and shapes of `x`, or one number for all.
+        baseline: the reference input: of the structure and shapes of `x`, or one number for all.
+        primitive_rules: further rules by the name of a primitive,
+            `rule(step, multipliers, values, baseline_values)`; they come before the built-in ones. `values`
+            and `baseline_values` are the operands that depend on the input, in the two runs, `multipliers`
+            those of the results; a rule returns one multiplier per value, of its shape, as a tuple or list.
+            `step.call(*values)` evaluates the operation (a list of results), and `step.params` are its
+            parameters. Not for parts of a larger elementwise function. Static: rules are compared by
+            identity, so define them once.
 
     Returns:
         Of the structure of `x`, in units of the output.
@@ -40,8 +53,9 @@ def deep_lift(model: Model, x: Any, target: Target = None, *, baseline: Any = 0.
     Raises:
         TypeError: `model` is not callable, `x` or `baseline` does not hold numbers, or `target` is
             of another type.
-        ValueError: `baseline` has another structure or shape than `x`, the output has no such entry, or
-            `target` is None and it has more than one.
+        ValueError: `baseline` has another structure or shape than `x`, the output has no such element,
+            `target` is None and it has more than one, or a primitive rule returns other shapes than those
+            of its values.
         NotImplementedError: there is no sound rule for one of the model's operations, which is named.
 
     References:
@@ -54,33 +68,58 @@ def deep_lift(model: Model, x: Any, target: Target = None, *, baseline: Any = 0.
         >>> model = lambda x: jax.nn.relu(x[0] - 1) + x[0] * x[1]
         >>> attribution.deep_lift(model, [3.0, 2.0]).tolist()
         [5.0, 3.0]
+
+        A rule for an operation that is refused otherwise: of a pair's product, the mean of the other factor.
+
+        >>> def pair_rule(step, multipliers, values, baseline_values):
+        ...     (m,), (pair,), (pair0,) = multipliers, values, baseline_values
+        ...     return [m * (pair + pair0)[::-1] / 2]
+        >>> rules = {"reduce_prod": pair_rule}
+        >>> attribution.deep_lift(jnp.prod, [3.0, 2.0], primitive_rules=rules).tolist()
+        [3.0, 3.0]
     """
     model, x, target = prepare(model, x, target)
-    return _deep_lift(model, x, target, broadcast_like("baseline", baseline, x))
+    baseline = broadcast_like("baseline", baseline, x)
+    return _deep_lift(model, x, target, baseline, primitive_rules=check_rules(primitive_rules))
 
 
-@jax.jit
-def _deep_lift(model: Any, x: Any, target: Any, baseline: Any) -> Any:
-    # Inside of jax.shard_map, each is to vary as both do.
+@jax.jit(static_argnames=("primitive_rules",))
+def _deep_lift(
+    model: Model,
+    x: PyTree,
+    target: Target,
+    baseline: PyTree,
+    *,
+    primitive_rules: StaticRules,
+) -> PyTree:
+    # Inside of jax.shard_map, each must vary over the mesh axes of both.
     x, baseline = (
         jax.tree.map(lambda a, b: a + jnp.zeros_like(b), *p) for p in ((x, baseline), (baseline, x))
     )
-    line = graph(scalar(model, target), x)
+    steps = graph(scalar(model, target), x)
     leaves, structure = jax.tree.flatten(x)
     leaves0 = jax.tree.leaves(baseline)
-    run, run0 = run_both(line, leaves, leaves0)
-    start = [jnp.ones_like(y) for y in line.results(run)]
-    multipliers = backward(line, rescale_rule(line), start, run, run0)
+    fixed = shift_invariants(steps).fixed
+    run, run0 = run_both(steps, fixed, leaves, leaves0)
+    start = [jnp.ones_like(y) for y in steps.results(run)]
+    rule = with_rules("deep_lift", rescale_rule(steps), fixed, primitive_rules)
+    multipliers = backward(steps, rule, start, run, run0)
     attributions = [m * (a - b) for m, a, b in zip(multipliers, leaves, leaves0, strict=True)]
     return jax.tree.unflatten(structure, attributions)
 
 
 def deep_lift_shap(
-    model: Model, x: Any, target: Target = None, *, baselines: Any, batch_size: int | None = None
-) -> Any:
-    """The mean of `deep_lift` over a set of baselines.
+    model: Model,
+    x: PyTree,
+    target: Target = None,
+    *,
+    baselines: PyTree,
+    batch_size: int | None = None,
+    primitive_rules: Mapping[str, Rule] | None = None,
+) -> PyTree:
+    """DeepLIFT-SHAP: the mean of `deep_lift` over a set of baselines.
 
-    `a_i = 1/n sum_b m_i(b) (x_i - b_i)`: what each input contributes to the distance of the answer from
+    `a_i = 1/n sum_b m_i(b) (x_i - b_i)`: the contribution of each input to the difference of the output from
     its mean over the baselines, `sum_i a_i = f(x) - 1/n sum_b f(b)`.
 
     Args:
@@ -88,7 +127,8 @@ def deep_lift_shap(
         x: the example, an array or a pytree of arrays.
         target: an output index, None, or a function; see `saliency`.
         baselines: of the structure of `x`, each array with a first axis of the `n` baselines.
-        batch_size: how many baselines to work on at once, which bounds the memory; None is all.
+        batch_size: number of baselines at once, which bounds the memory; None is all.
+        primitive_rules: as in `deep_lift`.
 
     Returns:
         Of the structure of `x`, in units of the output.
@@ -113,14 +153,24 @@ def deep_lift_shap(
     baselines = check_batch_like("baselines", baselines, x)
     count = jax.tree.leaves(baselines)[0].shape[0]
     batch_size = count if batch_size is None else _checks.check_integer("batch_size", batch_size, at_least=1)
-    batch_size = min(batch_size, count)  # so that all sizes from there on are one program
-    return _deep_lift_shap(model, x, target, baselines, batch_size=batch_size)
+    batch_size = min(batch_size, count)  # all larger sizes are one program
+    rules = check_rules(primitive_rules)
+    return _deep_lift_shap(model, x, target, baselines, batch_size=batch_size, primitive_rules=rules)
 
 
-@jax.jit(static_argnames=("batch_size",))
-def _deep_lift_shap(model: Any, x: Any, target: Any, baselines: Any, *, batch_size: int) -> Any:
-    def one(number: jax.Array) -> Any:
-        return _deep_lift(model, x, target, jax.tree.map(lambda rows: rows[number], baselines))
+@jax.jit(static_argnames=("batch_size", "primitive_rules"))
+def _deep_lift_shap(
+    model: Model,
+    x: PyTree,
+    target: Target,
+    baselines: PyTree,
+    *,
+    batch_size: int,
+    primitive_rules: StaticRules,
+) -> PyTree:
+    def one(index: jax.Array) -> PyTree:
+        baseline = jax.tree.map(lambda rows: rows[index], baselines)
+        return _deep_lift(model, x, target, baseline, primitive_rules=primitive_rules)
 
     count = jax.tree.leaves(baselines)[0].shape[0]
     mean = weighted_sum(one, np.arange(count), np.full(count, 1 / count), batch_size)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
-from jaxnn._engine.affine_prefix import split
+from jaxnn._engine.affine_prefix import split_affine_prefix
 from jaxnn._model import count_elements, prepare, scalar
 from jaxnn._typing import Key, Model, PyTree, Scalar, Target
 from jaxnn.attribution._accumulate import (
@@ -164,7 +164,7 @@ def _smooth_grad(
 
         return estimate(gradient, sampling, lambda values: as_dtype_of(values, x))
     # The transpose of the affine prefix maps the summed gradients to the input at once.
-    first, rest = split(function, x)
+    first, rest = split_affine_prefix(function, x)
     cut, pull = jax.vjp(first, x)
     n = sampling.n_samples
     mean = weighted_sum(

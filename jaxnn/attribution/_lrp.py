@@ -1,60 +1,60 @@
-"""Layer-wise relevance propagation: the answer, handed back through the layers to the inputs."""
+"""Layer-wise relevance propagation (LRP)."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 
 from jaxnn import _checks
-from jaxnn._engine.graph import backward, graph
+from jaxnn._engine.backward import Rule, StaticRules, backward, check_rules, with_rules
+from jaxnn._engine.graph import graph
+from jaxnn._engine.softmax import shift_invariants
 from jaxnn._model import broadcast_like, prepare, scalar
-from jaxnn.attribution._lrp_layers import bounds, entrances, layers
-from jaxnn.attribution._lrp_rules import COMPOSITES, LAYER_KINDS, RULES, Options
+from jaxnn._typing import Model, PyTree, Scalar, Target
+from jaxnn.attribution._lrp_layers import bounds, input_layers, join_layers
+from jaxnn.attribution._lrp_rules import COMPOSITES, LAYER_KINDS, LAYER_RULES, Options
 from jaxnn.attribution._lrp_table import relevance_rule
-
-Model = Callable[..., Any]
-Target = Any
 
 
 def lrp(
     model: Model,
-    x: Any,
+    x: PyTree,
     target: Target = None,
     *,
     rule: str | Mapping[str, str] = "epsilon",
-    epsilon: float = 1e-6,
-    gamma: float = 0.25,
-    alpha: float = 2.0,
-    low: Any = None,
-    high: Any = None,
-    stabilizer: float = 1e-6,
-) -> Any:
-    """The answer's value, handed back layer by layer, each sharing what it gets among what it read.
+    epsilon: Scalar = 1e-6,
+    gamma: Scalar = 0.25,
+    alpha: Scalar = 2.0,
+    low: PyTree = None,
+    high: PyTree = None,
+    stabilizer: Scalar = 1e-6,
+    primitive_rules: Mapping[str, Rule] | None = None,
+) -> PyTree:
+    """Layer-wise relevance propagation (LRP): redistribute the output score, layer by layer, to the inputs.
 
-    A layer is a matrix product or a convolution with all that is affine after it, bias and batch
+    A layer is a matrix product or a convolution with the affine operations after it, bias and batch
     normalization: `z = A a + b`. With `s(z) = z + eps sign z`, `+` and `-` for positive and
-    negative parts, and each `a_i` taking what its term has in the sum, the rules share by
+    negative parts, each `a_i` receives the fraction of the relevance that its term has in the sum:
 
     | rule         | the sum                                                           |
     |--------------|-------------------------------------------------------------------|
     | `epsilon`    | `z`, with `epsilon` for eps                                       |
     | `gamma`      | `z + gamma up` where `z > 0`, `z + gamma down` where `z < 0`      |
-    | `alpha_beta` | `alpha` times by `up`, less `alpha - 1` times by `down`           |
+    | `alpha_beta` | `alpha` times by `up`, minus `alpha - 1` times by `down`          |
     | `z_plus`     | `up = A+ a+ + A- a- + b+`; `down = A- a+ + A+ a- + b-`            |
     | `w_square`   | `A^2 1 + b^2`                                                     |
     | `flat`       | `A 1`, with ones for all weights                                  |
     | `z_box`      | `A a - A+ low - A- high`, for layers that read the input          |
 
-    Elsewhere: an elementwise function of one value hands on what it gets; sums (an average pool, a skip
-    connection) share by epsilon with `stabilizer`; a maximum gives all to what is largest; a product
-    of two values gives half to each, shared by epsilon; a normalization's divisor is held constant, and the
-    softmax of an attention is shared by its linearization, `a_i = x_i (R_i - y_i sum_j R_j)`.
+    Elsewhere: an elementwise function of one value passes on its relevance; sums (an average pool, a skip
+    connection) use epsilon with `stabilizer`; a maximum passes all to the largest element; a product
+    of two values gives half to each, by epsilon; the divisor of a normalization is constant, and the
+    softmax of an attention uses its linearization, `a_i = x_i (R_i - y_i sum_j R_j)`.
 
     Args:
         model: a callable of one example.
         x: the example, an array or a pytree of arrays.
-        target: an output index, None, or a function; see `saliency`. Its value is what is handed back.
+        target: an output index, None, or a function; see `saliency`. Its value is redistributed.
         rule: the name of a rule, for all layers; of a composite: `"epsilon_plus"` (z_plus for
             convolutions, epsilon for dense layers), `"epsilon_alpha2_beta1"`, either with `"_flat"`
             (flat for the layers that read the input), or `"epsilon_gamma_box"` (gamma for convolutions, z_box
@@ -64,19 +64,24 @@ def lrp(
         epsilon: of the epsilon rule, at least 0.
         gamma: of the gamma rule, at least 0.
         alpha: of the alpha-beta rule, at least 1.
-        low: the least that the input can be, for z_box: one number or of the structure of `x`.
-        high: the largest that the input can be.
+        low: lower bound of the input, for z_box: one number or of the structure of `x`.
+        high: upper bound of the input.
         stabilizer: the epsilon of all other divisions, at least 0.
+        primitive_rules: further rules by the name of a primitive, `rule(step, relevances, values)`; they come
+            before the built-in ones. `values` are the operands that depend on the input, `relevances` those
+            of the results; a rule returns one relevance per value, of its shape, as a tuple or list.
+            `step.call(*values)` evaluates the operation (a list of results), and `step.params` are its
+            parameters. Not for layers, nor for parts of a larger elementwise function. Static: rules are
+            compared by identity, so define them once.
 
     Returns:
-        Of the structure of `x`, in units of the output. It adds up to the answer as far as no bias and no
-        epsilon took part in it.
+        Of the structure of `x`, in units of the output. Sums to the output up to bias and epsilon terms.
 
     Raises:
         TypeError: `model` is not callable, `x` does not hold numbers, or another argument is of a wrong type.
         ValueError: `rule` is not known, `low` or `high` is missing for z_box or has another structure
-            or shape than `x`, an option is out of its range, the output has no such entry, or `target`
-            is None and it has more than one.
+            or shape than `x`, an option is out of its range, the output has no such element, `target`
+            is None and it has more than one, or a primitive rule returns other shapes than its values have.
         NotImplementedError: there is no sound rule for one of the model's operations, which is named.
 
     References:
@@ -92,58 +97,74 @@ def lrp(
         >>> model = lambda x: jax.nn.relu(x @ kernel)
         >>> [round(float(a), 3) for a in attribution.lrp(model, [3.0, 2.0])]
         [3.0, 4.0]
+
+        A rule for an operation that is refused otherwise: sorting moves relevance with its element.
+
+        >>> def sort_rule(step, relevances, values):
+        ...     return jax.vjp(step.call, *values)[1](list(relevances))
+        >>> rules = {"sort": sort_rule}
+        >>> attribution.lrp(lambda x: jnp.sort(x)[-1], [3.0, 2.0], primitive_rules=rules).tolist()
+        [3.0, 0.0]
     """
     model, x, target = prepare(model, x, target)
     rules = _check_rule(rule)
-    for name, value, least in (
-        ("epsilon", epsilon, 0),
-        ("gamma", gamma, 0),
-        ("alpha", alpha, 1),
-        ("stabilizer", stabilizer, 0),
-    ):
-        if _checks.check_float_array(name, value).ndim or _checks.known_false(jnp.asarray(value) >= least):
-            raise ValueError(f"`{name}` must be a number of at least {least}; got {value!r}")
+    options = Options(
+        _checks.check_number("epsilon", epsilon, at_least=0),
+        _checks.check_number("gamma", gamma, at_least=0),
+        _checks.check_number("alpha", alpha, at_least=1),
+        _checks.check_number("stabilizer", stabilizer, at_least=0),
+    )
     box = None
     if any(name == "z_box" for _, name in rules):
         box = (_check_bound("low", low, x), _check_bound("high", high, x))
         if not all(map(_in_order, *map(jax.tree.leaves, box))):
             raise ValueError(f"`low` must nowhere be above `high`; got {low} and {high}")
-    return _lrp(model, x, target, Options(epsilon, gamma, alpha, stabilizer), box, rules=rules)
+    return _lrp(model, x, target, options, box, rules=rules, primitive_rules=check_rules(primitive_rules))
 
 
-@jax.jit(static_argnames=("rules",))
-def _lrp(model: Any, x: Any, target: Any, options: Options, box: Any, *, rules: tuple[Any, ...]) -> Any:
+@jax.jit(static_argnames=("rules", "primitive_rules"))
+def _lrp(
+    model: Model,
+    x: PyTree,
+    target: Target,
+    options: Options,
+    box: PyTree,
+    *,
+    rules: tuple[tuple[str, str], ...],
+    primitive_rules: StaticRules,
+) -> PyTree:
     plain = graph(scalar(model, target), x)
-    line, found = layers(plain)
+    joined, layers = join_layers(plain)
     leaves, structure = jax.tree.flatten(x)
-    entered = entrances(line, found)
-    lows, highs = ({}, {}) if box is None else bounds(line, entered, *map(jax.tree.leaves, box))
-    chosen = {}
-    for made, layer in found.items():
+    reached = input_layers(joined, layers)
+    lows, highs = ({}, {}) if box is None else bounds(joined, reached, *map(jax.tree.leaves, box))
+    layer_rules = {}
+    for output, layer in layers.items():
         if layer.kind != "pool":
-            name = _choose(dict(rules), layer.kind, made in entered)
-            if name == "z_box" and made not in entered:
+            name = _choose(dict(rules), layer.kind, output in reached)
+            if name == "z_box" and output not in reached:
                 raise ValueError(
                     f"`rule` must not give z_box to {layer.kind!r} layers: not all read the input"
                 )
             (v,) = layer.step.inputs
-            chosen[made] = (RULES[name], options._replace(low=lows.get(v), high=highs.get(v)))
+            ends = options._replace(low=lows.get(v), high=highs.get(v))
+            layer_rules[output] = (LAYER_RULES[name], ends)
     run = plain.run(*leaves)
-    relevance = backward(
-        line, relevance_rule(plain, found, chosen, options.stabilizer), plain.results(run), run
-    )
-    return jax.tree.unflatten(structure, relevance)
+    shift = shift_invariants(plain)
+    rule = relevance_rule(plain, shift, layers, layer_rules, options.stabilizer)
+    rule = with_rules("lrp", rule, shift.fixed, primitive_rules)
+    return jax.tree.unflatten(structure, backward(joined, rule, plain.results(run), run))
 
 
-def _choose(rules: dict[str, str], kind: str, first: bool) -> str:
-    asked = (f"first_{kind}", "first", kind) if first else (kind,)
-    return next((rules[key] for key in asked if key in rules), "epsilon")
+def _choose(rules: Mapping[str, str], kind: str, first: bool) -> str:
+    keys = (f"first_{kind}", "first", kind) if first else (kind,)
+    return next((rules[key] for key in keys if key in rules), "epsilon")
 
 
-def _check_rule(rule: Any) -> tuple[tuple[str, str], ...]:
+def _check_rule(rule: str | Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """The rule of each kind of layer, as a static argument."""
     if isinstance(rule, str):
-        _checks.check_option("rule", rule, (*RULES, *COMPOSITES))
+        _checks.check_option("rule", rule, (*LAYER_RULES, *COMPOSITES))
         if rule == "z_box":
             raise ValueError(
                 '`rule` must name z_box for layers that read the input alone, as {"first": "z_box"}'
@@ -153,7 +174,7 @@ def _check_rule(rule: Any) -> tuple[tuple[str, str], ...]:
         raise TypeError(f"`rule` must be a name, or a dictionary of them; got {type(rule).__name__}")
     for kind, name in rule.items():
         _checks.check_option("rule", kind, LAYER_KINDS)
-        _checks.check_option(f"rule[{kind!r}]", name, RULES)
+        _checks.check_option(f"rule[{kind!r}]", name, LAYER_RULES)
     return tuple(sorted(rule.items()))
 
 
@@ -161,7 +182,7 @@ def _in_order(low: jax.Array, high: jax.Array) -> bool:
     return not _checks.known_false(jnp.all(low <= high))
 
 
-def _check_bound(name: str, bound: Any, x: Any) -> Any:
+def _check_bound(name: str, bound: PyTree, x: PyTree) -> PyTree:
     if bound is None:
         raise ValueError(f"`{name}` must be given for the rule z_box: a number, or of the structure of `x`")
     return broadcast_like(name, bound, x)

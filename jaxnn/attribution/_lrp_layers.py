@@ -1,12 +1,13 @@
-"""What LRP takes for a layer: a product with weights and all that is affine after it, as one step.
+"""The layers of LRP: a product with weights and the affine operations after it, as one step.
 
-A convolution, its bias and the batch normalization after it are one affine map `A a + b`. The rules ask for
-it with the positive and the negative part of its weights apart, with their squares, or with ones for
-them. Those are found by following the map's own operations, so that a negative scale of a batch
+A convolution, its bias and the batch normalization after it are one affine map `A a + b`. The rules need
+this map with the positive and the negative part of its weights separated, with their squares, or with ones
+for them. Those are computed by following the map's own operations, so that a negative scale of a batch
 normalization turns positive weights into negative ones.
 """
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,11 +15,7 @@ import jax.numpy as jnp
 
 from jaxnn._engine.graph import Graph, Run, Step
 from jaxnn._engine.jaxpr import bind
-
-KINDS = {"dot_general": "dense", "conv_general_dilated": "conv"}
-_SUMS = ("reduce_sum", "reduce_window_sum", "cumsum")
-_ENTRYWISE = {"add", "sub", "mul", "div", "neg", "name", "copy", "convert_element_type", "reduce_precision"}
-_MOVES = {"reshape", "transpose", "squeeze", "expand_dims", "broadcast_in_dim", "rev", "slice", "split"}
+from jaxnn._engine.primitives import JOINS, MOVES, PRODUCTS, SCALINGS, SUMS
 
 
 class Layer(NamedTuple):
@@ -26,145 +23,147 @@ class Layer(NamedTuple):
 
     Attributes:
         kind: "dense", "conv", or "pool" for a sum.
-        step: the whole of it.
-        first: the product with the weights, or the sum.
-        rest: what is affine after it.
-        weights: what the value is multiplied by; None for a sum.
-        value: which operand of the product the value is.
+        step: the whole map.
+        product: the product with the weights, or the sum.
+        suffix: the affine operations after it.
+        weights: the factor of the value; None for a sum.
+        value: index of the value among the operands of the product.
     """
 
     kind: str
     step: Step
-    first: Step
-    rest: tuple[Step, ...]
+    product: Step
+    suffix: tuple[Step, ...]
     weights: Any
     value: int
 
-    def apply(self, a: Any) -> Any:
+    def apply(self, a: jax.Array) -> jax.Array:
         """`A a + b`."""
-        return self.step.call(a)[0]
+        output: jax.Array = self.step.call(a)[0]
+        return output
 
-    def bias(self, a: Any) -> Any:
-        """`b`, whatever `a` is: only its type counts."""
-        b = jnp.zeros_like(self.first.call(a)[0])
-        for step in self.rest:
+    def bias(self, a: jax.Array) -> jax.Array:
+        """`b`, for a value of the shape and dtype of `a`."""
+        b: jax.Array = jnp.zeros_like(self.product.call(a)[0])
+        for step in self.suffix:
             (b,) = step.call(b)
         return b
 
-    def linear(self, change: Callable[[Any], Any], a: Any) -> Any:
-        """`A' a`, each weight `w` and each scale of `A` having become `change(w)`."""
-        value = self._product(change(self.weights), a)
-        for step in self.rest:
-            value = change(_scale(step, value)) * value if _scales(step) else _moved(step, value)
+    def linear(self, change: Callable[[Any], jax.Array], a: jax.Array) -> jax.Array:
+        """`A' a`, with `change(w)` for each weight `w` and each scale of `A`."""
+        value = self._multiply(change(self.weights), a)
+        for step in self.suffix:
+            value = change(_scale(step, value)) * value if _scales(step) else linear_part(step, value)
         return value
 
-    def signed(self, a: Any) -> tuple[Any, Any]:
-        """`(A+ a, A- a)`, the positive and the negative entries of `A` apart."""
-        positive = self._product(jnp.maximum(self.weights, 0), a)
-        negative = self._product(jnp.minimum(self.weights, 0), a)
-        for step in self.rest:
+    def signed(self, a: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """`(A+ a, A- a)`, with the positive and the negative elements of `A`."""
+        positive = self._multiply(jnp.maximum(self.weights, 0), a)
+        negative = self._multiply(jnp.minimum(self.weights, 0), a)
+        for step in self.suffix:
             if _scales(step):
                 scale = _scale(step, positive)
                 up, down = jnp.maximum(scale, 0), jnp.minimum(scale, 0)
                 positive, negative = up * positive + down * negative, up * negative + down * positive
             else:
-                positive, negative = _moved(step, positive), _moved(step, negative)
+                positive, negative = linear_part(step, positive), linear_part(step, negative)
         return positive, negative
 
-    def _product(self, weights: Any, a: Any) -> Any:
+    def _multiply(self, weights: jax.Array, a: jax.Array) -> jax.Array:
         operands = (a, weights) if self.value == 0 else (weights, a)
-        return bind(self.first.equations[0], operands)[0]
+        product: jax.Array = bind(self.product.equations[0], operands)[0]
+        return product
 
 
-def layers(line: Graph) -> tuple[Graph, dict[Any, Layer]]:
-    """Join the steps of a function into layers.
+Layers = Mapping[Any, Layer]
+"""Layers by the variable that they compute."""
 
-    Returns:
-        `(line, found)`: the function, each layer being one step, and the layers by what they make.
-    """
-    uses = line.uses()
-    reader = {v: step for step in line.steps for v in step.inputs}
-    found: dict[Any, Layer] = {}
-    joined: dict[Any, Step | None] = {}  # what stands in the place of a step that is part of a layer
-    for step in line.steps:
-        kind = "pool" if step.name in _SUMS else KINDS.get(step.name)
+
+def join_layers(graph: Graph) -> tuple[Graph, Layers]:
+    """Join the steps of a function into layers: the function with one step per layer, and the layers."""
+    reader = {v: step for step in graph.steps for v in step.inputs}
+    layers: dict[Any, Layer] = {}
+    joined: dict[Any, Step | None] = {}  # the replacement of each step that is part of a layer
+    for step in graph.steps:
+        kind = "pool" if step.name in SUMS else PRODUCTS.get(step.name)
         if kind is None or step.kind != "linear" or len(step.inputs) != 1:
             continue
         chain = [step]
-        while uses[chain[-1].outputs[0]] == 1:
+        while graph.uses[chain[-1].outputs[0]] == 1:
             after = reader.get(chain[-1].outputs[0])
             if after is None or not (_scales(after) or _moves(after)):
                 break
             chain.append(after)
-        layer = _layer(line, kind, chain)
-        (made,) = layer.step.outputs
-        found[made] = layer
-        joined |= {each.outputs[0]: None for each in chain} | {made: layer.step}
-    steps = [joined.get(step.outputs[0], step) for step in line.steps]
-    return line._replace(steps=tuple(step for step in steps if step is not None)), found
+        layer = _layer(graph, kind, chain)
+        (output,) = layer.step.outputs
+        layers[output] = layer
+        joined |= {each.outputs[0]: None for each in chain} | {output: layer.step}
+    steps = [joined.get(step.outputs[0], step) for step in graph.steps]
+    return dataclasses.replace(graph, steps=tuple(step for step in steps if step is not None)), layers
 
 
-def _layer(line: Graph, kind: str, chain: Sequence[Step]) -> Layer:
+def _layer(graph: Graph, kind: str, chain: Sequence[Step]) -> Layer:
     def call(a: Any) -> list[Any]:
         for step in chain:
             (a,) = step.call(a)
         return [a]
 
-    first, last = chain[0], chain[-1]
+    (product, *suffix), (v,) = chain, chain[0].inputs
     equations = tuple(eqn for step in chain for eqn in step.equations)
-    whole = Step(kind, "linear", first.inputs, last.outputs, equations, call, all(s.closed for s in chain))
+    step = Step(kind, "linear", (v,), chain[-1].outputs, equations, call, all(s.closed for s in chain))
     if kind == "pool":
-        return Layer(kind, whole, first, tuple(chain[1:]), None, 0)
-    operands = first.equations[0].invars
-    value = 0 if operands[0] is first.inputs[0] else 1
-    return Layer(kind, whole, first, tuple(chain[1:]), line.read(operands[1 - value], {}), value)
+        return Layer(kind, step, product, tuple(suffix), None, 0)
+    operands = product.equations[0].invars
+    value = 0 if operands[0] is v else 1
+    return Layer(kind, step, product, tuple(suffix), graph.read(operands[1 - value], {}), value)
 
 
 def _scales(step: Step) -> bool:
-    """Whether a step multiplies each entry by a constant, and adds one."""
+    """Whether a step multiplies each element by a constant, and adds one."""
     return (
         step.kind == "linear"
         and len(step.inputs) == 1
         and step.inputs[0].aval.shape == step.outputs[0].aval.shape
-        and all(eqn.primitive.name in _ENTRYWISE for eqn in step.equations)
+        and all(eqn.primitive.name in SCALINGS for eqn in step.equations)
     )
 
 
 def _moves(step: Step) -> bool:
-    """Whether a step only puts entries elsewhere."""
-    return step.kind == "linear" and step.name in _MOVES and len(step.inputs) == 1 == len(step.outputs)
+    """Whether a step only moves, repeats or drops elements."""
+    return step.kind == "linear" and step.name in MOVES and len(step.inputs) == 1 == len(step.outputs)
 
 
-def _scale(step: Step, like: Any) -> Any:
-    return _moved(step, jnp.ones_like(like))
+def _scale(step: Step, like: jax.Array) -> jax.Array:
+    return linear_part(step, jnp.ones_like(like))
 
 
-def _moved(step: Step, value: Any) -> Any:
-    """The linear part of an affine step."""
-    return jax.jvp(step.call, (jnp.zeros_like(value),), (value,))[1][0]
+def linear_part(step: Step, value: jax.Array) -> jax.Array:
+    """The linear part of an affine step of one value."""
+    part: jax.Array = jax.jvp(step.call, (jnp.zeros_like(value),), (value,))[1][0]
+    return part
 
 
-def entrances(line: Graph, found: dict[Any, Layer]) -> set[Any]:
-    """What is made by the layers that read the input through no other, and nothing that is not affine."""
-    direct, reached = set(line.inputs), set()
-    for step in line.steps:
-        if not all(v in direct for v in step.inputs):
+def input_layers(graph: Graph, layers: Layers) -> set[Any]:
+    """The outputs of the layers that read the input through affine operations alone, and no other layer."""
+    direct, reached = set(graph.inputs), set()
+    for step in graph.steps:
+        if not direct.issuperset(step.inputs):
             continue
-        layer = found.get(step.outputs[0])
+        layer = layers.get(step.outputs[0])
         if layer is not None and layer.kind != "pool":
             reached.add(step.outputs[0])
-        elif step.kind == "linear" and (len(step.inputs) == 1 or step.name in ("concatenate", "stack")):
+        elif step.kind == "linear" and (len(step.inputs) == 1 or step.name in JOINS):
             direct.update(step.outputs)
     return reached
 
 
-def bounds(line: Graph, entered: set[Any], low: Sequence[Any], high: Sequence[Any]) -> tuple[Run, Run]:
-    """The least and the largest of what each layer at the entrance may read, from those of the input."""
-    lows, highs = dict(zip(line.inputs, low, strict=True)), dict(zip(line.inputs, high, strict=True))
-    for step in line.steps:
-        if step.outputs[0] in entered or not all(v in lows for v in step.inputs) or step.kind != "linear":
+def bounds(graph: Graph, reached: set[Any], low: Sequence[Any], high: Sequence[Any]) -> tuple[Run, Run]:
+    """The bounds of each value that an input layer reads, from those of the input."""
+    lows, highs = dict(zip(graph.inputs, low, strict=True)), dict(zip(graph.inputs, high, strict=True))
+    for step in graph.steps:
+        if step.outputs[0] in reached or not all(v in lows for v in step.inputs) or step.kind != "linear":
             continue
-        one, other = (step.call(*(each[v] for v in step.inputs)) for each in (lows, highs))
+        one, other = (step.call(*(ends[v] for v in step.inputs)) for ends in (lows, highs))
         lows.update(zip(step.outputs, map(jnp.minimum, one, other), strict=True))
         highs.update(zip(step.outputs, map(jnp.maximum, one, other), strict=True))
     return lows, highs

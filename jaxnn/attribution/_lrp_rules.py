@@ -1,4 +1,4 @@
-"""The rules of LRP: how the relevance of a layer's answer is shared among what it read.
+"""The layer rules of LRP: how the relevance of a layer's output is redistributed to its input.
 
 Each rule is `rule(layer, relevance, a, z, options) -> relevance of a`, for a layer `z = A a + b`. With
 `s(z) = z + eps sign z`, the sign of 0 being 1, and `+` and `-` for the positive and the negative
@@ -6,108 +6,111 @@ part of a number, of each weight or of each bias.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from jaxnn._typing import PyTree, Scalar
 from jaxnn.attribution._lrp_layers import Layer
 
 
 class Options(NamedTuple):
-    """The numbers in the rules; those of the z-box rule are the bounds of what the layer reads."""
+    """The numbers in the rules; `low` and `high` are the bounds of the layer's input, for the z-box rule."""
 
-    epsilon: Any
-    gamma: Any
-    alpha: Any
-    stabilizer: Any
-    low: Any = None
-    high: Any = None
-
-
-def stabilized(z: jax.Array, epsilon: Any) -> jax.Array:
-    """Move away from zero, to divide by."""
-    return z + jnp.asarray(epsilon, z.dtype) * jnp.where(z < 0, -1, 1).astype(z.dtype)
+    epsilon: Scalar
+    gamma: Scalar
+    alpha: Scalar
+    stabilizer: Scalar
+    low: PyTree = None
+    high: PyTree = None
 
 
-def shared(function: Callable[..., Any], values: tuple[Any, ...], relevance: Any, epsilon: Any) -> list[Any]:
-    """Each value's share of a relevance by its part in their sum: `v_j  d<relevance / s(z), z> / dv_j`."""
+LayerRule = Callable[[Layer, jax.Array, jax.Array, jax.Array, Options], jax.Array]
+
+
+def redistribute(
+    function: Callable[..., jax.Array], values: tuple[jax.Array, ...], relevance: jax.Array, epsilon: Scalar
+) -> list[jax.Array]:
+    """Relevance of each value by its contribution to their sum: `v_j  d<relevance / s(z), z> / dv_j`."""
     z, pull = jax.vjp(function, *values)
-    return [v * g for v, g in zip(values, pull(relevance / stabilized(z, epsilon)), strict=True)]
+    stabilized = z + jnp.asarray(epsilon, z.dtype) * jnp.where(z < 0, -1, 1).astype(z.dtype)
+    return [v * g for v, g in zip(values, pull(relevance / stabilized), strict=True)]
 
 
-def _epsilon(layer: Layer, relevance: Any, a: Any, z: Any, o: Options) -> Any:
+def _epsilon(layer: Layer, relevance: jax.Array, a: jax.Array, z: jax.Array, o: Options) -> jax.Array:
     """`a * A^T (R / s(z))`."""
-    return shared(layer.apply, (a,), relevance, o.epsilon)[0]
+    return redistribute(layer.apply, (a,), relevance, o.epsilon)[0]
 
 
-def _signs(a: Any) -> tuple[Any, Any]:
-    return jnp.maximum(a, 0), jnp.minimum(a, 0)
+def _by_sign(
+    sums: Callable[[jax.Array, jax.Array], jax.Array], relevance: jax.Array, a: jax.Array, o: Options
+) -> jax.Array:
+    """Redistribute by `sums(a+, a-)`, for both parts of the input."""
+    positive, negative = redistribute(sums, (jnp.maximum(a, 0), jnp.minimum(a, 0)), relevance, o.stabilizer)
+    return positive + negative
 
 
-def _raising(layer: Layer, relevance: Any, a: Any, o: Options) -> Any:
-    """What raises the answer: `A+ a+ + A- a- + b+`."""
-    b = jnp.maximum(layer.bias(a), 0)
-    return sum(
-        shared(lambda p, n: layer.signed(p)[0] + layer.signed(n)[1] + b, _signs(a), relevance, o.stabilizer)
-    )
+def _raising(layer: Layer, p: jax.Array, n: jax.Array) -> jax.Array:
+    """Terms that raise the output: `A+ a+ + A- a- + b+`."""
+    return layer.signed(p)[0] + layer.signed(n)[1] + jnp.maximum(layer.bias(p), 0)
 
 
-def _lowering(layer: Layer, relevance: Any, a: Any, o: Options) -> Any:
-    """What lowers the answer: `A- a+ + A+ a- + b-`."""
-    b = jnp.minimum(layer.bias(a), 0)
-    return sum(
-        shared(lambda p, n: layer.signed(p)[1] + layer.signed(n)[0] + b, _signs(a), relevance, o.stabilizer)
-    )
+def _lowering(layer: Layer, p: jax.Array, n: jax.Array) -> jax.Array:
+    """Terms that lower the output: `A- a+ + A+ a- + b-`."""
+    return layer.signed(p)[1] + layer.signed(n)[0] + jnp.minimum(layer.bias(p), 0)
 
 
-def _z_plus(layer: Layer, relevance: Any, a: Any, z: Any, o: Options) -> Any:
-    """All relevance to what raises the answer."""
-    return _raising(layer, relevance, a, o)
+def _z_plus(layer: Layer, relevance: jax.Array, a: jax.Array, z: jax.Array, o: Options) -> jax.Array:
+    """All relevance to the terms that raise the output."""
+    return _by_sign(lambda p, n: _raising(layer, p, n), relevance, a, o)
 
 
-def _alpha_beta(layer: Layer, relevance: Any, a: Any, z: Any, o: Options) -> Any:
-    """`alpha` times to what raises it, less `alpha - 1` times to what lowers it."""
+def _alpha_beta(layer: Layer, relevance: jax.Array, a: jax.Array, z: jax.Array, o: Options) -> jax.Array:
+    """`alpha` times to the terms that raise it, minus `alpha - 1` times to those that lower it."""
     alpha = jnp.asarray(o.alpha, z.dtype)
-    return alpha * _raising(layer, relevance, a, o) - (alpha - 1) * _lowering(layer, relevance, a, o)
+    lowering = _by_sign(lambda p, n: _lowering(layer, p, n), relevance, a, o)
+    return alpha * _z_plus(layer, relevance, a, z, o) - (alpha - 1) * lowering
 
 
-def _gamma(layer: Layer, relevance: Any, a: Any, z: Any, o: Options) -> Any:
-    """As epsilon, what raises a positive answer, or lowers a negative one, counting `1 + gamma` times."""
-    gamma, b = jnp.asarray(o.gamma, z.dtype), layer.bias(a)
+def _gamma(layer: Layer, relevance: jax.Array, a: jax.Array, z: jax.Array, o: Options) -> jax.Array:
+    """Epsilon, with the terms that raise a positive output, or lower a negative one, times `1 + gamma`."""
+    gamma = jnp.asarray(o.gamma, z.dtype)
 
-    def favored(p: Any, n: Any, sign: int) -> Any:
-        (pp, pn), (np_, nn) = layer.signed(p), layer.signed(n)
-        more = pp + nn + jnp.maximum(b, 0) if sign > 0 else pn + np_ + jnp.minimum(b, 0)
-        return pp + pn + np_ + nn + b + gamma * more
+    def part(favored: Callable[..., jax.Array], where: jax.Array) -> jax.Array:
+        def sums(p: jax.Array, n: jax.Array) -> jax.Array:
+            return sum((*layer.signed(p), *layer.signed(n)), layer.bias(a)) + gamma * favored(layer, p, n)
 
-    up = shared(lambda p, n: favored(p, n, 1), _signs(a), jnp.where(z > 0, relevance, 0), o.stabilizer)
-    down = shared(lambda p, n: favored(p, n, -1), _signs(a), jnp.where(z < 0, relevance, 0), o.stabilizer)
-    return sum((*up, *down))
+        return _by_sign(sums, jnp.where(where, relevance, 0), a, o)
+
+    return part(_raising, z > 0) + part(_lowering, z < 0)
 
 
-def _w_square(layer: Layer, relevance: Any, a: Any, z: Any, o: Options) -> Any:
-    """By the squares of the weights, whatever was read: `A^2 1 + b^2`."""
+def _w_square(layer: Layer, relevance: jax.Array, a: jax.Array, z: jax.Array, o: Options) -> jax.Array:
+    """By the squares of the weights, for any input: `A^2 1 + b^2`."""
     b = layer.bias(a) ** 2
-    return shared(lambda v: layer.linear(jnp.square, v) + b, (jnp.ones_like(a),), relevance, o.stabilizer)[0]
+    ones = (jnp.ones_like(a),)
+    return redistribute(lambda v: layer.linear(jnp.square, v) + b, ones, relevance, o.stabilizer)[0]
 
 
-def _flat(layer: Layer, relevance: Any, a: Any, z: Any, o: Options) -> Any:
-    """To all that was read alike: ones for the weights, no bias."""
-    return shared(lambda v: layer.linear(jnp.ones_like, v), (jnp.ones_like(a),), relevance, o.stabilizer)[0]
+def _flat(layer: Layer, relevance: jax.Array, a: jax.Array, z: jax.Array, o: Options) -> jax.Array:
+    """To all inputs alike: ones for the weights, no bias."""
+    ones = (jnp.ones_like(a),)
+    return redistribute(lambda v: layer.linear(jnp.ones_like, v), ones, relevance, o.stabilizer)[0]
 
 
-def _z_box(layer: Layer, relevance: Any, a: Any, z: Any, o: Options) -> Any:
+def _z_box(layer: Layer, relevance: jax.Array, a: jax.Array, z: jax.Array, o: Options) -> jax.Array:
     """By the distance from the bounds: `A a - A+ low - A- high`."""
 
-    def distance(a: Any, low: Any, high: Any) -> Any:
+    def distance(a: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
         positive, negative = layer.signed(a)
         return positive + negative - layer.signed(low)[0] - layer.signed(high)[1]
 
-    return sum(shared(distance, (a, o.low, o.high), relevance, o.stabilizer))
+    own, of_low, of_high = redistribute(distance, (a, o.low, o.high), relevance, o.stabilizer)
+    return own + of_low + of_high
 
 
-RULES: dict[str, Callable[..., Any]] = {
+LAYER_RULES: dict[str, LayerRule] = {
     "epsilon": _epsilon,
     "gamma": _gamma,
     "alpha_beta": _alpha_beta,

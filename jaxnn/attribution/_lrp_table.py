@@ -1,5 +1,6 @@
-"""LRP's table of rules for everything in a function, its layers included."""
+"""LRP's rules for every step of a function: its layers, elementwise functions, and `RULES` by primitive."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -7,126 +8,147 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from jaxnn._engine.graph import Graph, Run, Step, gradient, refuse, summed_to
-from jaxnn._engine.primitives import is_real
-from jaxnn._engine.softmax import Shifts, shares, shifts
-from jaxnn.attribution._lrp_layers import Layer
-from jaxnn.attribution._lrp_rules import Options, shared
+from jaxnn._engine.backward import Rule, gradient, refuse, register, summed_to
+from jaxnn._engine.graph import Graph, Run, Step
+from jaxnn._engine.primitives import (
+    ADDITIONS,
+    EXTREMA,
+    PRODUCTS,
+    ROOTS,
+    SCALINGS,
+    SCATTERED_ADDITIONS,
+)
+from jaxnn._engine.softmax import ShiftInvariants, normalization
+from jaxnn._typing import Scalar
+from jaxnn.attribution._lrp_layers import Layers
+from jaxnn.attribution._lrp_rules import LayerRule, Options, redistribute
 
-_ADDS = {"add", "add_any", "sub", "scatter-add", "scatter-sub"}
-_LARGEST = {"reduce_max", "reduce_min", "reduce_window_max", "reduce_window_min", "max", "min"}
-_PRODUCTS = {"mul", "dot_general", "conv_general_dilated"}
-_ENTRYWISE = {
-    "add", "sub", "mul", "div", "neg", "name", "copy", "convert_element_type", "reduce_precision", "pvary",
-}  # fmt: skip
-
-Chosen = Mapping[Any, tuple[Callable[..., Any], Options]]  # the rule of each layer, by what it makes
+LayerRules = Mapping[object, tuple[LayerRule, Options]]
+Relevances = Sequence[jax.Array | None]
 
 
 class _Context(NamedTuple):
-    """What the rules of the steps without weights look at."""
+    """The function, without layers, its softmax shifts, and the epsilon of sums."""
 
-    shift: Shifts
-    made_by: Mapping[Any, Step]
-    stabilizer: Any
+    graph: Graph
+    shift: ShiftInvariants
+    stabilizer: Scalar
+
+    def redistribute(self, step: Step, relevance: jax.Array, values: Sequence[jax.Array]) -> list[jax.Array]:
+        """By each input's contribution to the result."""
+        return redistribute(lambda *v: step.call(*v)[0], tuple(values), relevance, self.stabilizer)
+
+
+PrimitiveRule = Callable[[_Context, Step, jax.Array, Run], Relevances]
+RULES: dict[str, PrimitiveRule] = {}
+"""`rule(context, step, relevance, run) -> relevances of step.inputs`, by primitive."""
+
+rule = functools.partial(register, RULES)
 
 
 def relevance_rule(
-    line: Graph, found: Mapping[Any, Layer], chosen: Chosen, stabilizer: Any
-) -> Callable[..., Any]:
-    """The rule of each step: `rule(step, relevances, run)`.
+    graph: Graph, shift: ShiftInvariants, layers: Layers, layer_rules: LayerRules, stabilizer: Scalar
+) -> Rule:
+    """The rule for `backward`: `rule(step, relevances, run)`.
 
     Args:
-        line: the function, without layers.
-        found: its layers, by what they make.
-        chosen: the rule of each that has weights.
+        graph: the function, without layers.
+        shift: its softmax shifts.
+        layers: its layers, by their outputs.
+        layer_rules: the rule of each that has weights.
         stabilizer: the epsilon of sums.
     """
-    context = _Context(shifts(line), line.made_by(), stabilizer)
+    context = _Context(graph, shift, stabilizer)
 
-    def rule(step: Step, relevances: Sequence[Any], run: Run) -> Sequence[Any]:
-        relevance, (made, *_) = relevances[0], step.outputs
-        values = tuple(run[v] for v in step.inputs)
-        if all(v in context.shift.fixed for v in step.outputs):
-            return [None] * len(step.inputs)
-        if not all(is_real(v) for v in (*step.inputs, *step.outputs)):
-            raise refuse("lrp", step, "what it works on, or makes of the input, are no real numbers")
-        if made in chosen:
-            share, options = chosen[made]
-            return [share(found[made], relevance, values[0], run[made], options)]
-        if made in found:
-            return shared(lambda v: step.call(v)[0], values, relevance, stabilizer)
+    def step_rule(step: Step, relevances: Sequence[jax.Array], run: Run) -> Relevances:
+        relevance, output = relevances[0], step.outputs[0]
+        values = [run[v] for v in step.inputs]
+        if output in layer_rules:
+            layer_rule, options = layer_rules[output]
+            return [layer_rule(layers[output], relevance, values[0], run[output], options)]
+        if output in layers:
+            return context.redistribute(step, relevance, values)
         if step.kind == "elementwise":
             return [relevance]
         if step.kind == "linear":
             return _affine(context, step, relevances, values)
-        if step.name == "stop_gradient":
-            raise refuse("lrp", step, "the answer may depend on the value whose gradient is stopped")
-        if step.name in _LARGEST:
-            return gradient(step, relevances, run)
-        if step.name == "div" and len(values) == 2:
-            return _quotient(context, step, relevance, run)
-        if step.name in _PRODUCTS:
-            return _product(context, step, relevance, values)
-        raise refuse("lrp", step)
+        if step.name not in RULES:
+            raise refuse("lrp", step, rules=RULES)
+        return RULES[step.name](context, step, relevance, run)
 
-    return rule
+    return step_rule
 
 
-def _affine(context: _Context, step: Step, relevances: Sequence[Any], values: Sequence[Any]) -> Sequence[Any]:
-    """A sum is shared; what scales and moves entries hands on what it gets."""
+def _affine(
+    context: _Context, step: Step, relevances: Sequence[jax.Array], values: Sequence[jax.Array]
+) -> Relevances:
+    """A sum is redistributed; operations that scale and move elements pass on their relevance."""
     moving = [v for v in step.inputs if v not in context.shift.fixed]
-    if step.name in _ADDS and len(moving) > 1:
-        if any(v in context.shift.carried for v in moving):
-            raise refuse("lrp", step, "of the shift in a log-softmax; explain what goes into it")
-        return shared(lambda *v: step.call(*v)[0], tuple(values), relevances[0], context.stabilizer)
-    if all(eqn.primitive.name in _ENTRYWISE for eqn in step.equations):
+    if step.name in ADDITIONS | SCATTERED_ADDITIONS and len(moving) > 1:
+        if not context.shift.carried.isdisjoint(moving):
+            raise refuse("lrp", step, "of the shift in a log-softmax; explain its input instead")
+        return context.redistribute(step, relevances[0], values)
+    if all(eqn.primitive.name in SCALINGS for eqn in step.equations):
         return [summed_to(relevances[0], v.aval.shape) if v in moving else None for v in step.inputs]
     zeros = [jnp.zeros_like(v) for v in values]
-    if len(step.equations) > 1:  # entry by entry, and some may be left out
+    if len(step.equations) > 1:  # elementwise, and some elements may be masked out
         (scale,) = jax.jvp(step.call, zeros, [jnp.ones_like(v) for v in values])[1]
         return [jnp.where(scale != 0, relevances[0], 0)]
-    return jax.vjp(step.call, *zeros)[1](list(relevances))
+    pulled: Relevances = jax.vjp(step.call, *zeros)[1](list(relevances))
+    return pulled
 
 
-def _product(context: _Context, step: Step, relevance: Any, values: Sequence[Any]) -> Sequence[Any]:
-    """Half to each factor, among its entries by their terms; nothing to a normalization's."""
-    scales = [v for v in step.inputs if _is_normalizer(context.made_by, v)]
+@rule(*EXTREMA, "max", "min")
+def _extremum(context: _Context, step: Step, relevance: jax.Array, run: Run) -> Relevances:
+    """All to the extremum."""
+    return gradient(step, [relevance], run)
+
+
+@rule(*PRODUCTS, "mul")
+def _product(context: _Context, step: Step, relevance: jax.Array, run: Run) -> Relevances:
+    """Half to each factor, to its elements by their terms; nothing to a normalization's."""
+    scales = [v for v in step.inputs if _is_normalizer(context.graph, v)]
     if step.name == "mul" and len(scales) == 1:
-        return [None if v is scales[0] else summed_to(relevance, v.aval.shape) for v in step.inputs]
-    if any(v in context.shift.carried for v in step.inputs):
+        return _all_but(scales[0], step, relevance)
+    if not context.shift.carried.isdisjoint(step.inputs):
         raise refuse("lrp", step, "of the shift in a softmax")
-    return [r / 2 for r in shared(lambda *v: step.call(*v)[0], tuple(values), relevance, context.stabilizer)]
+    return [r / 2 for r in context.redistribute(step, relevance, [run[v] for v in step.inputs])]
 
 
-def _quotient(context: _Context, step: Step, relevance: Any, run: Run) -> Sequence[Any]:
-    """All to the dividend where the divisor is a normalization's; or a softmax."""
+@rule("div")
+def _quotient(context: _Context, step: Step, relevance: jax.Array, run: Run) -> Relevances:
+    """All to the dividend where the divisor is a normalization's; or a softmax, by its linearization."""
+    if len(step.inputs) != 2:
+        raise refuse("lrp", step, "its dividend does not depend on the input")
     above, below = step.equations[0].invars
-    if _is_normalizer(context.made_by, below):
-        return [None if v is below else summed_to(relevance, v.aval.shape) for v in step.inputs]
-    share = shares(context.made_by, step)
-    exponential = context.made_by.get(above)
+    if _is_normalizer(context.graph, below):
+        return _all_but(below, step, relevance)
+    softmax, exponential = normalization(context.graph, step), context.graph.made_by.get(above)
     if (
-        share is None
-        or share.mask is not None
+        softmax is None
+        or softmax.mask is not None
         or exponential is None
         or [eqn.primitive.name for eqn in exponential.equations] != ["exp"]
     ):
-        raise refuse("lrp", step)
+        raise refuse("lrp", step, "it is neither a normalization nor a softmax")
     (x,) = exponential.inputs
     if x in context.shift.carried:
-        (x,) = (v for v in context.made_by[x].inputs if v not in context.shift.fixed)
+        (x,) = (v for v in context.graph.made_by[x].inputs if v not in context.shift.fixed)
     y = run[step.outputs[0]]
-    linearized = run[x] * (relevance - y * jnp.sum(relevance, axis=share.axes, keepdims=True))
-    linearized = jnp.where(y == 0, 0, linearized)  # what is masked out, at minus infinity
+    linearized = run[x] * (relevance - y * jnp.sum(relevance, axis=softmax.axes, keepdims=True))
+    linearized = jnp.where(y == 0, 0, linearized)  # masked out, at minus infinity
     return [linearized if v is above else None for v in step.inputs]
 
 
-def _is_normalizer(made_by: Mapping[Any, Step], v: Any) -> bool:
-    """Whether a value is a root of a sum, or one over it, as the norms and deviations to divide by are."""
+def _all_but(scale: Any, step: Step, relevance: jax.Array) -> Relevances:
+    return [None if v is scale else summed_to(relevance, v.aval.shape) for v in step.inputs]
+
+
+def _is_normalizer(graph: Graph, v: Any) -> bool:
+    """Whether a value is the root of a sum, or its reciprocal, such as a norm or a standard deviation."""
     rooted = False
-    while v in made_by:
-        step = made_by[v]
+    while v in graph.made_by:
+        step = graph.made_by[v]
         rooted = rooted or any(_is_root(eqn) for eqn in step.equations)
         if step.name == "reduce_sum" or len(step.inputs) != 1:
             return rooted and (step.name == "reduce_sum" or step.name == "sub")
@@ -135,6 +157,6 @@ def _is_normalizer(made_by: Mapping[Any, Step], v: Any) -> bool:
 
 
 def _is_root(eqn: core.JaxprEqn) -> bool:
-    name, exponent = eqn.primitive.name, eqn.invars[-1]
+    exponent = eqn.invars[-1]
     halved = isinstance(exponent, core.Literal) and exponent.val in (0.5, -0.5)
-    return name in ("sqrt", "rsqrt") or (name == "pow" and halved)
+    return eqn.primitive.name in ROOTS or (eqn.primitive.name == "pow" and halved)

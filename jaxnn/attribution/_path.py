@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
-from jaxnn._engine.affine_prefix import split
+from jaxnn._engine.affine_prefix import split_affine_prefix
 from jaxnn._engine.loops import vary_like
 from jaxnn._model import as_example, broadcast_like, check_batch_like, prepare, scalar
 from jaxnn._typing import Key, Model, PyTree, Quadrature, Scalar, Target
@@ -110,7 +110,7 @@ def integrate(
     to the input at once. Only the rest is evaluated at each node.
     """
     baseline = vary_like(baseline, x)
-    first, rest = split(function, x)
+    first, rest = split_affine_prefix(function, x)
     end, pull = jax.vjp(first, x)
     start = first(baseline)
     mean = rule.mean(lambda position: jax.grad(rest)(between(start, end, position)))

@@ -11,7 +11,8 @@ from jax import lax
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxnn import _checks
-from jaxnn._engine.graph import Run, Step, backward, gradient, graph
+from jaxnn._engine.backward import backward, gradient
+from jaxnn._engine.graph import Run, Step, graph
 from jaxnn._engine.loops import scan, vary_like
 from jaxnn._engine.relu import is_relu
 from jaxnn._model import as_model

@@ -313,3 +313,25 @@ def test_near_the_baseline_the_multiplier_is_the_slope_and_no_quotient_of_roundi
 def test_a_softmax_of_huge_numbers():
     x, baseline = np.float32([3e38, -3e38]), np.float32([3e38, -2e38])
     np.testing.assert_array_equal(attribution.deep_lift(jax.nn.softmax, x, 0, baseline=baseline), [0, 0])
+
+
+def test_a_rule_of_the_caller_for_a_primitive():
+    def pair(step, multipliers, values, baseline_values):
+        (m,), (x,), (x0,) = multipliers, values, baseline_values
+        return (m * (x + x0)[::-1] / 2,)
+
+    def model(x):
+        return jnp.prod(jnp.tanh(2 * x))
+
+    x, baselines = jnp.array([0.5, -1.0]), jnp.array([[0.1, 0.2], [1.0, 0.0]])
+    with pytest.raises(NotImplementedError, match="no rule for the primitive 'reduce_prod'; .* atan2, conv"):
+        attribution.deep_lift(model, x)
+    rules = {"reduce_prod": pair}
+    by_two = lambda x: jnp.tanh(2 * x[0]) * jnp.tanh(2 * x[1])  # noqa: E731
+    for baseline in baselines:
+        found = attribution.deep_lift(model, x, baseline=baseline, primitive_rules=rules)
+        expected = attribution.deep_lift(by_two, x, baseline=baseline)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    found = attribution.deep_lift_shap(model, x, baselines=baselines, primitive_rules=rules)
+    expected = attribution.deep_lift_shap(by_two, x, baselines=baselines)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)

@@ -265,7 +265,46 @@ def test_bad_input():
         attribution.lrp(dense, x, 1, rule="z_box")
     with pytest.raises(ValueError, match="`rule` must not give z_box to 'dense' layers"):
         attribution.lrp(dense, x, 1, rule={"dense": "z_box"}, low=0, high=1)
-    with pytest.raises(ValueError, match="`alpha` must be a number of at least 1; got 0.5"):
+    with pytest.raises(ValueError, match="`alpha` must be at least 1; got 0.5"):
         attribution.lrp(dense, x, 1, alpha=0.5)
     with pytest.raises(TypeError, match="`gamma`"):
         attribution.lrp(dense, x, 1, gamma="much")
+
+
+def by_gradient(step, relevances, values):
+    return jax.vjp(step.call, *values)[1](list(relevances))
+
+
+def test_a_rule_of_the_caller_for_a_primitive():
+    def largest(x):
+        return jnp.sort(relu(x @ W) ** 2)[-1]
+
+    with pytest.raises(NotImplementedError, match="no rule for the primitive 'sort'; .* div, dot_general"):
+        attribution.lrp(largest, X)
+    with in_precision("float64"):
+        attributions = attribution.lrp(largest, X, primitive_rules={"sort": by_gradient})
+        expected = attribution.lrp(lambda x: jnp.max(relu(x @ W) ** 2), X)
+        np.testing.assert_allclose(attributions, expected, rtol=1e-10)
+        rules = {"reduce_max": lambda step, relevances, values: [relevances[0] * jnp.eye(6)[0]]}
+        attributions = attribution.lrp(jnp.max, X, primitive_rules=rules)
+        np.testing.assert_allclose(attributions, X.max() * np.eye(6)[0])
+
+
+def test_a_rule_of_the_caller_leaves_the_shift_of_a_softmax_alone():
+    def model(x):
+        return jax.nn.softmax(x)[0]
+
+    attributions = attribution.lrp(model, X, primitive_rules={"reduce_max": by_gradient})
+    np.testing.assert_array_equal(attributions, attribution.lrp(model, X))
+
+
+def test_what_is_no_rule_for_a_primitive_is_refused():
+    with pytest.raises(TypeError, match=r"`primitive_rules\['sort'\]` must be callable; got int"):
+        attribution.lrp(jnp.max, X, primitive_rules={"sort": 1})
+    with pytest.raises(TypeError, match="`primitive_rules` must be a dictionary by primitive; got list"):
+        attribution.deep_lift(jnp.max, X, primitive_rules=[])
+    rules = {"sort": lambda step, relevances, values: [relevances[0][0]]}
+    with pytest.raises(
+        ValueError, match=r"\['sort'\]` must return arrays of shapes \[\(6,\)\]; got \[\(\)\]"
+    ):
+        attribution.lrp(lambda x: jnp.sort(x)[0], X, primitive_rules=rules)

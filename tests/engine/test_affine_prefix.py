@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import jaxnn
-from jaxnn._engine.affine_prefix import split
+from jaxnn._engine.affine_prefix import split_affine_prefix
 
 KERNEL = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
 
@@ -37,14 +37,14 @@ CASES = {
 @pytest.mark.parametrize(("function", "shapes"), CASES.values(), ids=CASES.keys())
 def test_the_parts_make_the_function_and_its_gradient(function, shapes):
     x, y = jnp.array([0.3, -1.0, 2.0, 0.5, -0.2, 1.4]), jnp.ones(6)
-    first, rest = split(function, x)
-    assert sorted(value.shape for value in first(x)) == sorted(shapes)
-    np.testing.assert_allclose(rest(first(x)), function(x), rtol=1e-6)
-    middle = jax.tree.map(lambda a, b: (a + b) / 2, first(x), first(y))
-    for value, expected in zip(first((x + y) / 2), middle, strict=True):
+    prefix, suffix = split_affine_prefix(function, x)
+    assert sorted(value.shape for value in prefix(x)) == sorted(shapes)
+    np.testing.assert_allclose(suffix(prefix(x)), function(x), rtol=1e-6)
+    middle = jax.tree.map(lambda a, b: (a + b) / 2, prefix(x), prefix(y))
+    for value, expected in zip(prefix((x + y) / 2), middle, strict=True):
         np.testing.assert_allclose(value, expected, rtol=1e-5)
     total = lambda f: jax.grad(lambda x: jnp.sum(f(x)))  # noqa: E731
-    np.testing.assert_allclose(total(lambda x: rest(first(x)))(x), total(function)(x), rtol=1e-5)
+    np.testing.assert_allclose(total(lambda x: suffix(prefix(x)))(x), total(function)(x), rtol=1e-5)
 
 
 def test_a_pytree_and_names():
@@ -52,8 +52,8 @@ def test_a_pytree_and_names():
         return jnp.tanh(jaxnn.tap(2 * x["a"] + x["b"], "sum")), x["a"]
 
     x = {"a": jnp.ones(2), "b": jnp.zeros(2)}
-    first, rest = split(model, x)
-    assert len(first(x)) == 2
-    _, values = jaxnn.capture(lambda x: rest(first(x)), x)
+    prefix, suffix = split_affine_prefix(model, x)
+    assert len(prefix(x)) == 2
+    _, values = jaxnn.capture(lambda x: suffix(prefix(x)), x)
     np.testing.assert_array_equal(values["sum"], [2, 2])
-    assert jax.tree.structure(rest(first(x))) == jax.tree.structure(model(x))
+    assert jax.tree.structure(suffix(prefix(x))) == jax.tree.structure(model(x))

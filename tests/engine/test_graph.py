@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxnn._engine.graph import backward, gradient, graph
+from jaxnn._engine.backward import backward, gradient
+from jaxnn._engine.graph import graph
 from jaxnn._engine.relu import is_clamped_variance, is_relu
-from jaxnn._engine.softmax import shifts
+from jaxnn._engine.softmax import shift_invariants
 
 W = np.random.default_rng(0).normal(size=(6, 6)).astype(np.float32)
 X = np.random.default_rng(1).normal(size=6).astype(np.float32)
@@ -46,31 +47,31 @@ FUNCTIONS = {
 @pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS.keys())
 @pytest.mark.parametrize("keep_custom", [True, False])
 def test_the_steps_compute_the_function_and_its_gradient(function, keep_custom):
-    line = graph(function, X, keep_custom=keep_custom)
-    run = line.run(X)
-    np.testing.assert_allclose(line.results(run)[0], function(X), rtol=1e-6)
-    (slope,) = backward(line, gradient, [jnp.ones(())], run)
+    steps = graph(function, X, keep_custom=keep_custom)
+    run = steps.run(X)
+    np.testing.assert_allclose(steps.results(run)[0], function(X), rtol=1e-6)
+    (slope,) = backward(steps, gradient, [jnp.ones(())], run)
     np.testing.assert_allclose(slope, jax.grad(function)(X), rtol=1e-5, atol=1e-6)
 
 
 def test_a_derivative_of_its_own_is_kept_or_not():
     def slope(keep_custom):
-        line = graph(lambda x: doubled(x)[0], X, keep_custom=keep_custom)
-        return backward(line, gradient, [jnp.ones(())], line.run(X))[0][0]
+        steps = graph(lambda x: doubled(x)[0], X, keep_custom=keep_custom)
+        return backward(steps, gradient, [jnp.ones(())], steps.run(X))[0][0]
 
     assert slope(True) == 2
     assert slope(False) == 1
 
 
 def test_a_pytree_in_and_out():
-    line = graph(lambda x: {"sum": x["a"] + x["b"], "product": x["a"] * x["b"]}, {"a": 2.0, "b": 3.0})
-    results = jax.tree.unflatten(line.structure, line.results(line.run(2.0, 3.0)))
+    steps = graph(lambda x: {"sum": x["a"] + x["b"], "product": x["a"] * x["b"]}, {"a": 2.0, "b": 3.0})
+    results = jax.tree.unflatten(steps.structure, steps.results(steps.run(2.0, 3.0)))
     assert results == {"sum": 5.0, "product": 6.0}
 
 
 def test_what_leads_to_no_result_is_no_step():
-    line = graph(lambda x: (jnp.exp(x), x + 1)[1], X)
-    assert [step.name for step in line.steps] == ["add"]
+    steps = graph(lambda x: (jnp.exp(x), x + 1)[1], X)
+    assert [step.name for step in steps.steps] == ["add"]
 
 
 ONE_STEP = {
@@ -90,13 +91,13 @@ ONE_STEP = {
 
 @pytest.mark.parametrize("function", ONE_STEP.values(), ids=ONE_STEP.keys())
 def test_an_elementwise_function_is_one_step(function):
-    line = graph(lambda x: function(x @ W) @ W, X)
-    assert [step.kind for step in line.steps if step.kind != "linear"] == ["elementwise"]
+    steps = graph(lambda x: function(x @ W) @ W, X)
+    assert [step.kind for step in steps.steps if step.kind != "linear"] == ["elementwise"]
 
 
 def test_functions_after_each_other_are_steps_of_their_own():
-    line = graph(lambda x: jnp.tanh(jax.nn.relu(jnp.sin(x))), X)
-    assert [step.name for step in line.steps] == ["sin", "max", "tanh"]
+    steps = graph(lambda x: jnp.tanh(jax.nn.relu(jnp.sin(x))), X)
+    assert [step.name for step in steps.steps] == ["sin", "max", "tanh"]
 
 
 RELUS = {
@@ -127,8 +128,8 @@ NO_RELUS = {
 @pytest.mark.parametrize("name", [*RELUS, *NO_RELUS])
 def test_a_relu_is_known_however_it_is_written(name, keep_custom):
     function = (RELUS | NO_RELUS)[name]
-    line = graph(lambda x: jnp.sin(function(jnp.sin(x))), X, keep_custom=keep_custom)
-    assert sum(map(is_relu, line.steps)) == (name in RELUS)
+    steps = graph(lambda x: jnp.sin(function(jnp.sin(x))), X, keep_custom=keep_custom)
+    assert sum(map(is_relu, steps.steps)) == (name in RELUS)
 
 
 MASK, SIGNS = np.arange(6) < 4, np.array([1.0, -1, 1, 1, 1, 1], np.float32)
@@ -154,9 +155,9 @@ NOT_CLAMPED = {
 
 @pytest.mark.parametrize("name", [*CLAMPED, *NOT_CLAMPED])
 def test_a_clamped_variance_is_no_activation(name):
-    line = graph((CLAMPED | NOT_CLAMPED)[name], X)
-    (relu,) = [step for step in line.steps if is_relu(step)]
-    assert is_clamped_variance(line, relu) == (name in CLAMPED)
+    steps = graph((CLAMPED | NOT_CLAMPED)[name], X)
+    (relu,) = [step for step in steps.steps if is_relu(step)]
+    assert is_clamped_variance(steps, relu) == (name in CLAMPED)
 
 
 def attended(scores):
@@ -193,17 +194,17 @@ NOT_SHIFTED = {
 @pytest.mark.parametrize("name", [*SHIFTED, *NOT_SHIFTED])
 def test_the_shift_of_a_softmax_is_proved_to_fall_out(name):
     function = (SHIFTED | NOT_SHIFTED)[name]
-    line = graph(lambda x: function(jnp.outer(x[:2], x[:3])), X)
-    found = [step for step in line.steps if step.name == "reduce_max" or step.name == "stop_gradient"]
-    fixed = shifts(line).fixed
-    assert any(v in fixed for step in line.steps for v in step.outputs) == (name in SHIFTED)
+    steps = graph(lambda x: function(jnp.outer(x[:2], x[:3])), X)
+    found = [step for step in steps.steps if step.name == "reduce_max" or step.name == "stop_gradient"]
+    fixed = shift_invariants(steps).fixed
+    assert any(v in fixed for step in steps.steps for v in step.outputs) == (name in SHIFTED)
     assert found or name in NOT_SHIFTED
 
 
 def test_the_graph_is_known_under_jit_vmap_and_grad():
     def slope(x):
-        line = graph(FUNCTIONS["softmax"], x)
-        return backward(line, gradient, [jnp.ones(())], line.run(x))[0]
+        steps = graph(FUNCTIONS["softmax"], x)
+        return backward(steps, gradient, [jnp.ones(())], steps.run(x))[0]
 
     batch = np.stack([X, 2 * X])
     expected = jax.vmap(jax.grad(FUNCTIONS["softmax"]))(batch)

@@ -304,9 +304,9 @@ def test_a_name_must_be_a_string():
 def test_what_cannot_be_entered_is_named():
     mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     model = jax.shard_map(tapped, mesh=mesh, in_specs=jax.P(), out_specs=jax.P())
-    with pytest.raises(NotImplementedError, match="'shard_map' cannot be entered, and holds 'h'"):
+    with pytest.raises(NotImplementedError, match="'shard_map' cannot be traced into, and contains 'h'"):
         jaxnn.capture(model, X)
-    with pytest.raises(NotImplementedError, match="'shard_map' cannot be entered, and holds 'sin'"):
+    with pytest.raises(NotImplementedError, match="'shard_map' cannot be traced into, and contains 'sin'"):
         jaxnn.rewrite(model, {"sin": lambda operation, x: x})(X)
     assert_equal(jaxnn.rewrite(model, {"tanh": lambda operation, x: x})(X), model(X))
 
@@ -377,7 +377,7 @@ def test_a_rule_of_several_results():
             lambda operation, x: x[:1],
             r"`rules\['sin'\]\(operation, ...\)` must have shape \(3,\); got \(1,\)",
         ),
-        (lambda operation, x: (x, x), r"`rules\['sin'\]` must give 1 values; got 2"),
+        (lambda operation, x: (x, x), r"`rules\['sin'\]` must return 1 values; got 2"),
         (lambda operation, x: x * 1j, "must have dtype float32; got complex64"),
     ],
 )
