@@ -91,7 +91,7 @@ def main(
         settings={"data": data, "sizes": network.sizes, "epochs": epochs, "count": count, "seed": seed},
         tables=[table_of(shown, repeated), table_of_all(mistakes, repeated)],
         figures={
-            "answers": figure_of_outputs(shown, inputs[:count].reshape(-1, *digits.image_shape)),
+            "outputs": figure_of_outputs(shown, inputs[:count].reshape(-1, *digits.image_shape)),
             "units": figure_of_units(network, shown, inputs[:count], digits.image_shape),
         },
         metrics={
@@ -178,7 +178,7 @@ def figure_of_outputs(shown: Mistakes, images: jax.Array) -> Figure:
     ]
     jaxnn.plot.image_grid(images, titles=titles, limits=(0, 1), colorbar=False, axes=cells[::2])
     for ax, label, outputs in zip(cells[1::2].flat, shown.label, shown.outputs, strict=False):
-        jaxnn.plot.output_bars(outputs, prediction=label, ax=ax)
+        jaxnn.plot.output_bars(outputs, target=label, ax=ax)
     for ax in list(cells[1::2].flat)[len(images) :]:
         ax.set_axis_off()
     figure.suptitle("The most confident mistakes, and all outputs")

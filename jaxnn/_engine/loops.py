@@ -24,7 +24,7 @@ def vary_like(tree: Tree, reference: Any) -> Tree:
     Outside of `jax.shard_map` nothing changes. Inside it, a gradient with respect to a value that is the same
     on all devices is summed over them. With respect to a varying value, each device computes its own.
     """
-    # Version-independent: an array created like another varies over the same axes, whatever its values.
+    # Version-independent: an array created like another varies over the same axes.
     varies = jnp.array(False)
     for leaf in jax.tree.leaves(reference):
         if isinstance(leaf, jax.core.Tracer):

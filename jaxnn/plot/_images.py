@@ -228,7 +228,7 @@ def output_bars(
     outputs: Num[ArrayLike, "n_out"],
     *,
     labels: Labels = None,
-    prediction: int | None = None,
+    target: int | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Output bar chart: draw one bar per output, the largest one in blue with its value.
@@ -236,43 +236,42 @@ def output_bars(
     Args:
         outputs: (n_out,), any finite numbers; if all lie in [0, 1], the axis runs from 0 to 1.
         labels: n_out strings; by default 0 to n_out - 1.
-        prediction: The correct prediction, that is the true class, an index below n_out: outlined, its label
-            marked with a triangle.
+        target: The target class, an index below n_out: outlined, its label marked with a triangle.
         ax: The Axes to draw in; by default those of a new figure.
 
     Returns:
         The Axes.
 
     Raises:
-        TypeError: `outputs` are not numbers or are traced, `prediction` is not an integer, or `ax` is not an
+        TypeError: `outputs` are not numbers or are traced, `target` is not an integer, or `ax` is not an
             Axes.
-        ValueError: They are not finite or not (n_out,), or `prediction` or `labels` does not fit.
+        ValueError: They are not finite or not (n_out,), or `target` or `labels` does not fit.
 
-    >>> ax = output_bars([0.1, 0.8, 0.3], prediction=2)
+    >>> ax = output_bars([0.1, 0.8, 0.3], target=2)
     >>> [text.get_text() for text in ax.texts], ax.get_xticklabels()[2].get_text()
     (['0.8'], '▲2')
     >>> plt.close(ax.figure)
     """
     heights = _common.check_numbers("outputs", outputs, "(n_out,)")
     names = _common.check_labels("labels", labels, heights.size, "{}")
-    if prediction is not None:
-        _common.check_concrete("prediction", prediction)
-        prediction = check_integer("prediction", np.asarray(prediction)[()], at_least=0)
-        check_values("prediction", prediction, below=heights.size)
+    if target is not None:
+        _common.check_concrete("target", target)
+        target = check_integer("target", np.asarray(target)[()], at_least=0)
+        check_values("target", target, below=heights.size)
     ax = _common.axes_or_new(ax)
     best = int(np.argmax(heights))
     bars = ax.bar(np.arange(heights.size), heights, color=GRAY)
     bars[best].set_color(BLUE)
     step = -(-heights.size // MAX_MARKS)
     shown = list(range(0, heights.size, step))
-    if prediction is not None:
-        shown = [i for i in shown if abs(i - prediction) >= step] + [prediction]
-        names[prediction] = f"▲{names[prediction]}"
-        bars[prediction].set(edgecolor="black", linewidth=1.5)
+    if target is not None:
+        shown = [i for i in shown if abs(i - target) >= step] + [target]
+        names[target] = f"▲{names[target]}"
+        bars[target].set(edgecolor="black", linewidth=1.5)
     ax.set_xticks(shown, [names[i] for i in shown])
     if len(shown) * max(map(len, names)) >= 3 * MAX_MARKS:
         plt.setp(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
-    ax.set(xlabel="output" if prediction is None else "output (▲ true class)", ylabel="value")
+    ax.set(xlabel="output" if target is None else "output (▲ true class)", ylabel="value")
     bounded = heights.min() >= 0.0 and heights.max() <= 1.0
     ax.margins(y=0.15)
     ax.axhline(0.0, color="black", linewidth=0.8)

@@ -267,7 +267,7 @@ def test_the_highest_bar_is_highlighted_and_has_its_value():
 
 
 def test_the_true_class_is_marked_by_more_than_color():
-    ax = plot.output_bars([0.1, 0.75, 0.3], labels=["cat", "dog", "cow"], prediction=2)
+    ax = plot.output_bars([0.1, 0.75, 0.3], labels=["cat", "dog", "cow"], target=2)
     assert sorted(tick_labels(ax)) == sorted(["cat", "dog", "▲cow"])
     assert ax.patches[2].get_linewidth() > 0
     assert "▲" in ax.get_xlabel()
@@ -275,8 +275,8 @@ def test_the_true_class_is_marked_by_more_than_color():
 
 
 def test_the_true_class_can_be_an_element_of_an_array():
-    for prediction in (jnp.arange(3)[1], np.arange(3)[1]):
-        assert "▲1" in tick_labels(plot.output_bars([0.1, 0.75, 0.3], prediction=prediction))
+    for target in (jnp.arange(3)[1], np.arange(3)[1]):
+        assert "▲1" in tick_labels(plot.output_bars([0.1, 0.75, 0.3], target=target))
 
 
 @pytest.mark.parametrize("outputs", [[-3.0, 4.0, 1.0], [-3.0, -1.0], [2.0, 1.0], [-5.0]])
@@ -299,7 +299,7 @@ def test_the_value_stays_inside_the_axes(top):
 
 @pytest.mark.parametrize("n_out", [1, 10, 20, 100, 1000])
 def test_the_names_of_the_bars_do_not_run_into_each_other(n_out):
-    ax = plot.output_bars(np.linspace(0.0, 0.5, n_out), prediction=n_out // 2)
+    ax = plot.output_bars(np.linspace(0.0, 0.5, n_out), target=n_out // 2)
     ax.figure.canvas.draw()
     assert len(tick_labels(ax)) <= 21
     assert f"▲{n_out // 2}" in tick_labels(ax)
@@ -309,7 +309,7 @@ def test_the_names_of_the_bars_do_not_run_into_each_other(n_out):
 
 
 def test_long_names_are_slanted_and_not_cut_off():
-    ax = plot.output_bars(np.linspace(0.0, 0.5, 10), labels=["automobile"] * 10, prediction=3)
+    ax = plot.output_bars(np.linspace(0.0, 0.5, 10), labels=["automobile"] * 10, target=3)
     assert {label.get_rotation() for label in ax.get_xticklabels()} == {45.0}
     extents_inside(ax.figure)
 
@@ -321,9 +321,9 @@ def test_long_names_are_slanted_and_not_cut_off():
         ({"outputs": [[0.1]]}, ValueError, "`outputs` must have shape"),
         ({"outputs": [np.inf]}, ValueError, "`outputs` must be finite"),
         ({"outputs": [0.1, 0.2], "labels": ["a"]}, ValueError, "`labels` must hold 2 strings"),
-        ({"outputs": [0.1, 0.2], "prediction": 2}, ValueError, "`prediction` must be below 2"),
-        ({"outputs": [0.1, 0.2], "prediction": -1}, ValueError, "`prediction` must be at least 0"),
-        ({"outputs": [0.1, 0.2], "prediction": 0.5}, TypeError, "`prediction` must be an integer"),
+        ({"outputs": [0.1, 0.2], "target": 2}, ValueError, "`target` must be below 2"),
+        ({"outputs": [0.1, 0.2], "target": -1}, ValueError, "`target` must be at least 0"),
+        ({"outputs": [0.1, 0.2], "target": 0.5}, TypeError, "`target` must be an integer"),
         ({"outputs": [0.1], "ax": 3}, TypeError, "`ax` must be matplotlib Axes; got int"),
     ],
 )

@@ -204,7 +204,7 @@ DRAW = {
         *DRAW.values(),
         plot.training_curve,
         plot.output_bars,
-        lambda a: plot.output_bars(np.ones(6), prediction=a),
+        lambda a: plot.output_bars(np.ones(6), target=a),
     ],
 )
 def test_what_is_traced_cannot_be_drawn(draw):

@@ -1,0 +1,132 @@
+"""Walk a graph of steps backwards, from cotangents of the results to those of the inputs, by rules.
+
+The rule at each step is a method's own (`gradient` is that of `jax.grad`): structural ones for steps, and a
+registry by primitive. `with_rules` adds those of the caller.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+from jaxnn._engine.graph import Graph, Run, Step
+from jaxnn._engine.primitives import is_real
+
+Rule = Callable[..., Sequence[Any]]
+"""`rule(step, cotangents, *runs)`: one cotangent per input of the step, or None for zero."""
+
+StaticRules = tuple[tuple[str, Rule], ...]
+RuleT = TypeVar("RuleT", bound=Callable[..., Any])
+
+
+def backward(graph: Graph, rule: Rule, cotangents: Sequence[Any], *runs: Run) -> list[Any]:
+    """Propagate cotangents of the results back to the inputs, by a rule at each step.
+
+    Args:
+        graph: the function.
+        rule: `rule(step, cotangents, *runs) -> cotangents of step.inputs`; None for zero.
+        cotangents: one per result.
+        runs: the values that the rule may read, from `Graph.run`; at least one.
+    """
+    sums: Run = {}
+
+    def add(atoms: Sequence[Any], cotangents: Sequence[Any]) -> None:
+        for v, cotangent in zip(atoms, cotangents, strict=True):
+            if cotangent is None or cotangent.dtype == jax.dtypes.float0 or isinstance(v, core.Literal):
+                continue
+            sums[v] = sums[v] + cotangent if v in sums else cotangent
+
+    def total(v: Any) -> Any:
+        if v in sums:
+            return sums[v]
+        return jnp.zeros_like(runs[0][v]) if is_real(v) else np.zeros(v.aval.shape, jax.dtypes.float0)
+
+    add(graph.outputs, cotangents)
+    for step in reversed(graph.steps):
+        if any(v in sums for v in step.outputs):
+            add(step.inputs, rule(step, [total(v) for v in step.outputs], *runs))
+    return [total(v) for v in graph.inputs]
+
+
+def gradient(step: Step, cotangents: Sequence[Any], run: Run, *_: Run) -> Sequence[Any]:
+    """The rule of `jax.grad`."""
+    call: Callable[..., Any] = step.call
+    _, pull = jax.vjp(call, *(run[v] for v in step.inputs))
+    return pull(list(cotangents))
+
+
+def refuse(method: str, step: Step, why: str = "", rules: Collection[str] = ()) -> NotImplementedError:
+    """The error for a step that a method has no sound rule for; `rules` are the primitives that have one."""
+    names = dict.fromkeys(eqn.primitive.name for eqn in step.equations)
+    reason = f": {why}" if why else ""
+    supported = f"; other than affine and elementwise operations it has rules for {', '.join(sorted(rules))}"
+    return NotImplementedError(
+        f"{method} has no rule for the primitive {', '.join(map(repr, names))}{reason}"
+        f"{supported if rules else ''}"
+    )
+
+
+def register(rules: dict[str, RuleT], *primitives: str) -> Callable[[RuleT], RuleT]:
+    """A decorator that adds a rule for some primitives to a table."""
+
+    def decorate(rule: RuleT) -> RuleT:
+        rules.update(dict.fromkeys(primitives, rule))
+        return rule
+
+    return decorate
+
+
+def check_rules(rules: Mapping[str, Rule] | None) -> StaticRules:
+    """Return a caller's rules by primitive as a static argument, or raise."""
+    rules = {} if rules is None else rules
+    if not isinstance(rules, Mapping):
+        raise TypeError(f"`primitive_rules` must be a dictionary by primitive; got {type(rules).__name__}")
+    for name, rule in rules.items():
+        if not callable(rule):
+            raise TypeError(f"`primitive_rules[{name!r}]` must be callable; got {type(rule).__name__}")
+    return tuple(rules.items())
+
+
+def with_rules(method: str, rule: Rule, fixed: frozenset[Any], rules: StaticRules) -> Rule:
+    """Extend a method's rule: fixed values get nothing, the caller's rules come first, unsound steps raise.
+
+    Args:
+        method: its name, for errors.
+        rule: for all steps of real numbers but `stop_gradient`.
+        fixed: values that the output does not depend on.
+        rules: of the caller, `rule(step, cotangents, *values)` with one tuple of values per run.
+    """
+    table = dict(rules)
+
+    def apply(step: Step, cotangents: Sequence[Any], *runs: Run) -> Sequence[Any]:
+        if fixed.issuperset(step.outputs):
+            return [None] * len(step.inputs)
+        if len(step.equations) == 1 and step.name in table:
+            values = (tuple(run[v] for v in step.inputs) for run in runs)
+            results = table[step.name](step, tuple(cotangents), *values)
+            shapes = [np.shape(each) for each in results] if isinstance(results, tuple | list) else results
+            expected = [v.aval.shape for v in step.inputs]
+            if shapes != expected:
+                raise ValueError(
+                    f"`primitive_rules[{step.name!r}]` must return arrays of shapes {expected}; got {shapes}"
+                )
+            return [jnp.asarray(each) if np.isscalar(each) else each for each in results]
+        if not is_real(*step.inputs, *step.outputs):
+            why = "its operands or results that depend on the input are not real numbers"
+            raise refuse(method, step, why)
+        if step.name == "stop_gradient":
+            raise refuse(method, step, "the output may depend on the value whose gradient is stopped")
+        return rule(step, cotangents, *runs)
+
+    return apply
+
+
+def summed_to(value: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Sum over the axes along which an operand of that shape was broadcast."""
+    if not shape:
+        return jnp.sum(value)
+    repeated = [i for i, (n, size) in enumerate(zip(shape, value.shape, strict=True)) if n != size]
+    return jnp.sum(value, axis=repeated, keepdims=True) if repeated else value
