@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 
 from jaxnn import _checks
 from jaxnn._engine.cpu_layout import hoist_layouts
-from jaxnn._engine.loops import fori_loop, while_loop
+from jaxnn._engine.loops import fori_loop, vary_like, while_loop
 from jaxnn._precision import wide_dtype
 from jaxnn._typing import Key, Model, PyTree, Scalar
 from jaxnn.attacks._common import Attack, Bounds, Task, final_result, prepare, select
@@ -182,7 +182,7 @@ def _descend(
         return number + 1, value, falling, inner
 
     length = -(-steps // _CHECKS)
-    w = jnp.arctanh((x.astype(wide) - center) / half * _INSIDE)
+    w = vary_like(jnp.arctanh((x.astype(wide) - center) / half * _INSIDE), (task, weight))
     evaluate: Callable[..., Any] = hoist_layouts(steps, jax.value_and_grad(loss, has_aux=True), w)
     infinite = jnp.full((), jnp.inf, wide)
     inner = (w, adam.init(w), _Nearest(x, infinite, jnp.asarray(False)), infinite, x)
