@@ -66,7 +66,12 @@ def test_tables_are_written_between_their_marks(tmp_path, row):
 
 def test_parts_measured_on_an_accelerator_have_marks_of_their_own(tmp_path, row):
     for name, accelerated in (("a", False), ("b", True)):
-        record = {"machine": f"machine {name}", "accelerated": accelerated, "rows": [row], "parts": {name: "x"}}
+        record = {
+            "machine": f"machine {name}",
+            "accelerated": accelerated,
+            "rows": [row],
+            "parts": {name: "x"},
+        }
         (tmp_path / f"{name}.json").write_text(json.dumps(record))
     suffix = " on an accelerator"
     assert set(_parts(tmp_path)) == {
