@@ -41,7 +41,7 @@ from experiments._parts.adversarial_figures import (
 )
 from jaxnn import attacks
 
-PGD = partial(attacks.pgd, steps=20, step=0.1)
+PGD = partial(attacks.pgd, steps=20, relative_step_size=0.1)
 ATTACKS: dict[str, Callable[..., attacks.Attack]] = {
     "noise": attacks.noise,
     "fgsm": attacks.fgsm,
@@ -154,7 +154,7 @@ def train(
         "key": keys[1], "batch_size": 50, "optimizer": ADAM, "loss": jaxnn.losses.cross_entropy,
         "progress": True,
     }  # fmt: skip
-    attack = partial(attacks.pgd, epsilon=epsilon, steps=3, step=0.6)
+    attack = partial(attacks.pgd, epsilon=epsilon, steps=3, relative_step_size=0.6)
     networks = {}
     for name, network in start.items():
         networks[name], _ = jaxnn.train(network, images, labels, epochs=epochs, **options)

@@ -107,7 +107,7 @@ def main(
             "appearing": (frames_of(dreams["CNN", "regularized"]), "Ten dreams of the CNN, step by step")
         },
         metrics=metrics_of(rows, logits)
-        | {"accuracy": accuracies, "units_with_gradient": int(units.alive.sum())},
+        | {"accuracy": accuracies, "units_with_gradient": int(units.has_gradient.sum())},
     )  # fmt: skip
 
 

@@ -121,7 +121,7 @@ def figure_of_layers(
     shape = near_square(activations.size)
     jaxnn.plot.activation_image(padded(activations, shape).ravel(), shape, ax=axes[1])
     hatch(axes[1], shape, activations.size)
-    jaxnn.plot.output_bars(outputs, answer=label, ax=axes[2])
+    jaxnn.plot.output_bars(outputs, prediction=label, ax=axes[2])
     for ax, name in zip(
         axes, ("the image", f"the hidden layer{hatched(shape, activations.size)}", "the outputs"), strict=True
     ):

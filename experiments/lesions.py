@@ -28,7 +28,7 @@ from experiments._common.networks import train_sigmoids
 from experiments._common.options import check_at_least, check_seed, make_folder
 from experiments._common.results import save_results
 from jaxnn.plot import BLUE, ORANGE
-from jaxnn.weights import lesion, random_share
+from jaxnn.weights import lesion, random_mask
 
 FRACTIONS = np.linspace(0, 1, 21)
 SHOWN = [0, 1, 2, 5, 10, 15, 18, 19, 20]  # of the fractions, in the tables
@@ -105,10 +105,10 @@ DAMAGES = {"hidden units": without_units, "weights": without_weights}
 def removed(order: str, key: jax.Array, fraction: jax.Array, layer: int, strength: jax.Array) -> jax.Array:
     """A mask that selects the given fraction of the parts, in one of the `ORDERS`."""
     if order == "random":
-        return random_share(jax.random.fold_in(key, layer), strength.shape, fraction)
+        return random_mask(jax.random.fold_in(key, layer), strength.shape, fraction)
     ranked = jnp.argsort(strength.ravel(), descending=order == "strongest first")
     ranks = jnp.argsort(ranked).reshape(strength.shape)
-    return ranks < jnp.round(fraction * strength.size)  # as many as `random_share` removes
+    return ranks < jnp.round(fraction * strength.size)  # as many as `random_mask` removes
 
 
 @partial(jax.jit, static_argnames=("kind", "order"))

@@ -178,7 +178,7 @@ def figure_of_outputs(shown: Mistakes, images: jax.Array) -> Figure:
     ]
     jaxnn.plot.image_grid(images, titles=titles, limits=(0, 1), colorbar=False, axes=cells[::2])
     for ax, label, outputs in zip(cells[1::2].flat, shown.label, shown.outputs, strict=False):
-        jaxnn.plot.output_bars(outputs, answer=label, ax=ax)
+        jaxnn.plot.output_bars(outputs, prediction=label, ax=ax)
     for ax in list(cells[1::2].flat)[len(images) :]:
         ax.set_axis_off()
     figure.suptitle("The most confident mistakes, and all outputs")

@@ -22,7 +22,7 @@ import jaxnn
 from experiments._common.figures import sizes_of
 from experiments._common.options import check_seed, make_folder
 from experiments._common.results import save_results
-from jaxnn.datasets import Points, two_inputs
+from jaxnn.datasets import Points, point_set
 
 # Up to eight units, or a multiple of eight, so that each layer starts a new row in the picture.
 HIDDEN = {"gaussians": (2,), "circles": (4, 2), "exclusive-or": (8, 4), "spiral": (16, 8)}
@@ -52,8 +52,8 @@ def main(
     keys = jax.random.split(jax.random.key(seed), (len(HIDDEN), 4))
     figures, accuracies = {}, {}
     for name, (train_key, test_key, key, other_key) in zip(HIDDEN, keys, strict=True):
-        points = two_inputs(name, key=train_key, n=n, noise=noise)
-        others = two_inputs(name, key=test_key, n=2000, noise=noise)
+        points = point_set(name, key=train_key, n=n, noise=noise)
+        others = point_set(name, key=test_key, n=2000, noise=noise)
         network = train_small(key, points, HIDDEN[name], epochs)
         plain = train_small(other_key, points, (), epochs)
         accuracies[name] = [accuracy(model, others) for model in (network, plain)]

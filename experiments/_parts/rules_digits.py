@@ -66,7 +66,7 @@ def figure_of_rules(network: jaxnn.Network, tree: rules.TreeRules, inputs: jax.A
     predictions = np.asarray(jaxnn.query(network, inputs)).argmax(axis=1)
     best = {}
     for rule in sorted(tree.rules, key=lambda rule: rule.coverage * np.nan_to_num(rule.precision)):
-        best[rule.answer] = rule
+        best[rule.prediction] = rule
     classes = sorted(best)
     low, high = np.stack([best[k].low for k in classes]), np.stack([best[k].high for k in classes])
     blocks = (-1, BLOCKS, BLOCKS)

@@ -24,7 +24,7 @@ PointsName = Literal["circles", "exclusive-or", "gaussians", "spiral"]
 def describe_plane(key: jax.Array, name: PointsName) -> Results:
     """Train two ReLU networks, and compare each with the tree of its linear regions."""
     point_key, init_key, order_key, test_key = jax.random.split(key, 4)
-    points = jaxnn.datasets.two_inputs(name, key=point_key, n=500)
+    points = jaxnn.datasets.point_set(name, key=point_key, n=500)
     figures, metrics = {}, {}
     for sizes in ((2, 8, 2), (2, 10, 10, 2)):
         network = jaxnn.init(

@@ -76,7 +76,7 @@ def describe_tumors(key: jax.Array, splits: int) -> Results:
         if anchor.verified and np.isfinite(anchor.rule.low).any() | np.isfinite(anchor.rule.high).any():
             axes = plot.rule_on_data(anchor.rule, shown.inputs, x=shown.test_inputs[i], names=words["names"])
             figures[f"tumors_anchor_{who.replace(' ', '_')}"] = titled(
-                axes, f"{who.capitalize()}:\nan anchor for {words['classes'][anchor.rule.answer]}"
+                axes, f"{who.capitalize()}:\nan anchor for {words['classes'][anchor.rule.prediction]}"
             )
     metrics = {kind: summary(each) for kind, each in rule_sets.items()} | {
         "depth_curve": mean_curve(trees).tolist(),
@@ -141,7 +141,7 @@ def fit_all(key: jax.Array, patients: Patients, words: dict[str, Any]) -> dict[s
     return {
         "a tree": fit_tree(key, patients, words, max_depth=DEEPEST),
         "a tree of 5 questions": fit_tree(key, patients, words),
-        "the same, no samples drawn": fit_tree(key, patients, words, samples=0),
+        "the same, no samples drawn": fit_tree(key, patients, words, n_samples=0),
         "the same, a tenth of the data": fit_tree(key, patients, words, inputs=few),
         "trepan, 5 questions": rules.trepan(patients.model, patients.inputs, **options),
         "trepan, a tenth of the data": rules.trepan(patients.model, few, **options),
