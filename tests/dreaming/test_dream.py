@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from experiments._digits import load_digits, train_sigmoids
+from experiments._common.digits import load_digits
+from experiments._common.networks import train_sigmoids
 from flax import nnx
 
 import jaxnn
