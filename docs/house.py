@@ -37,6 +37,7 @@ FLOORS: list[tuple[str, dict[str, str]]] = [
         {
             "_engine": "jaxprs and rules",
             "_activation": "activations",
+            "_keys": "random keys",
             "_sharding": "meshes",
             "losses": "training losses",
             "_point_sets": "two-class points",
