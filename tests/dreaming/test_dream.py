@@ -6,11 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from experiments._common.digits import load_digits
-from experiments._common.networks import train_sigmoids
 from flax import nnx
 
 import jaxnn
+from experiments._common.digits import load_digits
+from experiments._common.networks import train_sigmoids
 from jaxnn import dreaming
 from tests.conftest import in_precision
 
