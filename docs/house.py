@@ -40,7 +40,6 @@ FLOORS: list[tuple[str, dict[str, str]]] = [
             "_keys": "random keys",
             "_sharding": "meshes",
             "losses": "training losses",
-            "_point_sets": "two-class points",
             "plot": "matplotlib axes",
         },
     ),
