@@ -75,7 +75,7 @@ def main(
         tables=[table_of(outputs)],
         figures={
             "pictures": figure_of_pictures(pictures, outputs, digits.image_shape, title),
-            "answers": figure_of_outputs(outputs),
+            "outputs": figure_of_outputs(outputs),
             "training": figure_of_training(history),
         },
         metrics=metrics,

@@ -91,7 +91,7 @@ def main(
         settings={"data": data, "sizes": network.sizes, "epochs": epochs, "count": count, "seed": seed},
         tables=[table_of(shown, repeated), table_of_all(mistakes, repeated)],
         figures={
-            "answers": figure_of_outputs(shown, inputs[:count].reshape(-1, *digits.image_shape)),
+            "outputs": figure_of_outputs(shown, inputs[:count].reshape(-1, *digits.image_shape)),
             "units": figure_of_units(network, shown, inputs[:count], digits.image_shape),
         },
         metrics={

@@ -17,7 +17,7 @@ def is_concrete(value: Any) -> bool:
 
 
 def known_false(condition: Any) -> bool:
-    """Whether a condition is known, not traced, and false: values are never checked under tracing."""
+    """Whether a condition is concrete and false; a traced one is never checked."""
     return is_concrete(condition) and not bool(condition)
 
 

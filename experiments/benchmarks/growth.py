@@ -1,7 +1,7 @@
 """How does the cost grow with the inputs, the steps, the units, and the networks in a stack?
 
 Integrated gradients of a hundred images, of networks n-200-10 and 784-n-10, with n steps, and of n networks
-at once. The exponent is the slope of a line fit to the larger half of the points, in logarithms.
+at once. The exponent is the steepness of a line fit to the larger half of the points, in logarithms.
 """
 
 import time
@@ -69,20 +69,19 @@ def explain(
 
 
 def exponent(counts: list[int], seconds: list[float]) -> float:
-    """The slope of a line fit to the larger half of the points, in logarithms."""
+    """The steepness of a line fit to the larger half of the points, in logarithms."""
     half = len(counts) // 2
-    slope: float = np.polyfit(np.log(counts[half:]), np.log(seconds[half:]), 1)[0]
-    return float(slope)
+    return float(np.polyfit(np.log(counts[half:]), np.log(seconds[half:]), 1)[0])
 
 
-def draw(ax: Axes, name: str, counts: list[int], seconds: list[float], slope: float) -> None:
+def draw(ax: Axes, name: str, counts: list[int], seconds: list[float], power: float) -> None:
     """Draw the points, and the line fit to the larger half of them."""
     half = len(counts) // 2
-    middle = np.exp(np.mean(np.log(seconds[half:])) - slope * np.mean(np.log(counts[half:])))
+    middle = np.exp(np.mean(np.log(seconds[half:])) - power * np.mean(np.log(counts[half:])))
     ax.loglog(counts, np.array(seconds) * 1000, "o", color="#0072b2", label="measured")
     ax.loglog(
-        counts[half:], middle * np.array(counts[half:], float) ** slope * 1000, color="#d55e00",
-        label=f"exponent {slope:.2f}",
+        counts[half:], middle * np.array(counts[half:], float) ** power * 1000, color="#d55e00",
+        label=f"exponent {power:.2f}",
     )  # fmt: skip
     ax.set(
         xlabel=name, ylabel="milliseconds", xticks=counts[::2], xticklabels=[f"{n:,}" for n in counts[::2]]

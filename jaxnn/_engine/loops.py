@@ -24,7 +24,7 @@ def vary_like(tree: Tree, reference: Any) -> Tree:
     Outside of `jax.shard_map` nothing changes. Inside it, a gradient with respect to a value that is the same
     on all devices is summed over them. With respect to a varying value, each device computes its own.
     """
-    # Version-independent: an array created like another varies over the same axes, whatever its values.
+    # Version-independent: an array created like another varies over the same axes.
     varies = jnp.array(False)
     for leaf in jax.tree.leaves(reference):
         if isinstance(leaf, jax.core.Tracer):
@@ -52,17 +52,25 @@ def scan(
         if hoist:
             step = hoist_layouts(steps, step, carry, row)
         carry = _varying_carry(lambda carry: step(carry, row)[0], carry)
-    return lax.scan(step, carry, rows, length)
+
+    def varying_step(carry: Any, row: Any) -> tuple[Any, Any]:
+        result, output = step(carry, row)
+        return _varying_result(result, carry), output
+
+    return lax.scan(varying_step, carry, rows, length)
 
 
 def while_loop(condition: Callable[[Any], Any], body: Callable[[Any], Any], carry: Any) -> Any:
     """`jax.lax.while_loop`, with a carry that varies as its result does."""
-    return lax.while_loop(condition, body, _varying_carry(body, carry))
+    return lax.while_loop(
+        condition, lambda carry: _varying_result(body(carry), carry), _varying_carry(body, carry)
+    )
 
 
 def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Any], Any], carry: Any) -> Any:
     """`jax.lax.fori_loop`, with a carry that varies as its result does."""
-    return lax.fori_loop(lower, upper, body, _varying_carry(lambda carry: body(lower, carry), carry))
+    carry = _varying_carry(lambda carry: body(lower, carry), carry)
+    return lax.fori_loop(lower, upper, lambda i, carry: _varying_result(body(i, carry), carry), carry)
 
 
 def chunked_scan(step: ChunkStep, carry: Any, count: int, size: int) -> tuple[Any, Any]:
@@ -103,10 +111,16 @@ def chunked_map(function: Callable[[jax.Array], Any], count: int, size: int) -> 
 
 
 def _varying_carry(body: Callable[[Any], Any], carry: Tree) -> Tree:
-    """The carry, varying over every mesh axis that anything in `body(carry)` varies over.
+    """The carry, varying over every mesh axis that anything in it or in `body(carry)` varies over.
 
     One pass reaches the fixed point: each axis that the body brings in reaches some part of its result.
     """
     if not jax.sharding.get_abstract_mesh().manual_axes:
         return carry
+    carry = vary_like(carry, carry)
     return vary_like(carry, body(carry))  # only the axes are used, so the compiler drops the computation
+
+
+def _varying_result(result: Tree, carry: Any) -> Tree:
+    """The result of a body, varying as its carry does, also where it does not depend on the carry."""
+    return vary_like(result, carry) if jax.sharding.get_abstract_mesh().manual_axes else result

@@ -146,10 +146,10 @@ def _follow(line: Graph, x: jax.Array) -> tuple[jax.Array, jax.Array]:
                 values.update(zip(eqn.outvars, bind(eqn, read), strict=True))
                 affine.update(eqn.outvars)
             else:
-                answer, found = _kink(eqn, read, moving)
-                values[eqn.outvars[0]] = answer
-                gaps += found
-                if jnp.issubdtype(answer.dtype, jnp.inexact):
+                output, kinks = _kink(eqn, read, moving)
+                values[eqn.outvars[0]] = output
+                gaps += kinks
+                if jnp.issubdtype(output.dtype, jnp.inexact):
                     affine.update(eqn.outvars)
     (output,) = line.results(values)
     flat = [jnp.ravel(gap) for gap in gaps]

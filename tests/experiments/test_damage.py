@@ -159,7 +159,7 @@ def test_the_deciding_units_are_removed(mistakes):
     fractions = found["corrected"]
     assert fractions["the three deciding units"] == pytest.approx(corrected / len(wrong), abs=2 / len(wrong))
     assert fractions["the three deciding units"] > fractions["three at random"]
-    assert_pictures(mistakes, "answers.png", "units.png")
+    assert_pictures(mistakes, "outputs.png", "units.png")
 
 
 def test_the_picture_of_the_units_names_each_and_its_class():

@@ -35,7 +35,7 @@ def test_back_query_draws_ten_digits_three_ways(tmp_path):
     assert metrics["recognized"]["least squares"] == 10
     assert metrics["recognized"]["average digit"] >= 9
     assert metrics["largest_error"]["least squares"] < 0.05
-    for name in ("pictures.png", "answers.png", "training.png"):
+    for name in ("pictures.png", "outputs.png", "training.png"):
         with Image.open(tmp_path / name) as picture:
             assert min(picture.size) > 300
             assert np.asarray(picture.convert("L")).std() > 20
@@ -46,7 +46,7 @@ def test_back_query_draws_ten_digits_three_ways(tmp_path):
     outputs = jaxnn.query(network, jaxnn.backquery(network, targets))
     np.testing.assert_allclose(metrics["outputs"]["transposed weights"], outputs, atol=1e-5)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "answers.png", "metrics.json", "network.jaxnn", "pictures.png", "training.png"
+        "outputs.png", "metrics.json", "network.jaxnn", "pictures.png", "training.png"
     ]  # fmt: skip
 
 
