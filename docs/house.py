@@ -37,9 +37,9 @@ FLOORS: list[tuple[str, dict[str, str]]] = [
         {
             "_engine": "jaxprs and rules",
             "_activation": "activations",
+            "_keys": "random keys",
             "_sharding": "meshes",
             "losses": "training losses",
-            "_point_sets": "two-class points",
             "plot": "matplotlib axes",
         },
     ),

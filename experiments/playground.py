@@ -8,6 +8,7 @@ except on the spiral: there it was above 95 % with 198 of the seeds, and 100 % i
 """
 
 from pathlib import Path
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,13 @@ from experiments._common.results import save_results
 from jaxnn.datasets import Points, point_set
 
 # Up to eight units, or a multiple of eight, so that each layer starts a new row in the picture.
-HIDDEN = {"gaussians": (2,), "circles": (4, 2), "exclusive-or": (8, 4), "spiral": (16, 8)}
+Name = Literal["gaussians", "circles", "exclusive-or", "spiral"]
+HIDDEN: dict[Name, tuple[int, ...]] = {
+    "gaussians": (2,),
+    "circles": (4, 2),
+    "exclusive-or": (8, 4),
+    "spiral": (16, 8),
+}
 OPTIMIZER = optax.adam(0.01)  # one object: `train` compares a static optimizer by identity
 WIDE = jax.nn.initializers.variance_scaling(2.0, "fan_in", "normal")  # for two inputs of less than 1
 SIDE = np.linspace(-1.1, 1.1, 111)  # of the plane that is drawn
@@ -50,7 +57,8 @@ def main(
     check_seed(seed)
     make_folder(output)
     keys = jax.random.split(jax.random.key(seed), (len(HIDDEN), 4))
-    figures, accuracies = {}, {}
+    figures: dict[str, Figure] = {}
+    accuracies: dict[Name, list[float]] = {}
     for name, (train_key, test_key, key, other_key) in zip(HIDDEN, keys, strict=True):
         points = point_set(name, key=train_key, n=n, noise=noise)
         others = point_set(name, key=test_key, n=2000, noise=noise)
@@ -122,7 +130,7 @@ def figure_of_layers(network: jaxnn.Network, points: Points) -> Figure:
     return figure
 
 
-def table_of(accuracies: dict[str, list[float]]) -> Table:
+def table_of(accuracies: dict[Name, list[float]]) -> Table:
     """One row per data set."""
     table = Table(
         "points", "network", "accuracy", "without hidden units", title="Accuracy on 2000 test points"

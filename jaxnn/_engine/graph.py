@@ -53,7 +53,7 @@ class Step(NamedTuple):
     inputs: tuple[Any, ...]
     outputs: tuple[Any, ...]
     equations: tuple[core.JaxprEqn, ...]
-    call: Callable[..., list[Any]]
+    call: Callable[..., list[jax.Array]]
     closed: bool
 
     @property

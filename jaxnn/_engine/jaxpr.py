@@ -62,7 +62,7 @@ def read(v: Any, values: Mapping[Any, Any]) -> Any:
     return v.val if isinstance(v, core.Literal) else values[v]
 
 
-def bind(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
+def bind(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Sequence[jax.Array]:
     """Evaluate an equation on other operands; a sequence of results, also of one."""
     with eqn.ctx.manager:
         result = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))

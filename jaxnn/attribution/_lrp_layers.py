@@ -39,12 +39,11 @@ class Layer(NamedTuple):
 
     def apply(self, a: jax.Array) -> jax.Array:
         """`A a + b`."""
-        output: jax.Array = self.step.call(a)[0]
-        return output
+        return self.step.call(a)[0]
 
     def bias(self, a: jax.Array) -> jax.Array:
         """`b`, for a value of the shape and dtype of `a`."""
-        b: jax.Array = jnp.zeros_like(self.product.call(a)[0])
+        b = jnp.zeros_like(self.product.call(a)[0])
         for step in self.suffix:
             (b,) = step.call(b)
         return b
@@ -71,8 +70,7 @@ class Layer(NamedTuple):
 
     def _multiply(self, weights: jax.Array, a: jax.Array) -> jax.Array:
         operands = (a, weights) if self.value == 0 else (weights, a)
-        product: jax.Array = bind(self.product.equations[0], operands)[0]
-        return product
+        return bind(self.product.equations[0], operands)[0]
 
 
 Layers = Mapping[Any, Layer]

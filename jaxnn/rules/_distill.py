@@ -91,8 +91,8 @@ def distill_tree(
     max_depth = _checks.check_integer("max_depth", max_depth, at_least=1)
     min_leaf = _checks.check_integer("min_leaf", min_leaf, at_least=1)
     n_samples = _checks.check_integer("n_samples", n_samples, at_least=0)
-    learner = tree_learner(key, max_depth, min_leaf)
     problem = prepare(model, inputs, spread, decide, features, names, classes)
+    learner = tree_learner(key, max_depth, min_leaf)
     measured_on = problem.held_out(held_out, held_out_labels)
     training_features, predictions = problem.training_data(key, n_samples)
     fitted, thresholds = fit_tree(learner, training_features, predictions)
@@ -113,13 +113,14 @@ def distill_tree(
 def tree_learner(key: Key, max_depth: int, min_leaf: int) -> "DecisionTreeClassifier":
     """scikit-learn's decision tree classifier, or an error that says how to install it."""
     try:
-        from sklearn.tree import DecisionTreeClassifier
+        from sklearn import tree
     except ModuleNotFoundError as error:
         raise ImportError(
             f"trees need {error.name}, which is not installed: install the `rules` extra from the checkout, "
             'with pip install ".[rules]"'
         ) from error
-    return DecisionTreeClassifier(max_depth=max_depth, min_samples_leaf=min_leaf, random_state=seed_of(key))
+    options = {"max_depth": max_depth, "min_samples_leaf": min_leaf, "random_state": seed_of(key)}
+    return tree.DecisionTreeClassifier(**options)
 
 
 def seed_of(key: Key) -> int:

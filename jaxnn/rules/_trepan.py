@@ -90,8 +90,8 @@ def trepan(
     max_leaves = _checks.check_integer("max_leaves", max_leaves, at_least=2)
     min_leaf = _checks.check_integer("min_leaf", min_leaf, at_least=1)
     n_samples = _checks.check_integer("n_samples", n_samples, at_least=1)
-    stump = tree_learner(key, 1, min_leaf)
     problem = prepare(model, inputs, spread, decide, features, names, classes)
+    stump = tree_learner(key, 1, min_leaf)
     measured_on = problem.held_out(held_out, held_out_labels)
 
     def fill(node: int, region: Region) -> Shaped[np.ndarray, "k ..."]:

@@ -281,7 +281,7 @@ WRONG = {
         attribution.expected_gradients,
         {"key": KEY, "baselines": X},
         ValueError,
-        r"`baselines` must have shape \(12, 12\), those of `x` along a first axis; got \(12,\)",
+        r"`baselines` must have shape \(12, 12\), that of `x` behind a leading axis; got \(12,\)",
     ),
     "no baselines": (
         attribution.expected_gradients,

@@ -6,10 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from experiments._digits import load_digits, train_sigmoids
 from flax import nnx
 
 import jaxnn
+from experiments._common.digits import load_digits
+from experiments._common.networks import train_sigmoids
 from jaxnn import dreaming
 from tests.conftest import in_precision
 
@@ -341,7 +342,7 @@ def test_the_dtype_is_that_of_the_model(dtype):
         assert np.all(np.isfinite(np.asarray(found.image, np.float64)))
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float16", marks=LONG)])
 def test_half_precision_climbs_as_high_as_single(dtype):
     # Its parameters are held in single precision: their small steps, and the squares of slopes, are not lost.
     rounded = jax.tree.map(lambda leaf: leaf.astype(dtype), network())

@@ -36,6 +36,7 @@ def _run(folder, epochs, processes):
     return json.loads((folder / "metrics.json").read_text()), jaxnn.load(folder / "network.jaxnn")
 
 
+@pytest.mark.long
 def test_two_processes_give_what_one_gives_and_go_on_where_they_stood(tmp_path):
     one, network = _run(tmp_path / "one", 3, 1)
     _run(tmp_path / "two", 2, 2)
@@ -63,6 +64,7 @@ def test_examples_in_memory_are_shared_by_processes_too(tmp_path):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
 
 
+@pytest.mark.long
 def test_another_batch_size_in_the_same_folder_is_another_run(tmp_path):
     from experiments import distributed
 
@@ -76,7 +78,7 @@ def test_another_batch_size_in_the_same_folder_is_another_run(tmp_path):
 def test_a_batch_that_the_devices_cannot_share_is_refused(tmp_path):
     from experiments import distributed
 
-    with pytest.raises(ValueError, match="`batch_size` must be a multiple of all 8 devices; got 60"):
+    with pytest.raises(ValueError, match="`batch_size` must be a multiple of the 8 devices; got 60"):
         distributed.main(data="digits", batch_size=60, output=tmp_path)
 
 
