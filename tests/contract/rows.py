@@ -257,30 +257,18 @@ for table in (rows_attacks.ROWS, rows_attacks_minimal.ROWS, rows_dreaming.ROWS):
 # other rows the promises past the basic ones (jit, vmap, one trace, dtype, bad input) are long tests.
 FULL = {
     "query": "a plain function",
-    "backquery transpose": "inverses of activations",
-    "backquery least_squares": "a scan with early stopping",
+    "backquery least_squares": "a scan with early stopping, over inverses of activations",
     "train": "the compiled scan of training",
     "activation softmax": "an activation over an axis",
-    "cross_entropy": "a loss",
-    "contributions": "a product with the weights",
-    "capture": "an evaluation of the jaxpr",
-    "intervene": "an evaluation with replacements",
-    "from_linen": "an adapter",
+    "intervene": "an evaluation of the jaxpr, with replacements",
     "saliency": "a gradient",
     "integrated_gradients": "a chunked sum along a path",
-    "smooth_grad with_error": "samples, with their standard error",
-    "layer_conductance": "a path seen at a layer",
     "grad_cam": "a map at a layer",
     "lrp": "propagation by rules",
-    "deep_lift": "propagation through two runs",
-    "occlusion": "windows",
     "kernel_shap": "a fit to samples",
     "dream": "gradient ascent",
     "pgd": "an attack by a scan",
     "deepfool": "an attack by a while loop",
-    "carlini_wagner": "an attack by nested loops",
-    "square": "an attack at random",
-    "linear_region": "a region of a piecewise linear model",
 }
 # Rows whose example reaches the function changed, or as an array that the model computed: no input to check.
 INDIRECT = {

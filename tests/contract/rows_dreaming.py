@@ -2,6 +2,7 @@
 
 import functools
 
+import jax
 import numpy as np
 
 import jaxnn
@@ -21,8 +22,11 @@ def _objective(method, *args, **options):
 
 def _channels(network, x):
     """The second of five channels of a map of 2 x 2 places."""
-    model = lambda x: jaxnn.tap(network(x)[:1] * x[:20].reshape(2, 2, 5), "map")  # noqa: E731
-    return dreaming.channel("map", 1)(*jaxnn.capture(model, x))
+    return dreaming.channel("map", 1)(*jaxnn.capture(jax.tree_util.Partial(_map, network), x))
+
+
+def _map(network, x):
+    return jaxnn.tap(network(x)[:1] * x[:20].reshape(2, 2, 5), "map")
 
 
 def _transform(part):

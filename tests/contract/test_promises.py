@@ -59,6 +59,11 @@ def stack(answers):
 
 
 @basic_promise
+def test_jit_of_the_caller_changes_nothing(row):
+    assert_close(jax.jit(row.call)(network(), example(row)), row.call(network(), example(row)), 1e-5)
+
+
+@promise
 def test_jit_equals_no_jit(row):
     compiled = jax.jit(row.call)(network(), example(row))
     with jax.disable_jit():

@@ -46,7 +46,7 @@ def test_back_query_draws_ten_digits_three_ways(tmp_path):
     outputs = jaxnn.query(network, jaxnn.backquery(network, targets))
     np.testing.assert_allclose(metrics["outputs"]["transposed weights"], outputs, atol=1e-5)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "outputs.png", "metrics.json", "network.jaxnn", "pictures.png", "training.png"
+        "metrics.json", "network.jaxnn", "outputs.png", "pictures.png", "training.png"
     ]  # fmt: skip
 
 
