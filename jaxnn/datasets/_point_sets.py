@@ -29,11 +29,12 @@ class Points(NamedTuple):
 def point_set(name: PointSetName, *, key: Key, n: int, noise: Scalar = 0.0) -> Points:
     """Point set: draw random points of the plane in two classes.
 
-    - `"circles"`: a disc, class 1, in a ring, class 0: radius `U(0, 0.5)` and `U(0.7, 1)`, at any angle. -
-    `"exclusive-or"`: each input is `+/- U(0.05, 1)`; class 1 where exactly one of the two is positive. -
-    `"gaussians"`: two clouds, `N(m, 0.15^2)` in each input, with `m = -0.4` for class 0 and 0.4 for class 1.
-    - `"spiral"`: two arms that wind around each other: radius `r ~ U(0.1, 1)` at the angle `2 pi * 1.75 * r`,
-    plus half a turn for class 1.
+    - `"circles"`: a disc, class 1, in a ring, class 0: radius `U(0, 0.5)` and `U(0.7, 1)`, at any angle.
+    - `"exclusive-or"`: each input is `+/- U(0.05, 1)`; class 1 where exactly one of the two is positive.
+    - `"gaussians"`: two clouds, `N(m, 0.15^2)` in each input, with `m = -0.4` for class 0 and 0.4 for
+      class 1.
+    - `"spiral"`: two arms that wind around each other: radius `r ~ U(0.1, 1)` at the angle
+      `2 pi * 1.75 * r`, plus half a turn for class 1.
 
     Every second point is of class 1, so any slice is balanced. All points lie in [-1, 1]^2, except for one in
     16,000 of the gaussians. The sets are those of the TensorFlow Playground
