@@ -123,6 +123,7 @@ def test_kernel_shap_with_all_sets_is_exact():
     assert np.abs(sampled - VALUES).max() > 1e-3
 
 
+@pytest.mark.long
 def test_kernel_shap_does_not_depend_on_chunks_and_is_finite_with_the_least_samples():
     for options in ({"n_samples": 2 * N}, {"n_samples": 44, "with_error": True}):
         first, *others = [
@@ -133,6 +134,7 @@ def test_kernel_shap_does_not_depend_on_chunks_and_is_finite_with_the_least_samp
         assert np.all(np.isfinite(jax.tree.leaves(first)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", [attribution.kernel_shap, attribution.lime])
 @pytest.mark.parametrize("count", [7, 12, 30])
 def test_an_error_from_the_fewest_samples_is_of_the_right_size(method, count):

@@ -210,6 +210,7 @@ def playground(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 def test_the_playground_is_solved_and_only_by_layers_where_it_bends(playground):
     found = numbers_of(playground)["accuracy"]
     assert set(found) == {"gaussians", "circles", "exclusive-or", "spiral"}

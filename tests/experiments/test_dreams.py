@@ -64,6 +64,7 @@ def test_an_animation_holds_every_frame(tmp_path):
             assert abs(int(np.asarray(picture.convert("L")).mean()) - 50 * i) < 3
 
 
+@pytest.mark.long
 @needs_adapters
 def test_dreams_are_classified_and_beat_the_training_images(tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")

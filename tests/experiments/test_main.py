@@ -50,6 +50,7 @@ def test_back_query_draws_ten_digits_three_ways(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.long
 def test_back_query_takes_other_data_and_layers(tmp_path):
     options = ("--data", "digits", "--hidden", 30, 20, "--epochs", 2, "--output", tmp_path / "a" / "b")
     done = run("experiments.back_query", *options)

@@ -180,6 +180,7 @@ def test_many_minds_compares_the_networks_pair_by_pair(digits, tmp_path):
     assert len(of_agreement["rows"]) == 11
 
 
+@pytest.mark.long
 def test_a_dream_of_a_digit_has_a_larger_output_than_a_dream_of_another(digits):
     optimizer = optax.sgd(3.0)
     stack = networks_of_digits.train_many(3, 0, digits, hidden=(20,), epochs=15, optimizer=optimizer)

@@ -11,6 +11,7 @@ from experiments._parts import rules_digits, rules_tumors
 from tests.experiments.test_main import run
 
 
+@pytest.mark.long
 def test_rules_describes_three_networks(tmp_path):
     options = ("--data", "digits", "--splits", 2, "--epochs", 3, "--output", tmp_path)
     done = run("experiments.rules", *options)

@@ -44,6 +44,7 @@ MODELS = {
 every_model = pytest.mark.parametrize(("make", "shape"), MODELS.values(), ids=MODELS.keys())
 
 
+@pytest.mark.long
 @every_model
 def test_the_map_is_the_jacobian_and_gives_the_answer(make, shape):
     with in_precision("float64"):
