@@ -112,11 +112,9 @@ def roughness(images: Real[ArrayLike, "... h w"]) -> Float[Array, "..."]:
 
 @jax.jit
 def _roughness(pixels: Float[Array, "... h w"]) -> Float[Array, "..."]:
-    values = widen(pixels)
-    # The ratio does not depend on the scale: divided by a constant, no sum or square over- or underflows.
-    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(values), axis=(-2, -1), keepdims=True))
-    values = values / jnp.where(largest == 0, 1, largest)
-    centered = values - jnp.mean(values, axis=(-2, -1), keepdims=True)
+    values = _normalize(widen(pixels))  # otherwise the sum of the largest numbers would be infinite
+    # Normalized again: otherwise the squares of small differences would vanish.
+    centered = _normalize(values - jnp.mean(values, axis=(-2, -1), keepdims=True))
     down, across = jnp.diff(centered, axis=-2), jnp.diff(centered, axis=-1)
     pairs = math.prod(down.shape[-2:]) + math.prod(across.shape[-2:])
     count = math.prod(pixels.shape[-2:])
@@ -124,6 +122,18 @@ def _roughness(pixels: Float[Array, "... h w"]) -> Float[Array, "..."]:
     squares = _sum_of_squares(centered)
     squares = jnp.where(squares == 0, 1, squares)  # of a constant image, whose differences are 0
     return (differences / pairs / (2 * squares / (count - 1))).astype(pixels.dtype)
+
+
+def _normalize(images: Float[Array, "... h w"]) -> Float[Array, "... h w"]:
+    """Divide each image by its largest absolute value, a constant: the ratio does not depend on the scale."""
+    largest = _largest(images)
+    images = images * jnp.where(largest > 1, 2.0**-64, 2.0**64)  # 1 / largest may underflow
+    largest = _largest(images)
+    return images / jnp.where(largest == 0, 1, largest)
+
+
+def _largest(images: Float[Array, "... h w"]) -> Float[Array, "... 1 1"]:
+    return jax.lax.stop_gradient(jnp.max(jnp.abs(images), axis=(-2, -1), keepdims=True))
 
 
 def _sum_of_squares(images: Float[Array, "... h w"]) -> Float[Array, "..."]:
