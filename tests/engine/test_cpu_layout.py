@@ -202,9 +202,7 @@ def test_xla_still_needs_the_workaround(function):
     """
     draw = np.random.default_rng(0).normal
     sizes = (
-        ((4, 32, 32, 32), (32, 32, 3, 3))
-        if function is _convolutions_in_a_loop
-        else ((10, 1024), (1024, 1024))
+        ((4, 32, 32, 32), (32, 32, 3, 3)) if function is _convolutions_in_a_loop else ((10, 784), (784, 200))
     )
     args = [jnp.asarray(draw(0, 0.03, size), "float32") for size in sizes]
     plain, hoisted = (functools.partial(function, loop) for loop in (lax.scan, scan))
