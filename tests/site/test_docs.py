@@ -15,7 +15,7 @@ PAGES = [
     ROOT / "README.md",
     *sorted(page for page in DOCS.rglob("*.md") if not page.relative_to(DOCS).parts[0].startswith("_")),
 ]
-# Pages whose code takes long: `nox -s docs` runs them all.
+# Pages whose code takes long; the site executes the tutorial at each build, too.
 LONG_PAGES = {"attacks.md", "dreams.md", "models.md", "rules.md", "training.md", "tutorial.md"}
 GENERATED = {"draw/index.html"}  # with the site
 BLOCK = re.compile(r"^```(?:python|\{code-cell\} python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
