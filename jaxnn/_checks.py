@@ -78,7 +78,7 @@ def _check_row(name: str, leaf: Any) -> Any:
 
 
 def check_last_axis(name: str, value: jax.Array, size: int, meaning: str) -> None:
-    """Raise unless the last axis of `value` has `size` entries."""
+    """Raise unless the last axis of `value` has `size` elements."""
     if value.ndim == 0 or value.shape[-1] != size:
         raise ValueError(f"`{name}` must have shape (..., {size}), {meaning}; got {value.shape}")
 
@@ -169,7 +169,9 @@ def check_values(
         return
     array = np.asarray(values)  # in NumPy: under `jax.jit` a comparison by JAX would be traced
     ends = ((at_least, operator.ge), (above, operator.gt), (at_most, operator.le), (below, operator.lt))
-    if all(bool(np.all(inside(array, end))) for end, inside in ends if end is not None):
+    # Each end in the precision of the values, as JAX compares them: bfloat16's 0.2 is at most 0.2.
+    dtype = array.dtype if jnp.issubdtype(array.dtype, jnp.floating) else float
+    if all(bool(np.all(inside(array, np.asarray(end, dtype)))) for end, inside in ends if end is not None):
         return
     shown = f"{array}" if array.ndim == 0 else f"values from {array.min()} to {array.max()}"
     raise ValueError(f"`{name}` must {_interval(at_least, above, at_most, below)}; got {shown}")
@@ -232,7 +234,7 @@ def check_sizes(name: str, value: Any) -> tuple[int, ...]:
 
 
 def check_image_shape(name: str, value: Any, size: int, meaning: str) -> tuple[int, ...]:
-    """Return the shape of an image of `size` entries: the one given, or the square that they make."""
+    """Return the shape of an image of `size` elements: `value`, or a square."""
     if value is not None:
         shape = check_sizes(name, value)
         if math.prod(shape) != size:
@@ -251,6 +253,6 @@ def check_image_shape(name: str, value: Any, size: int, meaning: str) -> tuple[i
 
 
 def _show(value: Any) -> str:
-    """A short picture of any value: its type and the start of its repr."""
+    """The type of a value and the start of its repr, for errors."""
     text = repr(value)
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"

@@ -6,8 +6,8 @@ order falls back to a plain implementation that was 40 times as slow. The gradie
 kernel in another order, in any order of the convolution itself.
 
 A product of a few rows with weights needs these in order of the axis that is summed over. The gradient of
-`x @ weights` sums over the other axis, so XLA transposes them again at each step: for ten rows that took
-twice as long as the product itself. In a long loop they are transposed once, before it begins.
+`x @ weights` sums over the other axis, so XLA transposes them again at each step. In a long loop they are
+transposed once, before it begins. That gained a factor of 1.0 to 1.5 where it was measured.
 
 This is a workaround. `tests/engine/test_cpu_layout.py::test_xla_still_needs_the_workaround` measures whether
 XLA still needs it; once that test is skipped on the oldest supported JAX, delete this module.

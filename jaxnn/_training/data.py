@@ -176,9 +176,8 @@ def place(tree: Tree, shardings: Any) -> Tree:
     def place_global(leaf: Any, sharding: NamedSharding) -> Any:
         data = key_data(leaf)
         if not isinstance(data, jax.core.Tracer) and getattr(data, "is_fully_addressable", False):
-            data = np.asarray(
-                data
-            )  # an array committed to a device does not move to other processes' devices
+            # An array committed to a device does not move to other processes' devices.
+            data = np.asarray(data)
         return wrap_key(jax.device_put(data, sharding), key_impl(leaf))
 
     return jax.tree.map(place_global, tree, shardings)
