@@ -3,12 +3,21 @@
 import math
 import operator
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
+
+
+class Ends(TypedDict, total=False):
+    """The ends of an interval, as keyword arguments; see `check_values`."""
+
+    at_least: float | None
+    above: float | None
+    at_most: float | None
+    below: float | None
 
 
 def is_concrete(value: Any) -> bool:
@@ -116,15 +125,7 @@ def check_integer(name: str, value: Any, *, at_least: int) -> int:
     return integer
 
 
-def check_real(
-    name: str,
-    value: Any,
-    *,
-    at_least: float | None = None,
-    above: float | None = None,
-    at_most: float | None = None,
-    below: float | None = None,
-) -> float:
+def check_real(name: str, value: Any, **ends: Unpack[Ends]) -> float:
     """Return `value` as a finite float within the given ends; a traced one is refused (a static argument)."""
     try:
         if isinstance(value, str | bytes):
@@ -134,24 +135,16 @@ def check_real(
         raise TypeError(f"`{name}` must be a number, not traced; got {_show(value)}") from error
     if not math.isfinite(real):
         raise ValueError(f"`{name}` must be finite; got {real}")
-    check_values(name, real, at_least=at_least, above=above, at_most=at_most, below=below)
+    check_values(name, real, **ends)
     return real
 
 
-def check_number(
-    name: str,
-    value: Any,
-    *,
-    at_least: float | None = None,
-    above: float | None = None,
-    at_most: float | None = None,
-    below: float | None = None,
-) -> jax.Array:
+def check_number(name: str, value: Any, **ends: Unpack[Ends]) -> jax.Array:
     """Return one real number, which may be traced, as an array; a concrete one is finite and in range."""
     array = check_float_array(name, value)
     check_shape(name, array, (), "one number")
     check_finite(name, array)
-    check_values(name, array, at_least=at_least, above=above, at_most=at_most, below=below)
+    check_values(name, array, **ends)
     return array
 
 
