@@ -55,8 +55,8 @@ def assert_close(one, other, tolerance):
         )
 
 
-def stack(answers):
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *answers)
+def stack(outputs):
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)
 
 
 @basic_promise
@@ -90,8 +90,8 @@ def test_vmap_over_a_stack_of_16_networks_equals_a_loop(row):
 @promise
 def test_the_gradient_is_finite_and_not_zero(row):
     def total(network, x):
-        answers = jax.tree.leaves(row.call(network, x))
-        return sum(jnp.sum(jnp.cos(jnp.arange(a.size)) * a.ravel()) for a in answers)
+        outputs = jax.tree.leaves(row.call(network, x))
+        return sum(jnp.sum(jnp.cos(jnp.arange(a.size)) * a.ravel()) for a in outputs)
 
     of_network, of_x = jax.grad(total, argnums=(0, 1))(network(), example(row))
     for leaf in jax.tree.leaves((of_network, of_x)):
