@@ -339,16 +339,12 @@ def _text(x: float, y: float, text: str, style: str, anchor: str = "middle") -> 
     return f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}" {style}>{text}</text>'
 
 
-def picture(package: Path = PACKAGE) -> str:
-    """The house as SVG: floors from the ground up, rooms, and the arrows that no chain of others implies."""
-    arrows = room_arrows(package)
-    places = _places()
-    pairs = [pair for pair in essential(arrows) if set(pair) <= places.keys()]
-    bottom = _top(0) + BAND
+def _head(bottom: float) -> list[str]:
+    """The opening of the SVG, with the roof."""
     roof = (
         "__init__ exports the public names; experiments and your code use no others"
     )
-    lines = [
+    return [
         (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {bottom + 40}" font-family="system-ui, '
             'sans-serif" role="img" aria-labelledby="title">'
@@ -368,6 +364,11 @@ def picture(package: Path = PACKAGE) -> str:
         ),
         _text(WIDTH / 2, ROOF - 13, roof, 'font-size="13" fill="#16324a"'),
     ]
+
+
+def _floors() -> list[str]:
+    """The bands of the floors, with their titles."""
+    lines: list[str] = []
     for floor, (title, _) in enumerate(DRAWN):
         top = _top(floor)
         lines.append(
@@ -381,14 +382,14 @@ def picture(package: Path = PACKAGE) -> str:
             )
             for i, part in enumerate(parts)
         ]
-    lines.append(
-        '<g fill="none" stroke="#5b7c99" stroke-width="1.4" opacity="0.85">'
-    )
-    lines += [
-        f'<path d="{path}" marker-end="url(#head)"/>'
-        for path in _paths(pairs, places)
-    ]
-    lines.append("</g>")
+    return lines
+
+
+def _rooms(
+    places: dict[str, tuple[float, float]], arrows: dict[str, set[str]]
+) -> list[str]:
+    """The boxes of the rooms, with what they hold, and what they import as a tooltip."""
+    lines: list[str] = []
     for room, (x, y) in places.items():
         holds = FLOORS[FLOOR_OF[room]][1][room]
         targets = ", ".join(sorted(arrows.get(room, ()))) or "no other room"
@@ -405,6 +406,25 @@ def picture(package: Path = PACKAGE) -> str:
             _text(x, y + 15, holds, 'font-size="11.5" fill="#45586a"'),
             "</g>",
         ]
+    return lines
+
+
+def picture(package: Path = PACKAGE) -> str:
+    """The house as SVG: floors from the ground up, rooms, and the arrows that no chain of others implies."""
+    arrows = room_arrows(package)
+    places = _places()
+    pairs = [pair for pair in essential(arrows) if set(pair) <= places.keys()]
+    bottom = _top(0) + BAND
+    lines = [*_head(bottom), *_floors()]
+    lines.append(
+        '<g fill="none" stroke="#5b7c99" stroke-width="1.4" opacity="0.85">'
+    )
+    lines += [
+        f'<path d="{path}" marker-end="url(#head)"/>'
+        for path in _paths(pairs, places)
+    ]
+    lines.append("</g>")
+    lines += _rooms(places, arrows)
     legend = (
         f"{summary(package)}. Public modules are tinted. "
         "Not drawn: arrows of __init__, and those that a chain of other arrows implies."
