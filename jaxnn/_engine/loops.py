@@ -47,11 +47,14 @@ def scan(
         hoist: whether to lay out convolutions and weights before the loop; see `cpu_layout`.
     """
     steps = jax.tree.leaves(rows)[0].shape[0] if length is None else length
+
+    def first_row() -> Any:
+        return jax.tree.map(lambda leaf: leaf[0], rows)
+
     if steps > 0:
-        row = jax.tree.map(lambda leaf: leaf[0], rows)
         if hoist:
-            step = hoist_layouts(steps, step, carry, row)
-        carry = _varying_carry(lambda carry: step(carry, row)[0], carry)
+            step = hoist_layouts(steps, step, carry, first_row())
+        carry = _varying_carry(lambda carry: step(carry, first_row())[0], carry)
 
     def varying_step(carry: Any, row: Any) -> tuple[Any, Any]:
         result, output = step(carry, row)

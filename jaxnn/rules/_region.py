@@ -129,29 +129,28 @@ Operands = Sequence[jax.Array]
 KinkRule = Callable[[Operands, core.JaxprEqn], Kink]
 
 
-def _follow(line: Graph, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _follow(function: Graph, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The output and all gaps, as affine functions of the input on the sides that it lies on."""
-    values: dict[Any, Any] = dict(zip(line.inputs, [x], strict=True))
-    affine = set(line.inputs)  # everything else is constant on the region
+    values: dict[Any, Any] = dict(zip(function.inputs, [x], strict=True))
+    affine = set(function.inputs)  # everything else is constant on the region
     gaps: list[jax.Array] = []
-    for step in line.steps:
+    for step in function.steps:
         for eqn in step.equations:
             if eqn.outvars[0] in values:  # part of two steps
                 continue
-            read = [line.read(v, values) for v in eqn.invars]
+            operands = [function.read(v, values) for v in eqn.invars]
             moving = [not isinstance(v, core.Literal) and v in affine for v in eqn.invars]
-            if not any(moving):
-                values.update(zip(eqn.outvars, bind(eqn, read), strict=True))
-            elif is_affine(eqn, affine):
-                values.update(zip(eqn.outvars, bind(eqn, read), strict=True))
-                affine.update(eqn.outvars)
+            if not any(moving) or is_affine(eqn, affine):
+                values.update(zip(eqn.outvars, bind(eqn, operands), strict=True))
+                if any(moving):
+                    affine.update(eqn.outvars)
             else:
-                output, kinks = _kink(eqn, read, moving)
+                output, kinks = _kink(eqn, operands, moving)
                 values[eqn.outvars[0]] = output
                 gaps += kinks
                 if jnp.issubdtype(output.dtype, jnp.inexact):
                     affine.update(eqn.outvars)
-    (output,) = line.results(values)
+    (output,) = function.results(values)
     flat = [jnp.ravel(gap) for gap in gaps]
     return output, jnp.concatenate(flat) if flat else jnp.zeros(0, x.dtype)
 

@@ -134,7 +134,7 @@ def test_batches_of_different_size_give_the_same():
     np.testing.assert_allclose(many(batch)[:3], many(batch[:3]), rtol=1e-5, atol=1e-7)
 
 
-def same(functions, **options):
+def assert_same(functions, **options):
     x, baseline = np.random.default_rng(7).normal(size=(2, 12)).astype(np.float32)
     first, *others = [attribution.deep_lift(f, x, 1, baseline=baseline, **options) for f in functions]
     assert np.any(first)
@@ -144,7 +144,7 @@ def same(functions, **options):
 
 def test_any_way_to_write_a_relu():
     ways = [r for name, r in RELUS.items() if name != "two thirds"]
-    same([typed(lambda x, W, V, U, r=r: r(r(x @ W) @ U) @ V) for r in ways])
+    assert_same([typed(lambda x, W, V, U, r=r: r(r(x @ W) @ U) @ V) for r in ways])
 
 
 def test_any_way_to_write_a_softmax():
@@ -167,7 +167,7 @@ def test_any_way_to_write_a_softmax():
         return jax.nn.softmax(z.reshape(5, 1), axis=(0, 1)).ravel()
 
     ways = [jax.nn.softmax, plain, times, shifted, to_a_power, in_rows]
-    same([typed(lambda x, W, V, U, s=s: s(3 * jnp.tanh(x @ W) @ V)) for s in ways])
+    assert_same([typed(lambda x, W, V, U, s=s: s(3 * jnp.tanh(x @ W) @ V)) for s in ways])
 
 
 def test_a_share_is_that_of_the_value_and_of_all_others():
@@ -209,7 +209,7 @@ def test_any_way_to_write_a_gelu_a_layer_norm_and_a_pool():
     def gelu(z):
         return z * (0.5 * (1 + jnp.tanh(np.sqrt(2 / np.pi) * z * (1 + 0.044715 * z**2))))
 
-    same([typed(lambda x, W, V, U, g=g: g(x @ W) @ V) for g in (jax.nn.gelu, gelu)])
+    assert_same([typed(lambda x, W, V, U, g=g: g(x @ W) @ V) for g in (jax.nn.gelu, gelu)])
 
     def by_windows(x):
         return relu(convolved(x)).reshape(4, 2, 4, 2, 4).max((1, 3)).mean((0, 1))

@@ -5,6 +5,7 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import jaxnn
 from experiments._parts import rules_digits, rules_tumors
