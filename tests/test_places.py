@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import inspect
 import re
 from fnmatch import fnmatch
 from functools import cache
@@ -97,8 +98,25 @@ def names_it(path, name):
     return any(fnmatch(name, word) for word in words(path) if word != "*")
 
 
+def missing_sections(function):
+    """What the docstring of a public function lacks: linters pass over the private modules they are in."""
+    family, _, name = function.partition(".")
+    value = getattr(jaxnn if family == "jaxnn" else getattr(jaxnn, family), name, None)
+    if value is None:
+        return
+    text, signature = inspect.getdoc(value) or "", inspect.signature(value)
+    sections = ["Example:"] if signature.return_annotation is None else ["Returns:", "Example:"]
+    for section in ["Args:", *sections] if signature.parameters else sections:
+        if f"\n\n{section}\n" not in text:
+            yield f"its docstring: a section `{section}`"
+    for parameter in signature.parameters:
+        if not re.search(rf"^    \*{{0,2}}{parameter}: ", text, re.MULTILINE):
+            yield f"its docstring: `{parameter}` under `Args:`"
+
+
 def missing_places(function):
     """Where a public function is not named, in words that say what to add."""
+    yield from missing_sections(function)
     family, _, name = function.partition(".")
     reference = f"docs/reference/{REFERENCE[family]}.md"
     if not re.search(rf"^\.\. autofunction:: {name}$", (ROOT / reference).read_text(), re.MULTILINE):
@@ -117,7 +135,7 @@ def missing_places(function):
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_public_function_is_named_in_every_place(function):
     missing = list(missing_places(function))
-    assert not missing, "\n  ".join([f"{function} is missing from {len(missing)} places:", *missing])
+    assert not missing, "\n  ".join([f"{function} lacks {len(missing)} of its places:", *missing])
 
 
 def test_there_are_functions_of_every_family():

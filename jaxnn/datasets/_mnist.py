@@ -50,7 +50,12 @@ class Split(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """A data set: its training split and its test split."""
+    """A data set: its training split and its test split.
+
+    Attributes:
+        train: the examples to train on.
+        test: the examples to test on, none of which is in `train`.
+    """
 
     train: Split
     test: Split

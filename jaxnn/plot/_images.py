@@ -48,11 +48,14 @@ def image_grid(
         ValueError: They are not finite or have another shape, `limits` do not increase, or the number of
             titles, row labels, columns or Axes does not fit.
 
-    >>> images = np.linspace(-1.0, 0.5, 12).reshape(3, 2, 2)
-    >>> axes = image_grid(images, titles=["a", "b", "c"], columns=2, signed=True)
-    >>> axes.shape, axes[0, 1].get_title(), axes[0, 0].images[0].get_clim(), axes[1, 1].axison
-    ((2, 2), 'b', (-1.0, 1.0), False)
-    >>> plt.close(axes[0, 0].figure)
+    Example:
+        >>> import matplotlib.pyplot as plt, numpy as np
+        >>> from jaxnn import plot
+        >>> images = np.linspace(-1.0, 0.5, 12).reshape(3, 2, 2)
+        >>> axes = plot.image_grid(images, titles=["a", "b", "c"], columns=2, signed=True)
+        >>> axes.shape, axes[0, 1].get_title(), axes[0, 0].images[0].get_clim(), axes[1, 1].axison
+        ((2, 2), 'b', (-1.0, 1.0), False)
+        >>> plt.close(axes[0, 0].figure)
     """
     pixels = _common.check_numbers("images", images, "(N, h, w)", ndim=3)
     n_images, height, width = pixels.shape
@@ -203,10 +206,13 @@ def training_curve(
         TypeError: `values` or `validation` are not numbers or are traced, or `ax` is not an Axes.
         ValueError: They are empty, not finite, not one-dimensional or of different lengths.
 
-    >>> ax = training_curve([0.9, 0.4, 0.3], name="squared error")
-    >>> ax.get_ylabel(), ax.lines[0].get_xdata().tolist()
-    ('squared error', [1, 2, 3])
-    >>> plt.close(ax.figure)
+    Example:
+        >>> import matplotlib.pyplot as plt
+        >>> from jaxnn import plot
+        >>> ax = plot.training_curve([0.9, 0.4, 0.3], name="squared error")
+        >>> ax.get_ylabel(), ax.lines[0].get_xdata().tolist()
+        ('squared error', [1, 2, 3])
+        >>> plt.close(ax.figure)
     """
     curves = [_common.check_numbers("values", values, "(epochs,)")]
     epochs = np.arange(1, curves[0].size + 1)
@@ -247,10 +253,13 @@ def output_bars(
             Axes.
         ValueError: They are not finite or not (n_out,), or `target` or `labels` does not fit.
 
-    >>> ax = output_bars([0.1, 0.8, 0.3], target=2)
-    >>> [text.get_text() for text in ax.texts], ax.get_xticklabels()[2].get_text()
-    (['0.8'], '▲2')
-    >>> plt.close(ax.figure)
+    Example:
+        >>> import matplotlib.pyplot as plt
+        >>> from jaxnn import plot
+        >>> ax = plot.output_bars([0.1, 0.8, 0.3], target=2)
+        >>> [text.get_text() for text in ax.texts], ax.get_xticklabels()[2].get_text()
+        (['0.8'], '▲2')
+        >>> plt.close(ax.figure)
     """
     heights = _common.check_numbers("outputs", outputs, "(n_out,)")
     names = _common.check_labels("labels", labels, heights.size, "{}")
