@@ -26,6 +26,8 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("repeatable")
 
+ALL_BUT_THE_FIRST = "all but the first"  # of the cases of a test
+
 
 def pytest_addoption(parser):
     parser.addoption("--long", action="store_true", help="run the tests that are marked long, too")
@@ -52,14 +54,28 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(config, items):
     """Select tests, and group those that compile the same programs: a group runs on one worker."""
     row, long = config.getoption("--row"), config.getoption("--long")
-    kept, left_out = [], []
+    kept, left_out, started = [], [], set()
     for item in items:
-        chosen = _row(item) == row if row else long or not item.get_closest_marker("long")
+        chosen = _row(item) == row if row else long or not _is_long(item, started)
         (kept if chosen else left_out).append(item)
     config.hook.pytest_deselected(items=left_out)
     items[:] = sorted(kept, key=_group)
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def _is_long(item, started):
+    """Whether a test is long; of one that is so but for its first case, add its function to `started`."""
+    mark = item.get_closest_marker("long")
+    function = item.nodeid.partition("[")[0]
+    if mark is None or (mark.args == (ALL_BUT_THE_FIRST,) and function not in started):
+        started.add(function)
+        return False
+    if mark.args not in {(), (ALL_BUT_THE_FIRST,)}:
+        raise pytest.UsageError(
+            f"{item.nodeid}: long{mark.args}, expected long or long({ALL_BUT_THE_FIRST!r})"
+        )
+    return True
 
 
 def _row(item):

@@ -69,6 +69,7 @@ def test_every_invertible_activation_has_its_range_here():
     assert set(RANGES) == set(INVERTIBLE_NAMES)
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("name", INVERTIBLE_NAMES)
 @given(data=st.data())
 def test_each_inverse_inverts_its_function_both_ways(name, data):
@@ -164,6 +165,7 @@ def test_rescale_maps_a_constant_vector_to_the_middle(dtype, value):
     np.testing.assert_array_equal(r, dtype((0.2 + 0.4) / 2))
 
 
+@pytest.mark.long
 @given(both_precisions(-WIDE, WIDE))
 def test_rescale_has_a_finite_gradient(case):
     dtype, v = case
@@ -172,6 +174,7 @@ def test_rescale_has_a_finite_gradient(case):
     assert np.all(np.isfinite(jacobian))
 
 
+@pytest.mark.long
 def test_the_gradient_of_rescale_agrees_with_finite_differences():
     with in_precision(np.float64):
         v = jnp.array([0.3, -1.2, 2.5, 0.7, 1.1])

@@ -19,6 +19,7 @@ def networks(sizes=(784, 200, 10), dtype=np.float32, **options):
     return jaxnn.init(jax.random.key(1), sizes, dtype=dtype, **options)
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-5), (np.float32, 1e-4)])
 @pytest.mark.parametrize("sizes", [(784, 200, 10), (20, 30, 15, 10)])
 def test_transpose_agrees_with_the_books_equations(dtype, tolerance, sizes):
@@ -47,6 +48,7 @@ def test_a_constant_layer_gives_the_middle_not_nan():
         np.testing.assert_allclose(jaxnn.backquery(network, [0.9, 0.1], method=method), 0.5)
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("method", ["transpose", "least_squares"])
 @pytest.mark.parametrize("activation", INVERTIBLE_NAMES)
 def test_every_invertible_activation_goes_back_into_the_box(method, activation):
@@ -61,6 +63,7 @@ def test_every_invertible_activation_goes_back_into_the_box(method, activation):
 
 
 # Not leaky_relu: a hidden value just below zero asks for a hundred times the signal, past any input.
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh", "softplus", "elu", "identity"])
 def test_least_squares_recovers_an_answer_that_the_network_can_give(activation):
     """With many more inputs than units no bound is met, and the output is reached exactly."""
@@ -71,6 +74,7 @@ def test_least_squares_recovers_an_answer_that_the_network_can_give(activation):
         np.testing.assert_allclose(jaxnn.query(network, x), y, rtol=0, atol=1e-6)
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("shape", [(30, 8), (8, 30)])
 def test_least_squares_solves_each_bounded_problem(shape):
     """One layer against SciPy's solver of the same bounded least-squares problem."""
@@ -94,6 +98,7 @@ def test_least_squares_is_the_smallest_correction_where_no_bound_is_met():
         np.testing.assert_allclose(x, smallest, atol=1e-9)
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("method", ["transpose", "least_squares"])
 def test_the_gradient_agrees_with_finite_differences(method):
     with in_precision(np.float64):
@@ -111,6 +116,7 @@ def test_the_gradient_agrees_with_finite_differences(method):
         )  # fmt: skip
 
 
+@pytest.mark.long
 def test_ten_digits_are_asked_for_and_answered():
     """On a network trained on real digits, least squares reaches each requested output within 0.05."""
     data = jaxnn.datasets.load("mnist-5k")
@@ -165,6 +171,7 @@ def test_bad_input_is_refused(y, options, error, match):
         jaxnn.backquery(networks((4, 3, 2)), y, **options)
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("margin", [1e-6, 0.499])
 @pytest.mark.parametrize("method", ["transpose", "least_squares"])
 def test_a_margin_may_be_narrow_or_wide(method, margin):
@@ -172,6 +179,7 @@ def test_a_margin_may_be_narrow_or_wide(method, margin):
     assert np.all(np.isfinite(x))
 
 
+@pytest.mark.long
 def test_more_sweeps_are_never_further_from_the_answer():
     for key in range(5):
         network = jaxnn.init(jax.random.key(key), (20, 12, 4), activation="elu")
@@ -184,6 +192,7 @@ def test_more_sweeps_are_never_further_from_the_answer():
         assert errors == sorted(errors, reverse=True)
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("method", ["transpose", "least_squares"])
 def test_targets_on_an_explicit_mesh_are_taken(method):
     mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Explicit,))

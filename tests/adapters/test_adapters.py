@@ -130,6 +130,7 @@ def test_linen_names_what_flax_captures():
     assert {"again@1", "again@2", "blocks_0/Dropout_0", "tail/layers_2", "cell[1]"} <= set(outside)
 
 
+@pytest.mark.long
 def test_linen_of_another_method_and_with_keywords():
     module = Many()
     variables = variables_of(module, X, False)
@@ -152,6 +153,7 @@ def test_linen_of_another_method_and_with_keywords():
     assert any(leaf is mask for leaf in jax.tree.leaves(model))
 
 
+@pytest.mark.long
 def test_linen_with_a_batch_axis():
     module = Picture()
     variables = variables_of(module, IMAGE[None])
@@ -235,6 +237,7 @@ def trained(model, x, t):
     return after
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -338,6 +341,7 @@ def quiet(module):
     return copy
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("kind", [Whole, Stack])
 def test_nnx_answers_as_the_module_in_evaluation_mode(kind):
     module = statistics(kind(nnx.Rngs(0)))
@@ -417,6 +421,7 @@ def test_nnx_with_a_batch_axis():
     }
 
 
+@pytest.mark.long
 def test_nnx_trains_parameters_shared_as_one_and_nothing_else():
     module = statistics(Whole(nnx.Rngs(0)))
     model = jaxnn.from_nnx(module)
@@ -648,6 +653,7 @@ def test_the_gradient_of_a_captured_value_and_of_an_intervention(kind):
     assert attribution.saliency(cut, X, 0).tolist() == [0] * 4
 
 
+@pytest.mark.long("all but the first")
 @every_model
 @pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
 def test_the_dtype_is_kept(kind, dtype):
@@ -671,6 +677,7 @@ def test_examples_over_eight_devices(kind):
         assert len(one.sharding.device_set) == 8
 
 
+@pytest.mark.long("all but the first")
 @every_model
 def test_training_lowers_the_loss(kind):
     batch = jax.random.normal(jax.random.key(3), (64, 4))

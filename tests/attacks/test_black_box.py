@@ -57,6 +57,7 @@ def _assert_judged(found, network, inputs, labels):
     np.testing.assert_array_equal(found.success[clear], (_labels(network, inputs) != labels)[clear])
 
 
+@pytest.mark.long("all but the first")
 @norms
 @hypothesis.settings(max_examples=10)
 @hypothesis.given(
@@ -199,6 +200,7 @@ def test_hop_skip_jump_nears_the_hyperplane(norm):
     assert np.mean(many.distance) < np.mean(few.distance)
 
 
+@pytest.mark.long
 def test_hop_skip_jump_from_a_start_towards_a_target():
     network, x = _network(), _inputs(40)
     labels = _labels(network, x)
@@ -224,6 +226,7 @@ def test_a_start_of_a_pytree():
     assert bool(found.success) == bool(jnp.argmax(model(found.input)) != label)
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("attack", ["square", "hop_skip_jump"])
 def test_what_is_misclassified_stays_where_it_is(attack):
     network, x = _network(), _inputs()[0]

@@ -64,6 +64,7 @@ class TestLinear:
             assert self.flips(attack, norm, seed, 1.001)
             assert not self.flips(attack, norm, seed, 0.999)
 
+    @pytest.mark.long("all but the first")
     @pytest.mark.parametrize("norm", ["linf", "l2"])
     @pytest.mark.parametrize("name", ["fgsm", "bim", "momentum_pgd", "apgd"])
     def test_so_do_the_others(self, name, norm):
@@ -107,6 +108,7 @@ class TestNumPy:
     def unit(self, slope, norm):
         return np.sign(slope) if norm == "linf" else slope / np.linalg.norm(slope)
 
+    @pytest.mark.long("all but the first")
     @pytest.mark.parametrize("norm", ["linf", "l2"])
     @pytest.mark.parametrize("decay", [None, 0.9])
     def test_steps(self, norm, decay):
@@ -249,6 +251,7 @@ def test_the_ball_is_not_left_by_a_rounding_in_any_units(norm, epsilon):
     assert epsilon < 1 or sizes.max() > 0.9999 * epsilon
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("norm", NORMS)
 def test_balls(norm):
     one, two = jax.random.split(jax.random.key(NORMS.index(norm)))
@@ -292,6 +295,7 @@ def test_restarts_find_more_and_never_less():
     assert set(found[6].queries.tolist()) == {18}
 
 
+@pytest.mark.long
 def test_targets_and_criteria():
     net, x = network(2), jnp.full(12, 0.5)
     answer = int(jnp.argmax(net(x)))
@@ -348,6 +352,7 @@ def test_an_example_of_several_arrays():
     np.testing.assert_allclose(found.input["a"], 0.4, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_a_label_that_there_is_not_is_no_success():
     net, keys = network(), jax.random.split(KEY, 3)
     for label_of in (lambda k: k, attacks.misclassified, attacks.classified_as,

@@ -62,6 +62,7 @@ EXACT = {
 }
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize(("attack", "classes", "options"), EXACT.values(), ids=EXACT.keys())
 def test_the_distance_to_the_nearest_hyperplane_is_exact(attack, classes, options):
     model, kernel, x, logits = _linear(classes)
@@ -142,6 +143,7 @@ def test_a_target(attack):
     assert np.all(found.distance > 0.9 * away.distance)  # one class is no nearer than the nearest
 
 
+@pytest.mark.long("all but the first")
 @methods
 def test_what_is_misclassified_stays_where_it_is(attack):
     network, x = _network(), _inputs()
@@ -173,6 +175,7 @@ def test_where_there_is_nothing_to_find(attack):
     assert np.all(np.isfinite(found.input))
 
 
+@pytest.mark.long("all but the first")
 @methods
 def test_what_answers_nan_is_neither_success_nor_a_way_out(attack):
     def broken(x):  # from a little below the input on
@@ -185,6 +188,7 @@ def test_what_answers_nan_is_neither_success_nor_a_way_out(attack):
         assert jnp.isnan(found.distance) == jnp.isnan(model(found.input)).any()
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 @pytest.mark.parametrize("name", ["deepfool", "fmn", "hop_skip_jump"])
 def test_bounds_may_be_infinite(name, norm):
@@ -219,6 +223,7 @@ def test_carlini_wagner_takes_no_more_steps_than_asked_for():
     assert found.queries == 1 + 2 * 25 + 16 + 1  # a look; the steps; the bisection; the last look
 
 
+@pytest.mark.long
 def test_the_confidence_is_reached():
     model, _, x, logits = _linear()
     labels = logits.argmax(axis=1)
@@ -231,6 +236,7 @@ def test_the_confidence_is_reached():
     assert np.all(np.array(margins) > 2)
 
 
+@pytest.mark.long
 def test_deepfool_with_all_classes_is_no_farther_than_with_few():
     model, _, x, logits = _linear()
     labels = logits.argmax(axis=1)
@@ -269,6 +275,7 @@ def test_minimal_norm_of_pgd_finds_the_hyperplane(norm):
     assert np.all(found.queries > 14)
 
 
+@pytest.mark.long
 def test_minimal_norm_of_several_is_the_least_of_each():
     network, x = _network(), _inputs()
     labels = np.asarray(jax.vmap(network)(x)).argmax(axis=1)

@@ -20,6 +20,7 @@ def task(label, targeted=False):
     return Task(None, jnp.zeros(2), jnp.int32(label), *numbers, norm="linf", targeted=targeted)
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("label", range(5))
 def test_the_losses_are_those_of_the_paper(label):
     z = np.array([1.0, -2.0, 4.5, 3.0, 0.25])
@@ -42,6 +43,7 @@ def test_the_losses_are_those_of_the_paper(label):
             assert float(found) == pytest.approx(value, rel=1e-5)
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_gaussian_noise_is_of_its_size_and_is_not_cut(norm):
     model = jax.tree_util.Partial(half_plane, jnp.zeros(40))
@@ -58,6 +60,7 @@ def half_plane(weights, x):
     return jnp.stack([1 - weights @ x, 0.0])
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 @pytest.mark.parametrize("overshoot", [0.0, 0.02, 0.5])
 def test_deepfool_goes_beyond_by_its_overshoot(norm, overshoot):
@@ -90,6 +93,7 @@ def test_the_constant_grows_until_it_is_enough_and_is_bisected_then():
     assert float(_carlini_wagner._next(at_once, jnp.array(True)).value) == 0.5
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("channels", [1, 3])
 def test_what_square_moves_fills_the_ball(channels):
     """Algorithm 3: what two squares hold, and what the ball has left, go into one of them."""
@@ -102,6 +106,7 @@ def test_what_square_moves_fills_the_ball(channels):
         assert 9 <= changed.sum() <= 18
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_the_normal_is_that_of_equation_16(norm):
     key, point, radius, count = jax.random.key(3), jnp.full(5, 0.5), 0.2, 27

@@ -40,6 +40,7 @@ def test_robust_accuracy_is_the_share_that_withstands_every_smaller_radius():
     assert robust(epsilons=0.02).shape == ()
 
 
+@pytest.mark.long
 def test_it_depends_on_neither_batches_devices_nor_jit():
     shares = robust()
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
@@ -62,6 +63,7 @@ def test_the_same_attack_made_anew_compiles_nothing(caplog):
     assert [r.getMessage() for r in caplog.records if "Compiling" in r.getMessage()] == []
 
 
+@pytest.mark.long
 def test_the_strongest_of_several_is_at_least_as_strong_as_each():
     several = [attacks.noise, functools.partial(attacks.fgsm), functools.partial(PGD, restarts=2)]
     single = [robust(attack) for attack in several]
@@ -73,6 +75,7 @@ def test_the_strongest_of_several_is_at_least_as_strong_as_each():
     assert int(found.queries) == sum(int(part.queries) for part in parts)
 
 
+@pytest.mark.long
 def test_an_attack_without_a_radius_counts_where_it_stays_inside():
     attack = functools.partial(attacks.deepfool, norm="l2")
     distances = jax.vmap(lambda x, y: attack(NETWORK, x, y))(X, LABELS)
@@ -106,6 +109,7 @@ def test_bad_data(changed, match):
         attacks.strongest()
 
 
+@pytest.mark.long
 def test_one_change_for_all_alters_more_than_noise_of_its_size():
     options = {"epsilon": 0.15, "key": KEY}
     found = attacks.universal(NETWORK, X, LABELS, batch_size=16, **options)
@@ -155,6 +159,7 @@ def test_noise_fills_the_ball():
     assert np.median(sizes("uniform")) == pytest.approx(0.01 * 0.5 ** (1 / 12), rel=0.02)
 
 
+@pytest.mark.long
 def test_training_against_an_attack_makes_it_fail_more_often():
     attack = functools.partial(attacks.pgd, epsilon=0.1, steps=3, relative_step_size=0.5)
     x, y = jnp.asarray(X), jnp.asarray(LABELS)

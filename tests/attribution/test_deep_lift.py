@@ -113,6 +113,7 @@ def test_it_adds_up(name, dtype, tolerance):
         assert abs(attributions.sum() - change) < tolerance
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-12)])
 def test_it_adds_up_for_inputs_that_hardly_change(dtype, tolerance):
     with in_precision(dtype):
@@ -142,6 +143,7 @@ def assert_same(functions, **options):
         np.testing.assert_allclose(other, first, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.long
 def test_any_way_to_write_a_relu():
     ways = [r for name, r in RELUS.items() if name != "two thirds"]
     assert_same([typed(lambda x, W, V, U, r=r: r(r(x @ W) @ U) @ V) for r in ways])
@@ -185,6 +187,7 @@ def test_a_share_is_that_of_the_value_and_of_all_others():
 MASKED = np.array([False, True, True, True, False, True])
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("size", [1.0, 10.0, 40.0, 70.0])
 @pytest.mark.parametrize(
     "softmax",
@@ -278,6 +281,7 @@ def test_what_has_no_rule_is_an_error_that_names_it(primitive):
         attribution.deep_lift(REFUSED[primitive], jnp.arange(5.0) + 0.5)
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("batch_size", [None, 1, 3, 8, 50])
 def test_the_mean_over_baselines(batch_size):
     rng = np.random.default_rng(8)

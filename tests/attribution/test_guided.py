@@ -56,6 +56,7 @@ def test_relus_in_loops_and_in_remat(name):
     np.testing.assert_allclose(METHODS[name](looped, X), METHODS[name](unrolled, X), rtol=1e-5)
 
 
+@pytest.mark.long("all but the first")
 @both
 @pytest.mark.parametrize("fast", [True, False])
 @pytest.mark.parametrize("kind", [nn.LayerNorm, lambda **options: nn.GroupNorm(2, **options)])
@@ -80,6 +81,7 @@ SMOOTH = {
 }
 
 
+@pytest.mark.long("all but the first")
 @both
 @pytest.mark.parametrize("function", SMOOTH.values(), ids=SMOOTH.keys())
 def test_without_a_relu_it_is_the_gradient(name, function):

@@ -30,6 +30,7 @@ def convolutional(x):
     return jnp.stack([jnp.sum(jnp.tanh(maps)), jnp.sum(maps[..., 0] ** 2)])
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("layer", ["hidden_0_in", "hidden_0", "hidden_1", "output"])
 def test_layers_explain_the_whole_difference(layer):
     path = functools.partial(

@@ -39,6 +39,7 @@ def ridge(sets, outputs, width, penalty):
     return np.linalg.solve(gram, design.T @ (weights * outputs))[:-1]
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize(("width", "penalty"), [(0.25, 1.0), (0.7, 0.01)])
 def test_lime_is_a_weighted_ridge(width, penalty):
     toss = lambda i: jax.random.bernoulli(jax.random.fold_in(key(), i), 0.5, (6,))  # noqa: E731
@@ -54,6 +55,7 @@ def test_lime_is_a_weighted_ridge(width, penalty):
         np.testing.assert_allclose(result, expected, atol=2e-5)
 
 
+@pytest.mark.long
 def test_lime_lies_within_its_standard_errors():
     draw = lambda one, n: attribution.lime(  # noqa: E731
         MODEL, X, key=one, n_samples=n, groups=GROUPS, ridge=0.1, with_error=True
@@ -63,6 +65,7 @@ def test_lime_lies_within_its_standard_errors():
     assert np.all((ratio > 0.85) & (ratio < 1.15))
 
 
+@pytest.mark.long
 def test_rise_of_a_constant_is_the_constant():
     result = attribution.rise(lambda x: 2.0 + 0 * x.sum(), IMAGE, key=key(), n_samples=2000, with_error=True)
     apart = (result.value - 2) / result.standard_error
@@ -85,6 +88,7 @@ def test_rise_masks_are_enlarged_grids():
     assert len(np.unique(masks.round(4), axis=0)) > 200
 
 
+@pytest.mark.long
 def test_rise_does_not_depend_on_chunks_and_knows_its_error():
     corner = lambda x: x[:6, :5].mean()  # noqa: E731
     draw = lambda one, size: attribution.rise(  # noqa: E731
@@ -99,6 +103,7 @@ def test_rise_does_not_depend_on_chunks_and_knows_its_error():
     assert result.value[:, :6, :5].mean() > 1.1 * result.value[:, 8:, 7:].mean()
 
 
+@pytest.mark.long
 def test_rise_masks_channels_alike_over_any_axes():
     seen = lambda x: x[..., 2].mean()  # noqa: E731
     x = jnp.ones((13, 10, 3))
@@ -111,6 +116,7 @@ def test_rise_masks_channels_alike_over_any_axes():
     np.testing.assert_allclose(moved, first.transpose(2, 1, 0), rtol=1e-5)
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_masks():
     def peak(n_samples):
         call = lambda x: attribution.rise(lambda x: x.sum(), x, key=key(), n_samples=n_samples)  # noqa: E731

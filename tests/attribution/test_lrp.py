@@ -77,6 +77,7 @@ def network(x):
     )
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("rule", ["epsilon", "flat", "w_square", "gamma", "epsilon_plus_flat"])
 def test_without_bias_it_adds_up_to_the_answer(rule):
     with in_precision("float64"):
@@ -91,6 +92,7 @@ def test_z_plus_adds_up_where_something_raises_each_unit():
         np.testing.assert_allclose(answer.sum(), (np.maximum(X @ W, 0) @ abs(V))[1], rtol=1e-9)
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("rule", RULES)
 def test_any_way_to_write_a_layer(rule):
     """One affine map: in one product, with its bias in the weights, scaled after, in a loop."""
@@ -117,6 +119,7 @@ def test_any_way_to_write_a_layer(rule):
             np.testing.assert_allclose(attribution.lrp(way, X, 1, rule=rule), first, rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("rule", RULES)
 def test_any_way_to_write_a_relu(rule):
     with in_precision("float64"):
@@ -126,6 +129,7 @@ def test_any_way_to_write_a_relu(rule):
             np.testing.assert_allclose(other, first, rtol=1e-12)
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("rule", RULES)
 def test_batch_norm_after_a_convolution_is_part_of_it(rule):
     scale, mean, shift = np.array([1.5, -0.5, 2.0, -1.0]), np.arange(4) / 4, np.arange(4) / 8 - 0.2
@@ -144,6 +148,7 @@ def test_batch_norm_after_a_convolution_is_part_of_it(rule):
         np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.long
 def test_a_rule_for_each_kind_of_layer():
     def function(x):
         return relu(relu(convolved(x)).mean((0, 1)) @ jnp.asarray(V[:4])) @ jnp.asarray(V[:3])
@@ -177,6 +182,7 @@ def test_bounds_follow_the_input_to_the_first_layer():
         np.testing.assert_allclose(one, arrays, rtol=1e-10)
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("norm", ["layer", "rms", "by hand", "gated", "skip"])
 def test_normalization_and_gates_keep_the_relevance(norm):
     layer = {"layer": nn.LayerNorm(use_bias=False), "rms": nn.RMSNorm()}.get(norm)

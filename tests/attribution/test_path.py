@@ -38,6 +38,7 @@ def test_a_quadrature_is_exact_to_its_degree(quadrature, steps):
     assert abs(weights @ positions ** (degree + 1) - 1 / (degree + 2)) > 1e-9
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("quadrature", QUADRATURES)
 def test_integrated_gradients_are_the_sum_over_nodes(quadrature):
     positions, weights = nodes(quadrature, 9)
@@ -60,6 +61,7 @@ def test_integrated_gradients_are_complete(dtype, bound):
         assert abs(attribution.completeness_gap(network, x, 1, result)) > 1e-2  # another baseline
 
 
+@pytest.mark.long
 def test_the_same_function_in_three_ways():
     first, second = NETWORK.layers
 
@@ -86,6 +88,7 @@ def temporary_bytes(method, steps_name, number):
     return jitted.lower(network, jnp.ones(784), 1).compile().memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize(
     ("method", "steps_name"),
     [
@@ -103,6 +106,7 @@ def test_memory_does_not_grow_with_steps(method, steps_name):
 MASK = np.arange(8) < 5
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize(
     "masked",
     [
@@ -137,6 +141,7 @@ def test_the_first_layer_is_computed_at_the_ends_only():
     assert flops(50) < 1.5 * flops(5)
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("reference", [0.0, 1, NESTED | {"b": [np.float32(0), np.float32(0.5)]}])
 def test_a_pytree_and_its_baseline(reference):
     result = attribution.integrated_gradients(nested, NESTED, baseline=reference)
@@ -157,6 +162,7 @@ def noisy_gradients(count, sigma):
     return np.stack([one(sample) for sample in range(count)]).astype(np.float64)
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize(("batch_size", "bounds"), [(1, None), (4, (-1.0, 2.0)), (100, None)])
 def test_smooth_grad_and_its_moments(batch_size, bounds):
     sigma = 0.1 * (np.ptp(X) if bounds is None else 3.0)
@@ -178,6 +184,7 @@ def test_without_noise_smooth_grad_is_saliency():
     np.testing.assert_allclose(smooth, attribution.saliency(NETWORK, X, 1), rtol=1e-5)
 
 
+@pytest.mark.long
 def test_expected_gradients_are_integrated_ones_over_the_baselines():
     path = np.mean([attribution.integrated_gradients(NETWORK, X, 1, baseline=b) for b in BASELINES], axis=0)
     value, error = attribution.expected_gradients(
@@ -192,6 +199,7 @@ def test_expected_gradients_are_integrated_ones_over_the_baselines():
     np.testing.assert_allclose(np.mean(coarse.standard_error / error), 10, rtol=0.2)
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize(
     "method",
     [
@@ -217,6 +225,7 @@ def test_each_device_has_a_network_of_its_own_and_all_the_same_example(method):
     np.testing.assert_allclose(jax.jit(mapped)(stacked, X), expected, atol=1e-6)
 
 
+@pytest.mark.long
 def test_an_empty_array_beside_others_takes_no_part():
     tree = {"none": np.zeros((0, 3), np.float32), "some": X}
     for method in (attribution.smooth_grad, attribution.var_grad):

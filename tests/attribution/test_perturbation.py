@@ -75,6 +75,7 @@ def test_an_empty_group_and_traced_groups_need_their_number():
     np.testing.assert_allclose(gaps, known, atol=1e-6)
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize(("window", "stride"), [((2, 3), (1, 2)), ((3, 7), (2, 1)), ((1, 1), 1), ((4, 3), 3)])
 def test_occlusion_is_the_mean_over_covering_windows(window, stride):
     steps = (stride, stride) if isinstance(stride, int) else stride
@@ -122,6 +123,7 @@ def test_permutation_importance_is_the_rise_of_the_loss():
         np.testing.assert_allclose(result.standard_error, error, atol=1e-6)
 
 
+@pytest.mark.long
 def test_what_the_model_does_not_look_at_has_no_importance():
     x = jax.random.normal(jax.random.key(0), (30, 4))
     labels = (x[:, 1] > 0).astype(jnp.int32)

@@ -75,6 +75,7 @@ def test_a_group_is_one_feature():
         np.testing.assert_allclose(method(MODEL, X, groups=one, key=key()), total, rtol=1e-6)
 
 
+@pytest.mark.long
 def test_sampling_follows_its_orders():
     gains = np.zeros((4, N))
     for i in range(4):
@@ -93,6 +94,7 @@ def test_sampling_follows_its_orders():
 WIDE = RNG.normal(0, 0.6, size=(10, 8)).astype(np.float32)
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize(
     # Few sets of few features vary in which of them decide, and the error's own error shows.
     ("method", "hidden", "n_samples"),
@@ -153,6 +155,7 @@ def test_an_error_from_the_fewest_samples_is_of_the_right_size(method, count):
         method(model, x, key=key(), n_samples=least - 2, with_error=True, **options)
 
 
+@pytest.mark.long
 def test_many_features_are_exact_for_a_linear_function():
     # 100 features: every set is fitted without a residual, and so is any order's gain.
     gradients = np.linspace(-1, 1, 100).astype(np.float32)
@@ -164,6 +167,7 @@ def test_many_features_are_exact_for_a_linear_function():
         assert result.standard_error.max() < 1e-4
 
 
+@pytest.mark.long
 def test_a_tree_is_explained_as_a_tree():
     x = {"a": jnp.ones(2), "b": jnp.asarray(3.0)}
     fn = lambda x: x["a"].sum() * x["b"]  # noqa: E731

@@ -261,17 +261,13 @@ for table in (rows_attacks.ROWS, rows_attacks_minimal.ROWS, rows_dreaming.ROWS):
 FULL = {
     "query": "a plain function",
     "backquery least_squares": "a scan with early stopping, over inverses of activations",
-    "train": "the compiled scan of training",
     "activation softmax": "an activation over an axis",
     "intervene": "an evaluation of the jaxpr, with replacements",
     "saliency": "a gradient",
     "integrated_gradients": "a chunked sum along a path",
     "grad_cam": "a map at a layer",
     "lrp": "propagation by rules",
-    "kernel_shap": "a fit to samples",
-    "dream": "gradient ascent",
     "pgd": "an attack by a scan",
-    "deepfool": "an attack by a while loop",
 }
 # Rows whose example reaches the function changed, or as an array that the model computed: no input to check.
 INDIRECT = {

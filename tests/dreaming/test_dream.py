@@ -87,6 +87,7 @@ def test_penalties_are_weighed_against_the_objective():
     np.testing.assert_allclose(found.value, 4.8, atol=0.05)  # without what the penalty takes
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=LONG), pytest.param(2, marks=LONG)])
 def test_all_ten_dreamed_digits_are_answered_and_beat_every_training_image(seed):
     digits = load_digits("digits")
@@ -114,6 +115,7 @@ def test_a_cppn_and_a_color_image_climb():
         assert found.trace[-10:].mean() > found.trace[:10].mean()
 
 
+@pytest.mark.long
 def test_an_image_is_found_again_from_its_activations():
     model = convolution()
     wanted = jnp.asarray(np.random.default_rng(0).uniform(0.2, 0.8, (6, 6, 1)), jnp.float32)
@@ -164,6 +166,7 @@ def test_a_dream_that_wants_more_stays_within_its_bounds(dtype, sign):
 SMALL = [(1, 1), (1, 1, 3), (1, 5), (5, 1), (2, 3, 4, 5), (7,), ()]
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("shape", [SMALL[0], *(pytest.param(s, marks=LONG) for s in SMALL[1:])])
 def test_any_shape_dreams(shape):
     start = jnp.full(shape, 0.3)
@@ -230,6 +233,7 @@ def test_modules_of_other_frameworks_dream(adapted):
 # --- the record
 
 
+@pytest.mark.long
 def test_trace_value_and_frames_are_those_of_shorter_dreams():
     options = {"transforms": (), "seed": 3}
     found = dream(steps=10, record_every=4, **options)
@@ -286,6 +290,7 @@ def test_the_image_is_smoother_with_total_variation():
 # --- the same dream
 
 
+@pytest.mark.long
 def test_the_same_key_is_the_same_dream_whatever_is_beside_it():
     model = dreaming.flattened(network())
     alone = [dream(model, dreaming.logit(i), seed=5, steps=100, **USUAL) for i in range(4)]
@@ -315,6 +320,7 @@ def test_dreams_over_networks_keys_and_starts_equal_a_loop():
         np.testing.assert_allclose(together.trace[i], apart.trace, atol=1e-3)
 
 
+@pytest.mark.long
 def test_another_index_network_key_or_strength_compiles_nothing(caplog):
     def run(seed, weight):
         return dream(
@@ -329,6 +335,7 @@ def test_another_index_network_key_or_strength_compiles_nothing(caplog):
     assert [r.getMessage() for r in caplog.records if "Compiling" in r.getMessage()] == []
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize(
     "dtype", ["bfloat16", *(pytest.param(d, marks=LONG) for d in ("float32", "float64"))]
 )
@@ -342,6 +349,7 @@ def test_the_dtype_is_that_of_the_model(dtype):
         assert np.all(np.isfinite(np.asarray(found.image, np.float64)))
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float16", marks=LONG)])
 def test_half_precision_climbs_as_high_as_single(dtype):
     # Its parameters are held in single precision: their small steps, and the squares of slopes, are not lost.
@@ -353,6 +361,7 @@ def test_half_precision_climbs_as_high_as_single(dtype):
     np.testing.assert_allclose(values["output_in"][1], single.value, atol=2e-3)
 
 
+@pytest.mark.long
 def test_a_start_of_whole_numbers_is_of_the_type_of_the_model():
     with in_precision("float64"):
         model = dreaming.flattened(network(dtype="float32"))
@@ -409,6 +418,7 @@ def dead(sizes=(36, 12, 4)):
     return net.replace(layers=(first.replace(bias=first.bias.at[3].set(-2.0)), *net.layers[1:]))
 
 
+@pytest.mark.long
 def test_a_dead_unit_is_reported_and_woken_by_the_redirect():
     model, objective = dreaming.flattened(dead()), dreaming.neuron("hidden_0", 3)
     with pytest.warns(RuntimeWarning, match="no gradient at the start.*redirect"):
@@ -426,6 +436,7 @@ def test_a_dead_unit_is_reported_and_woken_by_the_redirect():
     assert woken.value > 0.1
 
 
+@pytest.mark.long
 def test_the_redirect_ends_and_changes_nothing_where_slopes_pass():
     model = dreaming.flattened(dead())
     options = {"transforms": (), "steps": 20}

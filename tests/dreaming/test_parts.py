@@ -30,6 +30,7 @@ def in_scipy(function, image, fill, **options):
 # --- transforms
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("fill", FILLS)
 def test_rotate_equals_scipy(shape, fill):
@@ -54,6 +55,7 @@ def test_scale_equals_scipy(shape, fill):
         np.testing.assert_allclose(scaled, expected, atol=1e-4)
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("fill", FILLS)
 def test_jitter_is_every_shift_of_scipy_alike_often(shape, fill):
@@ -94,6 +96,7 @@ def test_noise_has_its_mean_and_deviation():
     assert abs(noise.std() - 0.2) < 0.003
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize(
     "part", [dreaming.rotate(-20, 40), dreaming.scale(0.5, 2.0)], ids=["rotate", "scale"]
 )
@@ -133,6 +136,7 @@ def assert_slopes_are_differences(function, *arrays):
     np.testing.assert_allclose(along, (ahead - behind) / (2 * h), rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("part", TRANSFORMS.values(), ids=TRANSFORMS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_slopes_through_a_transform_are_differences(part, shape):
@@ -146,6 +150,7 @@ def test_slopes_through_a_transform_are_differences(part, shape):
         assert_slopes_are_differences(total, jnp.asarray(image_of(shape)))
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("name", ["scale", "rotate"])
 def test_slopes_in_the_range_of_a_transform_are_differences(name):
     with in_precision("float64"):
@@ -203,6 +208,7 @@ PARAMETERIZATIONS = {
 }
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("part", PARAMETERIZATIONS.values(), ids=PARAMETERIZATIONS)
 @pytest.mark.parametrize("shape", [(7, 6, 3), *(pytest.param(s, marks=LONG) for s in ((6, 7), (5, 4, 2)))])
 def test_slopes_through_a_parameterization_are_differences(part, shape):
@@ -239,6 +245,7 @@ def test_fourier_equals_numpy():
         assert abs(np.std(params) - 0.01) < 0.002
 
 
+@pytest.mark.long
 def test_the_colors_of_fourier_are_correlated_as_in_photographs():
     shape = (32, 32, 3)
     part = dreaming.fourier()

@@ -48,6 +48,7 @@ def _orders_in_loops(function, *args):
     return set(re.findall(r" convolution\(.*dim_labels=([^,]+)", text))
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("order", ORDERS, ids=lambda order: "-".join(order))
 def test_a_convolution_and_its_slopes_are_what_they_were(order):
     for options, groups in [
@@ -94,6 +95,7 @@ def test_a_custom_derivative_stays():
     np.testing.assert_array_equal(slope, images + 7.0)
 
 
+@pytest.mark.long
 def test_it_holds_in_scan_vmap_and_slopes_of_slopes():
     with in_precision("float64"):  # where only another order of sums is left between the two
         images, kernels = (array.astype("float64") for array in _arrays(ORDERS[1]))
@@ -148,6 +150,7 @@ def test_weights_are_laid_out_once_before_a_long_loop(length, summed):
     assert {re.search(r"contracting_dims = \[\d+\] x \[(\d+)\]", line)[1] for line in products} == summed
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("length", [1, 64])
 def test_a_loop_with_weights_in_order_gives_what_it_gave(length):
     draw = np.random.default_rng(0).normal
@@ -242,6 +245,7 @@ PRODUCTS = {
 }  # fmt: skip
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("product", PRODUCTS.values(), ids=PRODUCTS)
 def test_any_product_in_a_long_loop_is_what_it_was(product):
     start = jnp.asarray(np.random.default_rng(2).normal(size=(3, 5)), "float32")

@@ -44,6 +44,7 @@ FUNCTIONS = {
 }
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS.keys())
 @pytest.mark.parametrize("keep_custom", [True, False])
 def test_the_steps_compute_the_function_and_its_gradient(function, keep_custom):
@@ -201,6 +202,7 @@ def test_the_shift_of_a_softmax_is_proved_to_fall_out(name):
     assert found or name in NOT_SHIFTED
 
 
+@pytest.mark.long
 def test_the_graph_is_known_under_jit_vmap_and_grad():
     def slope(x):
         steps = graph(FUNCTIONS["softmax"], x)

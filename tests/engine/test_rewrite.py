@@ -93,6 +93,7 @@ def ask(model, x):
     return model(x)
 
 
+@pytest.mark.long("all but the first")
 @every_form
 def test_capture_changes_neither_the_answer_nor_its_derivative(form):
     model = form(tapped)
@@ -144,6 +145,7 @@ def test_a_rule_is_applied_wherever_the_operation_stands(form):
     assert_equal(rewritten(X), changed(form)(X))
 
 
+@pytest.mark.long("all but the first")
 @every_form
 def test_the_engine_works_under_vmap(form):
     batch = jnp.stack([X, -X, 2 * X])
@@ -171,6 +173,7 @@ def test_what_may_never_come_to_be_is_left_out_but_can_be_replaced(form):
     assert_equal(zeroed, jnp.zeros(3))
 
 
+@pytest.mark.long
 @given(st.lists(st.floats(-5, 5, width=32), min_size=6, max_size=6), st.integers(0, 2**31 - 1))
 def test_a_network_with_its_own_values_put_back_answers_the_same(x, seed):
     network = jaxnn.init(jax.random.key(seed), (6, 5, 4, 3), activation="tanh")

@@ -22,6 +22,7 @@ def row():
     return run(Case("Sleeping", "a moment", builds, Work(1e6)), rounds=2)
 
 
+@pytest.mark.long
 def test_the_best_settings_are_compared(row):
     ours, peer = row["libraries"]["jaxnn"], row["libraries"]["Peer"]
     assert (ours["setting"], peer["setting"]) == ("jaxnn, short", "Peer, a")
@@ -33,6 +34,7 @@ def test_the_best_settings_are_compared(row):
     assert row["floor"] > 0
 
 
+@pytest.mark.long
 def test_finalists_are_the_quickest_of_each_library():
     builds = {
         f"{library}, {ms}": partial(SLEEP, ms / 1000) for library in ("jaxnn", "Peer") for ms in (1, 30)
@@ -47,6 +49,7 @@ def test_the_floor_is_the_longer_of_arithmetic_and_traffic():
     assert floor(Work(200.0, 50.0), rates) == 5
 
 
+@pytest.mark.long
 def test_tables_are_written_between_their_marks(tmp_path, row):
     page = tmp_path / "page.md"
     page.write_text("Before\n<!-- begin: Sleeping -->\nold\n<!-- end: Sleeping -->\nafter\n")

@@ -70,6 +70,7 @@ def weakest(strength, fraction):
     return mask.reshape(strength.shape)
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize(("order", "sign"), [("weakest first", 1), ("strongest first", -1)])
 def test_lesions_in_order_are_those_of_a_plain_sort(lesions, order, sign):
     found, (x, labels) = numbers_of(lesions), held_out()
@@ -120,6 +121,7 @@ def mistakes(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 def test_mistakes_are_the_most_confident_misclassifications(mistakes):
     found, (x, labels) = numbers_of(mistakes), held_out()
     outputs = outputs_of(x, *weights_of(mistakes))
@@ -145,6 +147,7 @@ def test_the_differences_and_the_biases_add_up_to_the_difference_of_the_signals(
         assert sum(difference) + b2[prediction] - b2[label] == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.long
 def test_the_deciding_units_are_removed(mistakes):
     found, (x, labels) = numbers_of(mistakes), held_out()
     w1, b1, w2, b2 = weights_of(mistakes)
@@ -220,6 +223,7 @@ def test_the_playground_is_solved_and_only_by_layers_where_it_bends(playground):
     assert_pictures(playground, *(f"{name}.png" for name in found))
 
 
+@pytest.mark.long
 def test_the_playgrounds_pictures_are_the_units_over_the_plane():
     from experiments import playground
 
@@ -238,6 +242,7 @@ def test_the_playgrounds_pictures_are_the_units_over_the_plane():
 # --- bad options
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [

@@ -78,6 +78,7 @@ def stroke(browser, points):
     actions.release().perform()
 
 
+@pytest.mark.long
 def test_the_page_has_nothing_from_outside(page):
     text = page.read_text()
     assert not re.findall(r"(?:src|href)\s*=|url\(|https?:|import\s*\(|fetch\(", text)
@@ -306,6 +307,7 @@ def test_it_fits_any_screen(opened, width):
         assert opened.find_element("id", name).rect["height"] >= 44  # a finger's size
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize(
     ("sizes", "options", "message"),
     [

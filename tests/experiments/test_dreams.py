@@ -41,6 +41,7 @@ def test_surely_is_the_logit_plus_the_log_probability():
     np.testing.assert_allclose(found, -1 + 5 * np.log(sigmoid), rtol=1e-5)
 
 
+@pytest.mark.long
 def test_each_output_dreams_and_the_regularized_dream_is_smoother():
     digits = load_digits("digits")
     model = dreaming.flattened(jaxnn.init(jax.random.key(0), (64, 20, 10)))

@@ -112,6 +112,7 @@ PICTURES = {
 }
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("name", PICTURES)
 def test_a_picture_of_a_digit_is_restored(name, tmp_path):
     for label, digit in enumerate(digits()):

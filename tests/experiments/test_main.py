@@ -79,6 +79,7 @@ def own_digit(tmp_path_factory):
     return path
 
 
+@pytest.mark.long
 def test_own_image_is_classified(own_digit, tmp_path):
     trained = run("experiments.own_image", own_digit, "--output", tmp_path)
     assert trained.returncode == 0, trained.stderr
@@ -87,6 +88,7 @@ def test_own_image_is_classified(own_digit, tmp_path):
     assert (tmp_path / "seven_answer.png").exists()
 
 
+@pytest.mark.long
 def test_own_image_takes_a_saved_network_and_checks_it(own_digit, tmp_path):
     wrong = tmp_path / "small.jaxnn"
     jaxnn.save(wrong, jaxnn.init(jax.random.key(0), (64, 10)))
@@ -95,6 +97,7 @@ def test_own_image_takes_a_saved_network_and_checks_it(own_digit, tmp_path):
     assert "and 10 outputs; got (64, 10)" in done.stderr
 
 
+@pytest.mark.long
 def test_own_image_refuses_another_file_before_training(tmp_path):
     text = tmp_path / "note.png"
     text.write_text("no picture")

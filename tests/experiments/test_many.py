@@ -235,6 +235,7 @@ def test_the_rate_falls_to_0_with_the_last_step(digits):
     np.testing.assert_allclose(rates, 1 + np.cos(np.pi * np.arange(steps) / steps), atol=1e-5)
 
 
+@pytest.mark.long
 def test_predictions_are_those_of_each_network(digits):
     networks = [jaxnn.init(jax.random.key(i), (64, 5, 10)) for i in range(3)]
     stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *networks)
@@ -272,6 +273,7 @@ def test_a_bad_option_is_named_before_any_training(module, options, message, tmp
         module.main(**options, output=tmp_path)
 
 
+@pytest.mark.long
 def test_an_unknown_data_set_is_named():
     done = run("experiments.many_minds", "--data", "cats")
     assert done.returncode != 0

@@ -54,6 +54,7 @@ def sigmoid(signal):
     return 1 / (1 + np.exp(-signal))
 
 
+@pytest.mark.long
 def test_lego_blocks_lists_the_largest_and_the_smallest_weights(tmp_path):
     options = ("--data", "digits", "--epochs", 2, "--hidden", 12, "--seed", 3)
     metrics = results(tmp_path, "lego_blocks", *options, pictures=("hidden_units", "outputs", "features"))
@@ -86,6 +87,7 @@ def test_lego_blocks_on_all_of_mnist_reaches_95_percent(tmp_path):
     assert metrics["test_accuracy"] >= 0.95
 
 
+@pytest.mark.long
 def test_hidden_layer_adds_up_to_the_signal_of_the_prediction(tmp_path):
     options = ("--data", "digits", "--epochs", 2, "--hidden", 20, "--index", 7, "--top", 3)
     metrics = results(tmp_path, "hidden_layer", *options, pictures=("layers", "units"))
@@ -110,6 +112,7 @@ def test_hidden_layer_adds_up_to_the_signal_of_the_prediction(tmp_path):
     assert sum(parts) == pytest.approx(total, abs=0.04)
 
 
+@pytest.mark.long
 def test_one_unit_distinguishes_0_from_1(tmp_path):
     metrics = results(tmp_path, "two_digits", pictures=("unit", "signals"))
     assert metrics["settings"]["sizes"] == [784, 1, 2]
@@ -149,6 +152,7 @@ def test_two_digits_keeps_the_images_of_two_digits():
     np.testing.assert_allclose(pair.targets[0], [0.01, 0.99] if pair.labels[0] else [0.99, 0.01])
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("seed", [1, 2])
 def test_one_unit_does_so_on_other_seeds(seed):
     digits = only(load_digits("mnist-5k"), (0, 1))
@@ -241,6 +245,7 @@ def test_the_groups_are_all_fours_without_the_4():
     assert 4 not in set(itertools.chain(*two_hidden_layers.GROUPS))
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize(
     ("script", "options", "message"),
     [
@@ -275,6 +280,7 @@ def test_near_square_and_signed():
     assert [signed(0.126), signed(-2.0, 1)] == ["+0.13", "\u22122.0"]
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("size", [7, 9])
 def test_a_layer_that_fills_no_rectangle_has_hatched_places(size):
     rng = np.random.default_rng(0)
@@ -293,12 +299,14 @@ def test_a_layer_that_fills_no_rectangle_has_hatched_places(size):
     plt.close("all")
 
 
+@pytest.mark.long
 def test_the_title_of_one_unit_is_not_cut_off():
     network = jaxnn.init(jax.random.key(0), (16, 3, 10))
     extents_inside(hidden_layer.figure_of_units(network, np.ones(16), np.array([1]), 4, (4, 4)))
     plt.close("all")
 
 
+@pytest.mark.long
 def test_only_units_with_positive_contributions_are_shown(tmp_path):
     contributions = np.array([-1.0, 0.5, 0.0, 2.0, -3.0])
     assert hidden_layer.largest_positive(contributions, 1).tolist() == [3]
@@ -311,6 +319,7 @@ def test_only_units_with_positive_contributions_are_shown(tmp_path):
     ]
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("sizes", [(100, 2), (1, 1), (16, 16)])
 def test_the_activity_of_layers_of_any_size_is_readable(sizes):
     figure = two_hidden_layers.figure_of_activity([np.full((n, 10), 0.5) for n in sizes])

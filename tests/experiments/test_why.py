@@ -19,6 +19,7 @@ def read(folder, *names):
     return json.loads((folder / "metrics.json").read_text())
 
 
+@pytest.mark.long
 def test_medical_measures_importance(tmp_path):
     done = run("experiments.medical", "--epochs", 30, "--output", tmp_path)
     assert done.returncode == 0, done.stderr
@@ -28,6 +29,7 @@ def test_medical_measures_importance(tmp_path):
     assert max(found["accuracy_lost"].values()) > 0.005
 
 
+@pytest.mark.long
 def test_the_attributions_of_a_patient_add_up_to_the_log_odds():
     patients = medical.load_patients(jax.random.key(0))
     np.testing.assert_allclose(patients.inputs.mean(axis=0), 0, atol=1e-5)
@@ -47,6 +49,7 @@ def test_the_patients_shown_are_the_most_and_the_least_confident():
     }  # fmt: skip
 
 
+@pytest.mark.long
 def test_convolution_draws_every_channel_of_the_model(tmp_path):
     done = run("experiments.convolution", "--epochs", 1, "--output", tmp_path)
     assert done.returncode == 0, done.stderr
@@ -66,6 +69,7 @@ def test_the_channels_are_drawn_under_their_own_names():
     np.testing.assert_allclose(shown["Conv_1 · 9"], channels["Conv_1"][9], rtol=1e-6)
 
 
+@pytest.mark.long
 def test_the_pool_is_that_of_a_window():
     x = jax.random.normal(jax.random.key(0), (6, 4, 3))
     window = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (2, 2, 1), (2, 2, 1), "VALID")
@@ -88,6 +92,7 @@ def test_the_evaluation_removes_the_highest_attributions():
     assert why.evaluate("saliency", values, model, x, 0)["gap"] is None
 
 
+@pytest.mark.long
 def test_every_method_gives_a_map_of_the_image(tmp_path):
     done = run("experiments.why", "--epochs", 1, "--output", tmp_path)
     assert done.returncode == 0, done.stderr
@@ -100,6 +105,7 @@ def test_every_method_gives_a_map_of_the_image(tmp_path):
         assert methods["integrated gradients"]["drop"] > methods["var_grad"]["drop"]
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize(
     ("experiment", "option", "value", "message"),
     [

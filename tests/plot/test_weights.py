@@ -40,6 +40,7 @@ def test_weights_share_symmetric_limits_and_one_named_color_bar():
     assert plot.weight_grid(IMAGES, limits=(-9, 9))[0, 0].images[0].get_clim() == (-9, 9)
 
 
+@pytest.mark.long
 def test_a_hundred_images_are_drawn(tmp_path):
     axes = plot.weight_grid(np.random.default_rng(0).normal(size=(100, 28, 28)), titles=range(100))
     axes[0, 0].figure.savefig(tmp_path / "grid.png")
@@ -67,6 +68,7 @@ def test_no_label_of_a_feature_is_cut_off(k):
     extents_inside(plot.features_of_output(IMAGES, ONTO, k)[0, 0].figure)
 
 
+@pytest.mark.long
 def test_the_features_are_those_of_top_features():
     network = jaxnn.init(jax.random.key(0), (12, 6, 4))
     top = weights.top_features(network, 2)
@@ -213,6 +215,7 @@ def test_what_is_traced_cannot_be_drawn(draw):
     assert not plt.get_fignums()
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("draw", DRAW.values(), ids=DRAW)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32", "bool"])
 def test_jax_arrays_of_any_real_dtype_are_drawn(draw, dtype, tmp_path):

@@ -27,6 +27,7 @@ def half(x):
     return jnp.stack([0.5 - x[0], x[0] - 0.5])
 
 
+@pytest.mark.long("all but the first")
 @each
 @pytest.mark.parametrize(
     "inputs",
@@ -41,6 +42,7 @@ def test_data_without_a_difference_makes_no_rule(grow, inputs):
     assert found.fidelity == pytest.approx(np.mean((uniform(50)[:, 0] > 0.5) == answer))
 
 
+@pytest.mark.long("all but the first")
 @each
 def test_one_class_makes_no_rule(grow):
     found = grow(lambda x: jnp.stack([0 * x[0], 1.0, 0.0]), uniform(40), held_out=uniform(9), key=KEY)
@@ -60,6 +62,7 @@ def test_nan_is_no_class(grow):
         grow(lambda x: nan_above(x)[0], uniform(40), held_out=uniform(40), key=KEY, decide=lambda y: y > 0)
 
 
+@pytest.mark.long
 def test_nan_does_not_count_as_kept():
     with pytest.raises(ValueError, match="`model` must not give NaN"):
         rules.anchor(nan_above, [0.2, 0.5, 0.5], uniform(100), key=KEY)
@@ -67,6 +70,7 @@ def test_nan_does_not_count_as_kept():
         rules.anchor(half, uniform(1), uniform(100), key=KEY)
 
 
+@pytest.mark.long
 def test_the_bound_of_an_anchor_is_for_as_many_trials_as_there_may_be():
     inputs = uniform(200)
     options = {"n_samples": 500, "max_conditions": 2, "beam": 3, "confidence": 0.9}
@@ -77,6 +81,7 @@ def test_the_bound_of_an_anchor_is_for_as_many_trials_as_there_may_be():
         assert found.bound == pytest.approx(float(expected))
 
 
+@pytest.mark.long
 def test_each_trial_of_an_anchor_has_a_sample_of_its_own():
     inputs = jnp.asarray(uniform(200))
     estimator = _anchor._Estimator.of(_problem.prepare(half, inputs, 0.5), inputs[0], KEY)
@@ -86,6 +91,7 @@ def test_each_trial_of_an_anchor_has_a_sample_of_its_own():
     assert max(counts) - min(counts) < 100
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("unit", [1e-25, 1e-9, 1e25])
 @pytest.mark.parametrize("grow", GROW[:2])
 def test_the_unit_of_a_feature_does_not_matter(grow, unit):
@@ -157,6 +163,7 @@ def read(text, row, names):
     return True
 
 
+@pytest.mark.long("all but the first")
 @each
 def test_the_text_decides_what_was_held_out_as_the_rules_do(grow):
     shift = np.array([2001.0, 0.0, -7000.0])  # four digits would tell nothing of the first and the last
@@ -203,6 +210,7 @@ def test_a_split_whose_sides_agree_is_removed_for_any_prediction_above_it():
     np.testing.assert_allclose(found.fractions[1], [0.15, 0.85])
 
 
+@pytest.mark.long
 def test_features_that_do_not_fit_are_refused():
     x = uniform(60)
     tree = rules.distill_tree(lambda x: half(x[::-1]), x, held_out=x, key=KEY)

@@ -57,6 +57,7 @@ def test_the_map_is_the_jacobian_and_gives_the_answer(make, shape):
             np.testing.assert_allclose(x.ravel() @ region.kernel + region.bias, model(x), atol=1e-12)
 
 
+@pytest.mark.long("all but the first")
 @every_model
 def test_the_map_holds_in_all_of_the_region(make, shape):
     with in_precision("float64"):
@@ -74,6 +75,7 @@ def test_the_map_holds_in_all_of_the_region(make, shape):
         np.testing.assert_allclose(points @ region.kernel + region.bias, outputs, atol=1e-9)
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu"])
 def test_the_region_is_where_each_unit_stays_on_its_side(activation):
     with in_precision("float64"):
@@ -158,6 +160,7 @@ def area(polygon):
     return np.sum(x * np.roll(y, -1) - y * np.roll(x, -1)) / 2
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize(
     ("sizes", "activation"), [((2, 8, 2), "relu"), ((2, 7, 6, 3), "leaky_relu"), ((2, 20, 1), "relu")]
 )

@@ -48,6 +48,7 @@ def walked(tree, row):
 # --- trees
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("grow", [rules.distill_tree, rules.trepan])
 def test_a_tree_is_what_it_says_it_is(grow):
     inputs, held_out = np.asarray(uniform(300, 4)), np.asarray(uniform(500, 4, key=2))
@@ -93,6 +94,7 @@ def test_without_samples_it_is_scikit_learns_tree():
     assert len(found.rules) < theirs.get_n_leaves()  # questions that change no answer are out
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
 def test_other_precisions(dtype):
     with jax.enable_x64(dtype == "float64"):
@@ -102,6 +104,7 @@ def test_other_precisions(dtype):
         assert found.tree.threshold.dtype == (np.float64 if dtype == "float64" else np.float32)
 
 
+@pytest.mark.long
 def test_features_decide_and_names():
     images = uniform(200, 16).reshape(200, 4, 4)
 
@@ -123,6 +126,7 @@ def test_features_decide_and_names():
     assert int(few.tree.feature[0]) == 0
 
 
+@pytest.mark.long
 def test_the_same_key_gives_the_same_rules():
     x = uniform(100, 3)
     one, same = (rules.trepan(corner, x, held_out=x, key=KEY, n_samples=300) for _ in range(2))
@@ -190,6 +194,7 @@ def test_a_rule_list_is_what_it_says_it_is():
     assert found.rules[-1].prediction != found.default
 
 
+@pytest.mark.long
 def test_a_list_of_what_is_always_the_same_has_no_rule():
     x = uniform(50, 2)
     found = rules.rule_list(lambda x: jnp.array([0.0, 1.0]) + 0 * x[0], x, held_out=x, key=KEY)
@@ -215,6 +220,7 @@ def sampled_around(x, inputs, low, high, spread, count, seed=0):
     return found
 
 
+@pytest.mark.long
 def test_the_bound_of_an_anchor_holds_in_a_large_sample_of_its_own():
     inputs = np.asarray(uniform(400, 4))
     verified = 0
@@ -235,6 +241,7 @@ def test_the_bound_of_an_anchor_holds_in_a_large_sample_of_its_own():
     assert verified >= 7
 
 
+@pytest.mark.long
 def test_an_anchor_is_short():
     inputs = uniform(500, 6)
     found = rules.anchor(
@@ -298,6 +305,7 @@ def fidelities(tumors, grow, few=False, **options):
     ])  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_tree_of_depth_5_is_faithful_on_tumors(tumors):
     found = fidelities(tumors, rules.distill_tree)
     assert found.mean() >= 0.93

@@ -57,12 +57,14 @@ def whole(tmp_path_factory):
     return jaxnn.train(identity_network(), X, T, checkpoint=folder, **OPTIONS, **EVERY)
 
 
+@pytest.mark.long
 def test_checkpoints_change_nothing(whole):
     model, history = jaxnn.train(identity_network(), X, T, **OPTIONS)
     assert_same(model, whole[0])
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), history, whole[1])
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("writes", [1, 7, *long(0, 2, 3, 4, 11)])
 def test_a_run_that_stopped_goes_on(tmp_path, monkeypatch, whole, writes):
     stop_after(monkeypatch, writes)
@@ -89,6 +91,7 @@ def test_a_run_that_ended_is_there_and_can_be_made_longer(tmp_path, whole):
     assert found[1].loss.shape == found[1].validation_accuracy.shape == (5,)
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("axes", [(4, 2), *long((8,))])
 def test_batches_on_a_mesh_go_on(tmp_path, axes):
     mesh = jax.make_mesh(axes, ("data", "model")[: len(axes)])
@@ -108,6 +111,7 @@ def test_batches_on_a_mesh_go_on(tmp_path, axes):
         assert len(leaf.sharding.device_set) == 8
 
 
+@pytest.mark.long
 def test_keys_in_an_optimizer_and_half_precision_come_back(tmp_path, monkeypatch):
     noisy = optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(7)), optax.sgd(0.1))
     network = jax.tree.map(lambda a: a.astype(jnp.bfloat16), identity_network())
@@ -214,6 +218,7 @@ def stopped_and_on_again(folder, writes, *args, **options):
     return jaxnn.train(*args, checkpoint=folder / "part", **options, **EVERY), whole
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("writes", [4, *long(1)])
 @pytest.mark.parametrize("what", ["model", "data"])
 def test_a_run_goes_on_where_the_arrays_that_it_is_given_live(tmp_path, what, writes):
@@ -224,11 +229,13 @@ def test_a_run_goes_on_where_the_arrays_that_it_is_given_live(tmp_path, what, wr
     assert_same(found, whole)
 
 
+@pytest.mark.long
 def test_arrays_without_an_entry_come_back(tmp_path):
     model = Partial(lambda p, x: x @ p["w"], {"w": jnp.ones((4, 3)), "none": jnp.ones((0, 3))})
     assert_same(*stopped_and_on_again(tmp_path, 3, model, X, T, **OPTIONS))
 
 
+@pytest.mark.long
 def test_it_may_go_on_with_checkpoints_at_other_steps(tmp_path, monkeypatch):
     options = OPTIONS | {"batch_size": 2, "epochs": 1}  # 22 steps, and one of the rest
     stop_after(monkeypatch, 2)
@@ -349,6 +356,7 @@ def test_the_checksum_takes_entries_smaller_than_a_byte():
 DTYPES = ["float32", "bfloat16", "float16", "int32", "int8", "uint8", "bool", "complex64", "float64"]
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_checksum_sees_every_bit_and_no_placement(dtype):
     with in_precision("float64" if dtype == "float64" else "float32"):

@@ -50,6 +50,7 @@ def test_two_processes_give_what_one_gives_and_go_on_where_they_stood(tmp_path):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
 
 
+@pytest.mark.long
 def test_examples_in_memory_are_shared_by_processes_too(tmp_path):
     command = [sys.executable, "-m", "tests.helpers.processes_worker"]
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "JAX_PLATFORMS": "cpu"}

@@ -35,6 +35,7 @@ def identity_network(key=0):
     return jaxnn.init(jax.random.key(key), (4, 6, 3), output_activation="identity")
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-3), (np.float64, 1e-9)])
 def test_a_thousand_steps_agree_with_numpys_exact_gradient(dtype, tolerance):
     with in_precision(dtype):
@@ -65,6 +66,7 @@ def test_batches_and_the_rest_agree_with_numpy_too():
             np.testing.assert_allclose(layer.kernel, kernel, rtol=0, atol=1e-14)
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("batch_size", [1, 7, 10, 64])
 def test_every_example_is_seen_once_an_epoch(batch_size):
     # A model of one weight whose loss is linear: with plain descent it moves by the sum of what it saw.
@@ -153,6 +155,7 @@ class _Classifier(nn.Module):
         return nn.Dense(3)(nn.relu(nn.Dense(16)(x["points"])))
 
 
+@pytest.mark.long
 def test_a_flax_module_with_a_dict_for_its_input_is_trained_as_a_partial():
     x, _, labels = blobs()
     module = _Classifier()
@@ -220,6 +223,7 @@ def test_divergence_in_the_first_epoch_gives_back_the_initial_model():
     assert caught.value.history.loss.shape == (0,)
 
 
+@pytest.mark.long
 def test_under_vmap_the_model_that_diverges_keeps_its_last_good_state():
     x, t, _ = blobs()
     both = jax.tree.map(lambda a: jnp.stack([a, 1e30 * a]), identity_network())
@@ -264,6 +268,7 @@ def test_targets_may_be_a_pytree_and_data_plain_lists():
     np.testing.assert_allclose(as_tree.args[0], as_lists.args[0], rtol=1e-6)
 
 
+@pytest.mark.long
 def test_optimizers_that_ask_for_the_loss_get_it():
     x, t, _ = blobs()
     network = jaxnn.init(jax.random.key(0), (4, 3), output_activation="identity")
@@ -275,6 +280,7 @@ def test_optimizers_that_ask_for_the_loss_get_it():
     np.testing.assert_allclose(quick.loss[-1], best, rtol=1e-2)
 
 
+@pytest.mark.long
 def test_learning_rates_are_swept_by_vmap():
     x, t, _ = blobs()
 
@@ -287,6 +293,7 @@ def test_learning_rates_are_swept_by_vmap():
     np.testing.assert_allclose(jax.vmap(last_loss)(rates), [last_loss(r) for r in rates], rtol=1e-5)
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("optimizer", [optax.sgd(0.1), optax.adam(0.01)], ids=["sgd", "adam"])
 def test_an_epoch_on_a_mesh_compiles_once(optimizer):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
@@ -296,6 +303,7 @@ def test_an_epoch_on_a_mesh_compiles_once(optimizer):
     assert steps.advance._cache_size() == before + 1
 
 
+@pytest.mark.long
 def test_data_on_an_explicit_mesh_is_taken():
     mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Explicit,))
     x, t, _ = blobs(64)
@@ -317,6 +325,7 @@ def test_a_second_network_of_the_same_sizes_compiles_nothing(caplog):
     assert not [r.message for r in caplog.records if "_epoch" in r.message]
 
 
+@pytest.mark.long
 def test_grad_goes_through_training():
     """The gradient of the last loss with respect to the initial weights, by finite differences."""
     x, t, _ = blobs(12)
@@ -336,6 +345,7 @@ def test_grad_goes_through_training():
         )
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("axes", [(8,), (4, 2)])
 @pytest.mark.parametrize("kind", ["Auto", "Explicit"])
 def test_a_mesh_gives_the_steps_of_one_device(axes, kind):
@@ -380,6 +390,7 @@ def test_the_devices_of_a_mesh_share_the_work():
     assert "f32[16,4]" not in text
 
 
+@pytest.mark.long
 def test_on_two_axes_the_parameters_are_divided_along_the_second():
     mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
     x, t, _ = blobs(64)
@@ -409,6 +420,7 @@ def test_what_the_optimizer_makes_is_divided_from_the_start():
     assert places == [(4, 3), (3,), (3, 3), (3,)]
 
 
+@pytest.mark.long
 def test_examples_may_hold_random_keys():
     def noisy(kernel, x):
         return x["x"] @ kernel + 0.1 * jax.random.normal(x["key"], (3,))
@@ -462,6 +474,7 @@ def test_batches_are_gone_through_once_an_epoch_and_none_is_lost():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.long
 def test_batches_on_an_explicit_mesh_are_taken():
     mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Explicit,))
     pairs = _pairs(np.arange(40))
