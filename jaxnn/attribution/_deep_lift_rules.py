@@ -11,19 +11,29 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.extend import core
 
 from jaxnn._engine.backward import Rule, gradient, refuse, register, summed_to
 from jaxnn._engine.graph import Graph, Run, Step
 from jaxnn._engine.jaxpr import bind
-from jaxnn._engine.primitives import EXTREMA, MAXIMA, PRODUCTS
+from jaxnn._engine.primitives import (
+    ADDITIONS,
+    EXTREMA,
+    LAYOUT,
+    MAXIMA,
+    POWERS,
+    PRODUCTS,
+    SCALINGS,
+    variables,
+)
 from jaxnn._engine.relu import relu_factor
 from jaxnn._engine.softmax import Normalization, normalization
 from jaxnn._precision import widen
 
 Multipliers = Sequence[jax.Array | None]
-PrimitiveRule = Callable[[Step, jax.Array, Run, Run], Multipliers]
+PrimitiveRule = Callable[[Graph, Step, jax.Array, Run, Run], Multipliers]
 RULES: dict[str, PrimitiveRule] = {}
-"""`rule(step, multiplier, run, run0) -> multipliers of step.inputs`, by primitive."""
+"""`rule(graph, step, multiplier, run, run0) -> multipliers of step.inputs`, by primitive."""
 
 rule = functools.partial(register, RULES)
 
@@ -63,7 +73,7 @@ def rescale_rule(graph: Graph) -> Rule:
             return [multiplier if v is softmax.numerator else None for v in step.inputs]
         if step.name not in RULES:
             raise refuse("deep_lift", step, rules=RULES)
-        return RULES[step.name](step, multipliers[0], run, run0)
+        return RULES[step.name](graph, step, multipliers[0], run, run0)
 
     return step_rule
 
@@ -111,7 +121,7 @@ def _per_input(step: Step, multipliers: Sequence[jax.Array]) -> Multipliers:
 
 
 @rule(*PRODUCTS)
-def _product(step: Step, multiplier: jax.Array, run: Run, run0: Run) -> Multipliers:
+def _product(graph: Graph, step: Step, multiplier: jax.Array, run: Run, run0: Run) -> Multipliers:
     """The multiplier of each factor is the mean of the other: half of the change is due to each."""
     (a, b), (a0, b0) = _operands(step, run, run0)
     (eqn,) = step.equations
@@ -120,23 +130,76 @@ def _product(step: Step, multiplier: jax.Array, run: Run, run0: Run) -> Multipli
 
 
 @rule("mul")
-def _multiplication(step: Step, multiplier: jax.Array, run: Run, run0: Run) -> Multipliers:
-    """The Shapley values of a product: `m_a = (b + b0) / 2`."""
+def _multiplication(graph: Graph, step: Step, multiplier: jax.Array, run: Run, run0: Run) -> Multipliers:
+    """The Shapley values of a product, `m_a = (b + b0) / 2`; by a reciprocal, the rule of the quotient.
+
+    `y = a s`, with `s = 1 / b`: `m_a = 2 s s0 / (s + s0)` and `m_s = (y + y0) / (s + s0)`.
+    """
     (a, b), (a0, b0) = _operands(step, run, run0)
-    return _per_input(step, [multiplier * (b + b0) / 2, multiplier * (a + a0) / 2])
+    pair = [(b + b0) / 2, (a + a0) / 2]
+    y, y0 = run[step.outputs[0]], run0[step.outputs[0]]
+    first, second = step.equations[0].invars
+    for v, s, s0, places in ((second, b, b0, (0, 1)), (first, a, a0, (1, 0))):
+        if _is_reciprocal(graph, v):
+            safe = _same_sign(s, s0)
+            total = jnp.where(safe, s + s0, 1)
+            of_other, of_own = 2 * s * (s0 / total), (y + y0) / total
+            pair[places[0]] = jnp.where(safe, of_other, pair[places[0]])
+            pair[places[1]] = jnp.where(safe, of_own, pair[places[1]])
+            break
+    return _per_input(step, [multiplier * m for m in pair])
 
 
 @rule("div")
-def _division(step: Step, multiplier: jax.Array, run: Run, run0: Run) -> Multipliers:
-    """The Shapley values of a quotient: `m_a = (1 / b + 1 / b0) / 2`."""
+def _division(graph: Graph, step: Step, multiplier: jax.Array, run: Run, run0: Run) -> Multipliers:
+    """The Shapley values of the product `y b = a`, solved for `y`, where the divisor keeps its sign.
+
+    `m_a = 2 / (b + b0)` and `m_b = -(y + y0) / (b + b0)`. They are bounded by the quotients themselves, while
+    the Shapley values of the quotient, used elsewhere, grow as `a / b0`: without limit as a normalizer
+    approaches 0.
+    """
     (a, b), (a0, b0) = _operands(step, run, run0)
-    inverse, inverse0 = 1 / b, 1 / b0
-    first, second = (inverse + inverse0) / 2, -(a + a0) / 2 * inverse * inverse0
+    y, y0 = run[step.outputs[0]], run0[step.outputs[0]]
+    safe = _same_sign(b, b0)
+    total = jnp.where(safe, b + b0, 1)
+    inverse, inverse0 = 1 / jnp.where(safe, 1, b), 1 / jnp.where(safe, 1, b0)
+    first = jnp.where(safe, 2 / total, (inverse + inverse0) / 2)
+    second = jnp.where(safe, -(y + y0) / total, -(a + a0) / 2 * inverse * inverse0)
     return _per_input(step, [multiplier * first, multiplier * second])
 
 
+def _same_sign(r: jax.Array, r0: jax.Array) -> jax.Array:
+    return (jnp.sign(r) == jnp.sign(r0)) & (r != 0)
+
+
+def _is_reciprocal(graph: Graph, v: Any) -> bool:
+    """Whether a value is a negative power of another, such as `rsqrt`, scaled and repeated or not."""
+    while v in graph.made_by:
+        step = graph.made_by[v]
+        if len(step.inputs) != 1:
+            return False
+        if step.kind == "elementwise" or step.name in ("integer_pow", "div", "pow"):
+            powers = all(eqn.primitive.name in POWERS for eqn in step.equations)
+            return powers and any(_has_negative_exponent(eqn, step) for eqn in step.equations)
+        if any(eqn.primitive.name not in (SCALINGS | LAYOUT) - ADDITIONS for eqn in step.equations):
+            return False
+        (v,) = step.inputs
+    return False
+
+
+def _has_negative_exponent(eqn: core.JaxprEqn, step: Step) -> bool:
+    name, operands = eqn.primitive.name, eqn.invars
+    if name == "integer_pow":
+        return bool(eqn.params["y"] < 0)
+    if name == "pow":
+        return isinstance(operands[1], core.Literal) and bool(operands[1].val < 0)
+    computed = {*step.inputs, *(v for other in step.equations for v in other.outvars)}
+    of_input = [not computed.isdisjoint(variables([v])) for v in operands]
+    return name == "rsqrt" or (name == "div" and of_input == [False, True])
+
+
 @rule("max", "min", "pow", "atan2")
-def _binary(step: Step, multiplier: jax.Array, run: Run, run0: Run) -> Multipliers:
+def _binary(graph: Graph, step: Step, multiplier: jax.Array, run: Run, run0: Run) -> Multipliers:
     """The Shapley values of the two operands as players."""
     (eqn,) = step.equations
     pair = _shapley_pair(lambda a, b: bind(eqn, [a, b])[0], *_operands(step, run, run0))
@@ -209,7 +272,7 @@ def _others(values: jax.Array, axes: tuple[int, ...]) -> jax.Array:
 
 
 @rule(*EXTREMA)
-def _extremum(step: Step, multiplier: jax.Array, run: Run, run0: Run) -> Multipliers:
+def _extremum(graph: Graph, step: Step, multiplier: jax.Array, run: Run, run0: Run) -> Multipliers:
     """The extremal elements of the two runs split the change, window by window.
 
     With `c = max(y, y0)`, the element that is the largest now gets `c - y0`, the one that was it at the
