@@ -26,15 +26,15 @@ def deep_lift(
 ) -> PyTree:
     """DeepLIFT, rescale rule: attribute the change of the output from that at a baseline to the inputs.
 
-    `a_i = m_i (x_i - x0_i)`, and these add up: `sum_i a_i = f(x) - f(x0)`. The multipliers `m` obey
-    the chain rule as gradients do, but span the whole change from `x0` to `x`. Through an
-    elementwise function: `(y - y0) / (r - r0)`. Through a product: the mean of the other factor. Through a
-    quotient `y = a / b` whose divisor keeps its sign, also where it is written as a product by a reciprocal:
+    `a_i = m_i (x_i - x0_i)`, and these add up: `sum_i a_i = f(x) - f(x0)`. The multipliers `m` obey the chain
+    rule as gradients do, but span the whole change from `x0` to `x`. Through an elementwise function:
+    `(y - y0) / (r - r0)`. Through a product: the mean of the other factor. Through a quotient `y = a / b`
+    whose divisor keeps its sign, also where it is written as a product by a reciprocal:
     `m_a = 2 / (b + b0)`, `m_b = -(y + y0) / (b + b0)`, which stays bounded where a normalizer is near 0 at
-    the baseline. Through any other function of two values: their Shapley values. Through a value divided by a sum, as in a softmax: those of
-    the value itself and of all others together. Through the maximum of a window: the two elements that are
-    the largest in the two runs. The function is what counts: relu, GELU, softmax and normalization may be
-    written in any way, reused, nested and skipped.
+    the baseline. Through any other function of two values: their Shapley values. Through a value divided by
+    a sum, as in a softmax: those of the value itself and of all others together. Through the maximum of a
+    window: the two elements that are the largest in the two runs. The function is what counts: relu, GELU,
+    softmax and normalization may be written in any way, reused, nested and skipped.
 
     Args:
         model: a callable of one example.

@@ -178,7 +178,7 @@ def _is_reciprocal(graph: Graph, v: Any) -> bool:
         step = graph.made_by[v]
         if len(step.inputs) != 1:
             return False
-        if step.kind == "elementwise" or step.name in ("integer_pow", "div", "pow"):
+        if step.kind != "linear":
             powers = all(eqn.primitive.name in POWERS for eqn in step.equations)
             return powers and any(_has_negative_exponent(eqn, step) for eqn in step.equations)
         if any(eqn.primitive.name not in (SCALINGS | LAYOUT) - ADDITIONS for eqn in step.equations):

@@ -314,3 +314,22 @@ def test_what_is_no_rule_for_a_primitive_is_refused():
         ValueError, match=r"\['sort'\]` must return arrays of shapes \[\(6,\)\]; got \[\(\)\]"
     ):
         attribution.lrp(lambda x: jnp.sort(x)[0], X, primitive_rules=rules)
+
+
+@pytest.mark.parametrize(
+    "summed",
+    [
+        lambda x: jax.ops.segment_sum(x, jnp.array([0, 0, 1, 1]), 2),
+        lambda x: jnp.zeros(2).at[jnp.array([0, 0, 1, 1])].add(x),
+        lambda x: -jnp.zeros(2).at[jnp.array([0, 0, 1, 1])].subtract(x),
+        lambda x: jnp.array([5.0, -7.0]).at[jnp.array([0, 0, 1, 1])].add(x),  # a constant takes no relevance
+    ],
+)
+def test_messages_that_are_added_at_one_place_share_its_relevance(summed):
+    x = jnp.array([1.0, 2.0, 3.0, -1.0])
+    attributions = attribution.lrp(
+        lambda x: summed(x) @ jnp.array([1.0, 2.0]), x, epsilon=0.0, stabilizer=0.0
+    )
+    of_places = summed(x) * jnp.array([1.0, 2.0])
+    terms = x / jnp.array([3.0, 3.0, 2.0, 2.0])
+    np.testing.assert_allclose(attributions, terms * jnp.repeat(of_places, 2), rtol=1e-6)

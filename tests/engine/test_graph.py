@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from jax import lax
 
+import jaxnn
+from jaxnn import attribution, rules
 from jaxnn._engine.backward import backward, gradient
 from jaxnn._engine.graph import graph
 from jaxnn._engine.relu import is_clamped_variance, is_relu
@@ -213,3 +215,30 @@ def test_the_graph_is_known_under_jit_vmap_and_grad():
     np.testing.assert_allclose(jax.jit(jax.vmap(slope))(batch), expected, rtol=1e-4, atol=1e-6)
     hessian = jax.hessian(FUNCTIONS["softmax"])(X)
     np.testing.assert_allclose(jax.jacobian(slope)(X), hessian, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        attribution.deep_lift,
+        attribution.lrp,
+        attribution.guided_backprop,
+        attribution.integrated_gradients,
+        lambda f, x: rules.linear_region(f, x).kernel[:, 0],
+        lambda f, x: (
+            jaxnn.dream(
+                f, lambda output, _: output, key=jax.random.key(0), shape=(3,), steps=2, redirect=1
+            ).image
+        ),
+    ],
+)
+def test_an_operation_without_a_result_changes_nothing(method):
+    def plain(x):
+        return jax.nn.relu(2 * x).sum()
+
+    def printing(x):
+        h = jax.nn.relu(2 * x)
+        jax.debug.callback(lambda h: None, h)
+        return h.sum()
+
+    np.testing.assert_array_equal(method(printing, jnp.ones(3)), method(plain, jnp.ones(3)))
