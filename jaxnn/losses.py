@@ -75,4 +75,5 @@ def cross_entropy(
             raise TypeError(f"a scalar `target` must be an integer label; got dtype {t.dtype}")
         return jnp.where((t >= 0) & (t < len(z)), -log_p[t], jnp.nan)
     _checks.check_shape("target", t, z.shape, "the shape of `output`")
-    return -jnp.sum(t * log_p)
+    # A class that is ruled out and has no probability adds 0, not 0 * -inf.
+    return -jnp.sum(t * jnp.where((t == 0) & jnp.isneginf(log_p), 0, log_p))

@@ -49,3 +49,16 @@ def test_a_label_that_no_output_has_gives_nan_not_a_neighbours_loss(label):
 def test_bad_input_is_refused(loss, output, target, error, match):
     with pytest.raises(error, match=match):
         loss(output, target)
+
+
+@pytest.mark.parametrize(
+    "logits", [[1.0, -np.inf, 0.0], np.float16([6e4, -6e4, 0.0]), np.float32([3e38, -3e38, 0.0])]
+)
+def test_a_class_that_is_ruled_out_adds_nothing(logits):
+    z = jnp.asarray(logits)
+    one_hot = jnp.array([1.0, 0.0, 0.0], z.dtype)
+    assert losses.cross_entropy(z, one_hot) == losses.cross_entropy(z, 0)
+    np.testing.assert_allclose(
+        jax.grad(losses.cross_entropy)(z, one_hot), jax.grad(losses.cross_entropy)(z, 0), rtol=1e-6
+    )
+    assert losses.cross_entropy(jnp.array([1.0, -jnp.inf]), jnp.array([0.5, 0.5])) == jnp.inf

@@ -32,10 +32,15 @@ LayerRule = Callable[[Layer, jax.Array, jax.Array, jax.Array, Options], jax.Arra
 def redistribute(
     function: Callable[..., jax.Array], values: tuple[jax.Array, ...], relevance: jax.Array, epsilon: Scalar
 ) -> list[jax.Array]:
-    """Relevance of each value by its contribution to their sum: `v_j  d<relevance / s(z), z> / dv_j`."""
+    """Relevance of each value by its contribution to their sum: `v_j  d<relevance / s(z), z> / dv_j`.
+
+    Where `s(z)` is 0, as with an epsilon of 0 and no terms, nothing is redistributed.
+    """
     z, pull = jax.vjp(function, *values)
     stabilized = z + jnp.asarray(epsilon, z.dtype) * jnp.where(z < 0, -1, 1).astype(z.dtype)
-    return [v * g for v, g in zip(values, pull(relevance / stabilized), strict=True)]
+    empty = stabilized == 0
+    fractions = jnp.where(empty, 0, relevance / jnp.where(empty, 1, stabilized))
+    return [v * g for v, g in zip(values, pull(fractions), strict=True)]
 
 
 def _epsilon(layer: Layer, relevance: jax.Array, a: jax.Array, z: jax.Array, o: Options) -> jax.Array:

@@ -333,3 +333,22 @@ def test_messages_that_are_added_at_one_place_share_its_relevance(summed):
     of_places = summed(x) * jnp.array([1.0, 2.0])
     terms = x / jnp.array([3.0, 3.0, 2.0, 2.0])
     np.testing.assert_allclose(attributions, terms * jnp.repeat(of_places, 2), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"epsilon": 0.0}, {"rule": "z_plus", "stabilizer": 0.0}, {"rule": "alpha_beta", "stabilizer": 0.0}],
+)
+def test_without_epsilon_a_sum_of_no_terms_passes_on_nothing(options):
+    weights = np.random.default_rng(2).normal(size=(6, 5)).astype(np.float32)
+    x = jnp.array([1.0, 0.0, 0.0, 0.0, 2.0, 0.0])
+
+    def f(x):
+        return jax.nn.relu(x @ weights).sum()
+
+    np.testing.assert_array_equal(attribution.lrp(f, jnp.zeros(6), **options), 0)
+    attributions = attribution.lrp(f, x, **options)
+    np.testing.assert_array_equal(attributions[jnp.array([1, 2, 3, 5])], 0)
+    assert np.isfinite(attributions).all()
+    if options.get("rule") != "alpha_beta":  # a unit that nothing lowers gets alpha times its relevance
+        np.testing.assert_allclose(attributions.sum(), f(x), rtol=1e-5)
