@@ -151,7 +151,7 @@ def _constants(jaxpr: core.Jaxpr, consts: Sequence[Any], depends: set[Any]) -> t
     for v, value in zip(jaxpr.constvars, consts, strict=True):
         (known if _is_one_number(value) else others)[v] = value
     for eqn in jaxpr.eqns:
-        if not depends.isdisjoint([*eqn.outvars, *variables(eqn.invars)]):  # a callback has no result
+        if not depends.isdisjoint(variables(eqn.invars)):  # not by its results: a callback has none
             continue
         # A value that varies over a mesh cannot be computed while tracing.
         static = not eqn.effects and eqn.primitive.name != "pvary"

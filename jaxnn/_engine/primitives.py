@@ -63,9 +63,9 @@ _AFFINE_UNLESS = {"div": 1, "scatter": 1, "select_n": 0} | dict.fromkeys(SCATTER
 PIECEWISE_LINEAR = (
     SCALINGS | CUSTOM | COMPARISONS | LOGIC | {"max", "min", "select_n", "abs", "sign", "clamp"}
 )
+AVERAGING = LAYOUT | IDENTITY | {"reduce_sum", "div", "mul", "convert_element_type", "select_n"}
 # What a norm or its reciprocal may be written with.
 POWERS = PIECEWISE_LINEAR | ROOTS | {"integer_pow", "pow", "square"}
-AVERAGING = LAYOUT | IDENTITY | {"reduce_sum", "div", "mul", "convert_element_type", "select_n"}
 ELEMENTWISE = PIECEWISE_LINEAR - CUSTOM | ROOTS | {
     "floor", "ceil", "round", "is_finite", "exp", "exp2", "log", "expm1", "log1p", "tanh", "sin", "cos",
     "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "logistic", "erf", "erfc",

@@ -136,18 +136,17 @@ def _multiplication(graph: Graph, step: Step, multiplier: jax.Array, run: Run, r
     `y = a s`, with `s = 1 / b`: `m_a = 2 s s0 / (s + s0)` and `m_s = (y + y0) / (s + s0)`.
     """
     (a, b), (a0, b0) = _operands(step, run, run0)
-    pair = [(b + b0) / 2, (a + a0) / 2]
-    y, y0 = run[step.outputs[0]], run0[step.outputs[0]]
-    first, second = step.equations[0].invars
-    for v, s, s0, places in ((second, b, b0, (0, 1)), (first, a, a0, (1, 0))):
-        if _is_reciprocal(graph, v):
-            safe = _same_sign(s, s0)
-            total = jnp.where(safe, s + s0, 1)
-            of_other, of_own = 2 * s * (s0 / total), (y + y0) / total
-            pair[places[0]] = jnp.where(safe, of_other, pair[places[0]])
-            pair[places[1]] = jnp.where(safe, of_own, pair[places[1]])
-            break
-    return _per_input(step, [multiplier * m for m in pair])
+    multipliers = [(b + b0) / 2, (a + a0) / 2]
+    powers = [_is_negative_power(graph, v) for v in step.equations[0].invars]
+    if any(powers):
+        place = 1 if powers[1] else 0  # of `s`
+        s, s0 = (b, b0) if place == 1 else (a, a0)
+        y, y0 = run[step.outputs[0]], run0[step.outputs[0]]
+        safe = _same_sign(s, s0)
+        total = jnp.where(safe, s + s0, 1)
+        multipliers[place] = jnp.where(safe, (y + y0) / total, multipliers[place])
+        multipliers[1 - place] = jnp.where(safe, 2 * s * (s0 / total), multipliers[1 - place])
+    return _per_input(step, [multiplier * m for m in multipliers])
 
 
 @rule("div")
@@ -172,7 +171,7 @@ def _same_sign(r: jax.Array, r0: jax.Array) -> jax.Array:
     return (jnp.sign(r) == jnp.sign(r0)) & (r != 0)
 
 
-def _is_reciprocal(graph: Graph, v: Any) -> bool:
+def _is_negative_power(graph: Graph, v: Any) -> bool:
     """Whether a value is a negative power of another, such as `rsqrt`, scaled and repeated or not."""
     while v in graph.made_by:
         step = graph.made_by[v]
@@ -180,22 +179,24 @@ def _is_reciprocal(graph: Graph, v: Any) -> bool:
             return False
         if step.kind != "linear":
             powers = all(eqn.primitive.name in POWERS for eqn in step.equations)
-            return powers and any(_has_negative_exponent(eqn, step) for eqn in step.equations)
+            return powers and any(_inverts(eqn, step) for eqn in step.equations)
         if any(eqn.primitive.name not in (SCALINGS | LAYOUT) - ADDITIONS for eqn in step.equations):
             return False
         (v,) = step.inputs
     return False
 
 
-def _has_negative_exponent(eqn: core.JaxprEqn, step: Step) -> bool:
+def _inverts(eqn: core.JaxprEqn, step: Step) -> bool:
+    """Whether an operation of a step takes a negative power of what depends on the input."""
     name, operands = eqn.primitive.name, eqn.invars
     if name == "integer_pow":
         return bool(eqn.params["y"] < 0)
     if name == "pow":
         return isinstance(operands[1], core.Literal) and bool(operands[1].val < 0)
-    computed = {*step.inputs, *(v for other in step.equations for v in other.outvars)}
-    of_input = [not computed.isdisjoint(variables([v])) for v in operands]
-    return name == "rsqrt" or (name == "div" and of_input == [False, True])
+    if name == "div":
+        computed = {*step.inputs, *(v for other in step.equations for v in other.outvars)}
+        return [not computed.isdisjoint(variables([v])) for v in operands] == [False, True]
+    return name == "rsqrt"
 
 
 @rule("max", "min", "pow", "atan2")

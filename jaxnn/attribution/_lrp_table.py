@@ -88,10 +88,8 @@ def _affine(
         if not context.shift.carried.isdisjoint(moving):
             raise refuse("lrp", step, "of the shift in a log-softmax; explain its input instead")
         return context.redistribute(step, relevances[0], values)
-    if step.name in SCATTERED_ADDITIONS:  # several elements may be added at one place, such as messages
-        (value,) = values
-        terms = redistribute(lambda v: linear_part(step, v), (value,), relevances[0], context.stabilizer)
-        return [relevance if v in moving else None for v, relevance in zip(step.inputs, terms, strict=True)]
+    if step.name in SCATTERED_ADDITIONS and len(values) == 1:  # several elements may be added at one place
+        return redistribute(lambda v: linear_part(step, v), tuple(values), relevances[0], context.stabilizer)
     if all(eqn.primitive.name in SCALINGS for eqn in step.equations):
         return [summed_to(relevances[0], v.aval.shape) if v in moving else None for v in step.inputs]
     zeros = [jnp.zeros_like(v) for v in values]

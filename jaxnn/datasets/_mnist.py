@@ -54,7 +54,7 @@ class Dataset(NamedTuple):
 
     Attributes:
         train: the examples to train on.
-        test: the examples to test on, none of which is in `train`.
+        test: the examples to test on.
     """
 
     train: Split

@@ -256,8 +256,9 @@ ROWS |= {
 for table in (rows_attacks.ROWS, rows_attacks_minimal.ROWS, rows_dreaming.ROWS):
     ROWS |= {name: Row(*row) for name, row in table.items()}
 
-# Rows for which every promise is tested by default: one per kind of implementation, with that kind. For all
-# other rows the promises past the basic ones (jit, vmap, one trace, dtype, bad input) are long tests.
+# Rows for which every promise is tested by default: one per kind of implementation, with that kind, where it
+# takes seconds. For all other rows the promises past the basic ones (jit, vmap, one trace, dtype, bad input)
+# are long tests.
 FULL = {
     "query": "a plain function",
     "backquery least_squares": "a scan with early stopping, over inverses of activations",
