@@ -37,6 +37,7 @@ def backward(graph: Graph, rule: Rule, cotangents: Sequence[Any], *runs: Run) ->
         for v, cotangent in zip(atoms, cotangents, strict=True):
             if cotangent is None or cotangent.dtype == jax.dtypes.float0 or isinstance(v, core.Literal):
                 continue
+            cotangent = cotangent.astype(v.aval.dtype)  # a rule may pass it on as it is, in mixed precision
             sums[v] = sums[v] + cotangent if v in sums else cotangent
 
     def total(v: Any) -> Any:

@@ -8,7 +8,7 @@ written: a GELU is some eight operations and one function.
 
 import functools
 from collections import ChainMap, Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -102,6 +102,15 @@ class Graph:
     def made_by(self) -> Mapping[Any, Step]:
         """The step that computes each variable."""
         return {v: step for step in self.steps for v in step.outputs}
+
+    def chain(self, v: Any) -> Iterator[Step]:
+        """The steps that compute a variable, the last first, up to and with one of several inputs."""
+        while v in self.made_by:
+            step = self.made_by[v]
+            yield step
+            if len(step.inputs) != 1:
+                return
+            (v,) = step.inputs
 
     @functools.cached_property
     def uses(self) -> Mapping[Any, int]:

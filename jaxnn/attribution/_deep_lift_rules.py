@@ -173,8 +173,7 @@ def _same_sign(r: jax.Array, r0: jax.Array) -> jax.Array:
 
 def _is_negative_power(graph: Graph, v: Any) -> bool:
     """Whether a value is a negative power of another, such as `rsqrt`, scaled and repeated or not."""
-    while v in graph.made_by:
-        step = graph.made_by[v]
+    for step in graph.chain(v):
         if len(step.inputs) != 1:
             return False
         if step.kind != "linear":
@@ -182,7 +181,6 @@ def _is_negative_power(graph: Graph, v: Any) -> bool:
             return powers and any(_inverts(eqn, step) for eqn in step.equations)
         if any(eqn.primitive.name not in (SCALINGS | LAYOUT) - ADDITIONS for eqn in step.equations):
             return False
-        (v,) = step.inputs
     return False
 
 

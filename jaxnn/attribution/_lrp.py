@@ -11,7 +11,7 @@ from jaxnn._engine.graph import graph
 from jaxnn._engine.softmax import shift_invariants
 from jaxnn._model import broadcast_like, prepare, scalar
 from jaxnn._typing import Model, PyTree, Scalar, Target
-from jaxnn.attribution._lrp_layers import bounds, input_layers, join_layers
+from jaxnn.attribution._lrp_layers import WEIGHTED, bounds, input_layers, join_layers
 from jaxnn.attribution._lrp_rules import COMPOSITES, LAYER_KINDS, LAYER_RULES, Options
 from jaxnn.attribution._lrp_table import relevance_rule
 
@@ -48,8 +48,10 @@ def lrp(
 
     Elsewhere: an elementwise function of one value passes on its relevance; sums (an average pool, a skip
     connection) use epsilon with `stabilizer`; a maximum passes all to the largest element; a product
-    of two values gives half to each, by epsilon; the divisor of a normalization is constant, and the
-    softmax of an attention uses its linearization, `a_i = x_i (R_i - y_i sum_j R_j)`.
+    of two values gives half to each, by epsilon; a normalization with its bias, `(a - mean) / std * w + b`,
+    uses epsilon with `stabilizer`, as one affine map with constant `std`, as does a batch normalization that
+    follows no layer; and the softmax of an attention uses its linearization,
+    `a_i = x_i (R_i - y_i sum_j R_j)`. A standardization of the input itself passes on its relevance.
 
     Args:
         model: a callable of one example.
@@ -134,13 +136,14 @@ def _lrp(
     primitive_rules: StaticRules,
 ) -> PyTree:
     plain = graph(scalar(model, target), x)
-    joined, layers = join_layers(plain)
+    shift = shift_invariants(plain)
+    joined, layers = join_layers(plain, shift.carried)
     leaves, structure = jax.tree.flatten(x)
     reached = input_layers(joined, layers)
     lows, highs = ({}, {}) if box is None else bounds(joined, reached, *map(jax.tree.leaves, box))
     layer_rules = {}
     for output, layer in layers.items():
-        if layer.kind != "pool":
+        if layer.kind in WEIGHTED:
             name = _choose(dict(rules), layer.kind, output in reached)
             if name == "z_box" and output not in reached:
                 raise ValueError(
@@ -150,7 +153,6 @@ def _lrp(
             ends = options._replace(low=lows.get(v), high=highs.get(v))
             layer_rules[output] = (LAYER_RULES[name], ends)
     run = plain.run(*leaves)
-    shift = shift_invariants(plain)
     rule = relevance_rule(plain, shift, layers, layer_rules, options.stabilizer)
     rule = with_rules("lrp", rule, shift.fixed, primitive_rules)
     return jax.tree.unflatten(structure, backward(joined, rule, plain.results(run), run))

@@ -1,4 +1,4 @@
-"""The layers of LRP: a product with weights and the affine operations after it, as one step.
+"""The layers of LRP: a product with weights, a sum or a normalization, and the affine operations after it.
 
 A convolution, its bias and the batch normalization after it are one affine map `A a + b`. The rules need
 this map with the positive and the negative part of its weights separated, with their squares, or with ones
@@ -7,26 +7,37 @@ normalization turns positive weights into negative ones.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.extend import core
 
 from jaxnn._engine.graph import Graph, Run, Step
 from jaxnn._engine.jaxpr import bind
-from jaxnn._engine.primitives import JOINS, MOVES, PRODUCTS, SCALINGS, SUMS
+from jaxnn._engine.primitives import (
+    ADDITIONS,
+    JOINS,
+    MOVES,
+    MULTIPLICATIONS,
+    PRODUCTS,
+    ROOTS,
+    SCALINGS,
+    SUMS,
+)
 
 
 class Layer(NamedTuple):
     """An affine map of one value, `A a + b`.
 
     Attributes:
-        kind: "dense", "conv", or "pool" for a sum.
-        step: the whole map.
-        product: the product with the weights, or the sum.
+        kind: "dense", "conv", "pool" for a sum, "normalization" for a product with a value that is held, or
+            "scaling" for affine operations alone.
+        step: the whole map; of a normalization, of the value and of what is held.
+        product: the product with the weights, the sum, or the first operation.
         suffix: the affine operations after it.
-        weights: the factor of the value; None for a sum.
+        weights: the factor of the value, of dense and convolutional layers; or None.
         value: index of the value among the operands of the product.
     """
 
@@ -77,14 +88,28 @@ Layers = Mapping[Any, Layer]
 """Layers by the variable that they compute."""
 
 
-def join_layers(graph: Graph) -> tuple[Graph, Layers]:
-    """Join the steps of a function into layers: the function with one step per layer, and the layers."""
+WEIGHTED = frozenset(PRODUCTS.values())
+"""The kinds of layers that have weights."""
+
+
+def join_layers(graph: Graph, carried: Container[Any]) -> tuple[Graph, Layers]:
+    """Join the steps of a function into layers: the function with one step per layer, and the layers.
+
+    Args:
+        graph: the function.
+        carried: values that depend on the shift of a softmax; their scaling is no layer.
+    """
     reader = {v: step for step in graph.steps for v in step.inputs}
     layers: dict[Any, Layer] = {}
     joined: dict[Any, Step | None] = {}  # the replacement of each step that is part of a layer
+    units = set(graph.inputs)  # the inputs, moved and in other units
     for step in graph.steps:
-        kind = "pool" if step.name in SUMS else PRODUCTS.get(step.name)
-        if kind is None or step.kind != "linear" or len(step.inputs) != 1:
+        if units.issuperset(step.inputs) and (_scales(step) or _moves(step)):
+            units.update(step.outputs)
+            continue
+        held = normalizer(graph, step)
+        kind = _kind(step) if held is None else "normalization"
+        if kind is None or step.outputs[0] in joined or (kind == "scaling" and step.inputs[0] in carried):
             continue
         chain = [step]
         while graph.uses[chain[-1].outputs[0]] == 1:
@@ -92,7 +117,9 @@ def join_layers(graph: Graph) -> tuple[Graph, Layers]:
             if after is None or not (_scales(after) or _moves(after)):
                 break
             chain.append(after)
-        layer = _layer(graph, kind, chain)
+        if kind == "scaling" and not any(map(_adds, chain)):
+            continue
+        layer = _layer(graph, kind, chain, held)
         (output,) = layer.step.outputs
         layers[output] = layer
         joined |= {each.outputs[0]: None for each in chain} | {output: layer.step}
@@ -100,20 +127,88 @@ def join_layers(graph: Graph) -> tuple[Graph, Layers]:
     return dataclasses.replace(graph, steps=tuple(step for step in steps if step is not None)), layers
 
 
-def _layer(graph: Graph, kind: str, chain: Sequence[Step]) -> Layer:
-    def call(a: Any) -> list[Any]:
-        for step in chain:
-            (a,) = step.call(a)
-        return [a]
+def _kind(step: Step) -> str | None:
+    """The kind of layer that begins with a step."""
+    if step.kind != "linear" or len(step.inputs) != 1:
+        return None
+    return "pool" if step.name in SUMS else PRODUCTS.get(step.name, "scaling" if _scales(step) else None)
 
-    (product, *suffix), (v,) = chain, chain[0].inputs
-    equations = tuple(eqn for step in chain for eqn in step.equations)
-    step = Step(kind, "linear", (v,), chain[-1].outputs, equations, call, all(s.closed for s in chain))
-    if kind == "pool":
+
+def _layer(graph: Graph, kind: str, chain: Sequence[Step], held: Any) -> Layer:
+    product, *suffix = chain
+    if held is None:
+        (v,), before, inputs = product.inputs, (), product.inputs
+    else:
+        (centered,) = (v for v in product.inputs if v is not held)
+        v, before = _uncentered(graph, centered)
+        inputs = (v, held)
+    steps = (*before, *chain)
+
+    def call(*values: Any) -> list[Any]:
+        results = dict(zip(inputs, values, strict=True))
+        for step in steps:
+            results.update(zip(step.outputs, step.call(*(results[v] for v in step.inputs)), strict=True))
+        return [results[v] for v in chain[-1].outputs]
+
+    equations = tuple(eqn for step in steps for eqn in step.equations)
+    step = Step(kind, "linear", inputs, chain[-1].outputs, equations, call, all(s.closed for s in steps))
+    if kind not in WEIGHTED:
         return Layer(kind, step, product, tuple(suffix), None, 0)
     operands = product.equations[0].invars
     value = 0 if operands[0] is v else 1
     return Layer(kind, step, product, tuple(suffix), graph.read(operands[1 - value], {}), value)
+
+
+def normalizer(graph: Graph, step: Step) -> Any:
+    """The factor or divisor that a product or a quotient normalizes by, or None if it does not."""
+    if step.name not in MULTIPLICATIONS or len(step.inputs) != 2 or len(step.equations) != 1:
+        return None
+    candidates = step.inputs if step.name == "mul" else (step.equations[0].invars[1],)
+    norms = [v for v in candidates if _is_norm(graph, v)]
+    return norms[0] if len(norms) == 1 else None
+
+
+def _is_norm(graph: Graph, v: Any) -> bool:
+    """Whether a value is the root of a sum, or its reciprocal, such as a norm or a standard deviation."""
+    rooted = False
+    for step in graph.chain(v):
+        rooted = rooted or any(_is_root(eqn) for eqn in step.equations)
+        if step.name == "reduce_sum" or len(step.inputs) != 1:
+            return rooted and step.name in {"reduce_sum", "sub"}  # E x^2 - (E x)^2
+    return False
+
+
+def _is_root(eqn: core.JaxprEqn) -> bool:
+    exponent = eqn.invars[-1]
+    halved = isinstance(exponent, core.Literal) and exponent.val in (0.5, -0.5)
+    return eqn.primitive.name in ROOTS or (eqn.primitive.name == "pow" and halved)
+
+
+def _uncentered(graph: Graph, v: Any) -> tuple[Any, tuple[Step, ...]]:
+    """The value that another is the difference of, from its mean, and the steps between; or that value."""
+    step = graph.made_by.get(v)
+    if step is None or step.name not in ADDITIONS or len(step.inputs) != 2:
+        return v, ()
+    one, other = (_linear_chain(graph, v) for v in step.inputs)
+    common = next((v for v in one if v in other), None)
+    if common is None:
+        return v, ()
+    between = {v, *one[: one.index(common)], *other[: other.index(common)]}
+    return common, tuple(each for each in graph.steps if not between.isdisjoint(each.outputs))
+
+
+def _linear_chain(graph: Graph, v: Any) -> list[Any]:
+    """A value, and those that it is computed from one after the other by affine steps of one input."""
+    chain = [v]
+    for step in graph.chain(v):
+        if step.kind != "linear" or len(step.inputs) != 1:
+            break
+        chain.append(step.inputs[0])
+    return chain
+
+
+def _adds(step: Step) -> bool:
+    return any(eqn.primitive.name in ADDITIONS for eqn in step.equations)
 
 
 def _scales(step: Step) -> bool:
@@ -148,7 +243,7 @@ def input_layers(graph: Graph, layers: Layers) -> set[Any]:
         if not direct.issuperset(step.inputs):
             continue
         layer = layers.get(step.outputs[0])
-        if layer is not None and layer.kind != "pool":
+        if layer is not None and layer.kind in WEIGHTED:
             reached.add(step.outputs[0])
         elif step.kind == "linear" and (len(step.inputs) == 1 or step.name in JOINS):
             direct.update(step.outputs)

@@ -2,11 +2,10 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend import core
 
 from jaxnn._engine.backward import Rule, gradient, refuse, register, summed_to
 from jaxnn._engine.graph import Graph, Run, Step
@@ -14,7 +13,6 @@ from jaxnn._engine.primitives import (
     ADDITIONS,
     EXTREMA,
     PRODUCTS,
-    ROOTS,
     SCALINGS,
     SCATTERED_ADDITIONS,
 )
@@ -67,7 +65,9 @@ def relevance_rule(
             layer_rule, options = layer_rules[output]
             return [layer_rule(layers[output], relevance, values[0], run[output], options)]
         if output in layers:
-            return context.redistribute(step, relevance, values)
+            moved, *held = values  # the scale of a normalization is held
+            pooled = redistribute(lambda v: step.call(v, *held)[0], (moved,), relevance, context.stabilizer)
+            return [*pooled, *(None for _ in held)]
         if step.kind == "elementwise":
             return [relevance]
         if step.kind == "linear":
@@ -108,10 +108,7 @@ def _extremum(context: _Context, step: Step, relevance: jax.Array, run: Run) -> 
 
 @rule(*PRODUCTS, "mul")
 def _product(context: _Context, step: Step, relevance: jax.Array, run: Run) -> Relevances:
-    """Half to each factor, to its elements by their terms; nothing to a normalization's."""
-    scales = [v for v in step.inputs if _is_normalizer(context.graph, v)]
-    if step.name == "mul" and len(scales) == 1:
-        return _all_but(scales[0], step, relevance)
+    """Half to each factor, to its elements by their terms."""
     if not context.shift.carried.isdisjoint(step.inputs):
         raise refuse("lrp", step, "of the shift in a softmax")
     return [r / 2 for r in context.redistribute(step, relevance, [run[v] for v in step.inputs])]
@@ -119,12 +116,10 @@ def _product(context: _Context, step: Step, relevance: jax.Array, run: Run) -> R
 
 @rule("div")
 def _quotient(context: _Context, step: Step, relevance: jax.Array, run: Run) -> Relevances:
-    """All to the dividend where the divisor is a normalization's; or a softmax, by its linearization."""
+    """A softmax, by its linearization."""
     if len(step.inputs) != 2:
         raise refuse("lrp", step, "its dividend does not depend on the input")
-    above, below = step.equations[0].invars
-    if _is_normalizer(context.graph, below):
-        return _all_but(below, step, relevance)
+    above, _ = step.equations[0].invars
     softmax, exponential = normalization(context.graph, step), context.graph.made_by.get(above)
     if (
         softmax is None
@@ -140,25 +135,3 @@ def _quotient(context: _Context, step: Step, relevance: jax.Array, run: Run) -> 
     linearized = run[x] * (relevance - y * jnp.sum(relevance, axis=softmax.axes, keepdims=True))
     linearized = jnp.where(y == 0, 0, linearized)  # masked out, at minus infinity
     return [linearized if v is above else None for v in step.inputs]
-
-
-def _all_but(scale: Any, step: Step, relevance: jax.Array) -> Relevances:
-    return [None if v is scale else summed_to(relevance, v.aval.shape) for v in step.inputs]
-
-
-def _is_normalizer(graph: Graph, v: Any) -> bool:
-    """Whether a value is the root of a sum, or its reciprocal, such as a norm or a standard deviation."""
-    rooted = False
-    while v in graph.made_by:
-        step = graph.made_by[v]
-        rooted = rooted or any(_is_root(eqn) for eqn in step.equations)
-        if step.name == "reduce_sum" or len(step.inputs) != 1:
-            return rooted and (step.name == "reduce_sum" or step.name == "sub")
-        (v,) = step.inputs
-    return False
-
-
-def _is_root(eqn: core.JaxprEqn) -> bool:
-    exponent = eqn.invars[-1]
-    halved = isinstance(exponent, core.Literal) and exponent.val in (0.5, -0.5)
-    return eqn.primitive.name in ROOTS or (eqn.primitive.name == "pow" and halved)

@@ -201,6 +201,76 @@ def test_normalization_and_gates_keep_the_relevance(norm):
         np.testing.assert_allclose(answer.sum(), function(X)[1], rtol=1e-8)
 
 
+NORMS = {
+    "layer": lambda x, s, b: nn.LayerNorm().apply({"params": {"scale": s, "bias": b}}, x),
+    "twice the mean": lambda x, s, b: (x - x.mean()) / jnp.sqrt(((x - x.mean()) ** 2).mean() + 1e-6) * s + b,
+    "inverse first": lambda x, s, b: (s * lax.rsqrt(jnp.var(x) + 1e-6)) * (x - x.mean()) + b,
+    "expanded": lambda x, s, b: x * (i := s * lax.rsqrt(jnp.var(x) + 1e-6)) + (b - x.mean() * i),
+}
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("near", [0.5, 1e-3, 1e-9])
+def test_a_normalization_with_a_bias_is_one_affine_map_with_a_constant_deviation(norm, near):
+    """Ali et al. 2022, Achtibat et al. 2024; also where an element is near the mean."""
+    with in_precision("float64"):
+        scale, bias, x = np.arange(1.0, 5), np.full(4, 0.5), np.array([1.0, 3, 5, 3])
+        x[3] += near
+        deviation = np.sqrt(x.var() + 1e-6)
+        z = (x - x.mean()) / deviation * scale + bias
+        fraction = z * np.arange(1.0, 5) / z * scale / deviation  # relevance of z over z, times the weights
+        expected = x * (fraction - fraction.mean())
+        relevance = attribution.lrp(
+            lambda x: jnp.vdot(NORMS[norm](x, scale, bias), jnp.arange(1.0, 5)),
+            x,
+            epsilon=0.0,
+            stabilizer=1e-14,
+        )
+        np.testing.assert_allclose(relevance, expected, rtol=1e-6)
+
+
+def test_a_batch_norm_before_its_layer_uses_epsilon_so_that_the_rule_is_input_times_gradient():
+    """As in a pre-activation ResNet and a DenseNet: where a sum is near 0, its relevance is, too."""
+
+    def function(x):
+        h = x @ W[:, :6]
+        for i in range(4):
+            h = h + relu(h * (1 + 0.1 * i) + C[0] * (i + 1)) @ W[:, 2:]
+        return relu(h * 1.5 - 0.5) @ W[:, 1]
+
+    with in_precision("float64"):
+        relevance = attribution.lrp(function, X, epsilon=0.0, stabilizer=1e-14)
+        np.testing.assert_allclose(relevance, attribution.input_x_gradient(function, X), rtol=1e-8)
+
+
+def test_a_standardization_of_the_input_passes_on_its_relevance():
+    def network(x):
+        return relu(x @ W + B) @ V
+
+    with in_precision("float64"):
+        raw = attribution.lrp(lambda x: network((x - 0.3) / 0.7), X * 0.7 + 0.3, 1)
+        np.testing.assert_allclose(raw, attribution.lrp(network, X, 1), rtol=1e-9)
+
+
+@pytest.mark.parametrize("rule", ["epsilon", "z_plus", "flat"])
+def test_mixed_precision(rule):
+    """A module of bfloat16 whose normalization computes in float32, against the same in float32."""
+
+    def model(dtype):
+        def function(x):
+            h = x.astype(dtype) @ jnp.asarray(W, dtype)
+            h = nn.LayerNorm(dtype=dtype).apply({"params": {"scale": jnp.arange(1.0, 9), "bias": B}}, h)
+            return (relu(h) @ jnp.asarray(V, dtype)).astype(jnp.float32)
+
+        return function
+
+    low, high = (
+        attribution.lrp(model(dtype), jnp.float32(X), 1, rule=rule) for dtype in (jnp.bfloat16, jnp.float32)
+    )
+    assert low.dtype == jnp.float32
+    np.testing.assert_allclose(low, high, atol=0.05 * np.abs(high).max())
+
+
 def test_the_softmax_of_an_attention_is_linearized():
     """Achtibat et al. 2024: half to the values, half to the weights; through the softmax by its slope."""
 
