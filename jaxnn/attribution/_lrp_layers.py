@@ -136,8 +136,9 @@ def _kind(step: Step) -> str | None:
 
 def _layer(graph: Graph, kind: str, chain: Sequence[Step], held: Any) -> Layer:
     product, *suffix = chain
+    before: tuple[Step, ...] = ()
     if held is None:
-        (v,), before, inputs = product.inputs, (), product.inputs
+        (v,) = inputs = product.inputs
     else:
         (centered,) = (v for v in product.inputs if v is not held)
         v, before = _uncentered(graph, centered)
@@ -174,7 +175,7 @@ def _is_norm(graph: Graph, v: Any) -> bool:
     for step in graph.chain(v):
         rooted = rooted or any(_is_root(eqn) for eqn in step.equations)
         if step.name == "reduce_sum" or len(step.inputs) != 1:
-            return rooted and step.name in {"reduce_sum", "sub"}  # E x^2 - (E x)^2
+            return rooted and (step.name == "reduce_sum" or step.name in ADDITIONS)  # E x^2 - (E x)^2
     return False
 
 

@@ -543,6 +543,7 @@ def test_equinox_names_what_the_layers_give():
     np.testing.assert_allclose(jax.vmap(module.norm)(stacked["stack"][-1].reshape(2, 2)), y, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_equinox_state_is_read_and_held():
     module, state = stateful()
     model = jaxnn.from_equinox(module, state)

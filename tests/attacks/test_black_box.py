@@ -215,6 +215,7 @@ def test_hop_skip_jump_from_a_start_towards_a_target():
     assert not fails.success
 
 
+@pytest.mark.long
 def test_a_start_of_a_pytree():
     network = _network()
     x = _inputs(2)

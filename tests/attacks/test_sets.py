@@ -127,6 +127,7 @@ def test_one_change_for_all_alters_more_than_noise_of_its_size():
         attacks.universal(NETWORK, X, LABELS[:5], **options)
 
 
+@pytest.mark.long
 def test_contrast_and_blur_find_the_smallest_amount():
     def bright(image):
         return jnp.stack([image.max(), 0.7])

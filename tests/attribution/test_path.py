@@ -114,6 +114,7 @@ MASK = np.arange(8) < 5
         lambda h: jax.nn.softmax(jaxnn.tap(jnp.where(MASK, h, -jnp.inf), "masked"))[1],
     ],
 )
+@pytest.mark.long
 def test_minus_infinity_in_a_mask_takes_no_part(masked):
     model = lambda x: masked(x @ NETWORK.layers[0].kernel)  # noqa: E731
     short = lambda x: jax.nn.softmax(x @ NETWORK.layers[0].kernel[:, :5])[1]  # noqa: E731

@@ -20,12 +20,17 @@ BY_DECISIONS = {"hop_skip_jump", "square"}
 
 
 def _rows(names, *, basic):
-    """The rows, as parameters; a promise that is not basic is a long test except for the rows of `FULL`."""
-    parameters = [
-        pytest.param(ROWS[name], id=name, marks=[] if basic or name in FULL else [pytest.mark.long])
-        for name in ROWS
-        if name in names
-    ]
+    """The rows, as parameters.
+
+    A promise that is not basic is a long test except for the rows of `FULL`, and a basic one for a second row
+    of the same function, with other options.
+    """
+
+    def marks(name):
+        first = next(other for other in ROWS if other.split()[0] == name.split()[0])
+        return [] if name in FULL or (basic and name == first) else [pytest.mark.long]
+
+    parameters = [pytest.param(ROWS[name], id=name, marks=marks(name)) for name in ROWS if name in names]
     return pytest.mark.parametrize("row", parameters)
 
 
@@ -60,6 +65,13 @@ def stack(outputs):
 
 
 @basic_promise
+def test_jit_of_vmap_over_examples_equals_a_loop(row):
+    batch = example(row, 3)
+    mapped = jax.jit(jax.vmap(row.call, (None, 0)))(network(), batch)
+    assert_close(mapped, stack([row.call(network(), one) for one in batch]), 1e-5)
+
+
+@promise
 def test_jit_of_the_caller_changes_nothing(row):
     assert_close(jax.jit(row.call)(network(), example(row)), row.call(network(), example(row)), 1e-5)
 
@@ -72,7 +84,7 @@ def test_jit_equals_no_jit(row):
     assert_close(compiled, plain, 1e-5)
 
 
-@basic_promise
+@promise
 def test_vmap_over_examples_equals_a_loop(row):
     batch = example(row, 4)
     mapped = jax.vmap(row.call, (None, 0))(network(), batch)

@@ -339,6 +339,7 @@ def test_another_index_network_key_or_strength_compiles_nothing(caplog):
 @pytest.mark.parametrize(
     "dtype", ["bfloat16", *(pytest.param(d, marks=LONG) for d in ("float32", "float64"))]
 )
+@pytest.mark.long
 def test_the_dtype_is_that_of_the_model(dtype):
     with in_precision(dtype):
         model = dreaming.flattened(network(dtype=dtype))
@@ -349,7 +350,7 @@ def test_the_dtype_is_that_of_the_model(dtype):
         assert np.all(np.isfinite(np.asarray(found.image, np.float64)))
 
 
-@pytest.mark.long("all but the first")
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float16", marks=LONG)])
 def test_half_precision_climbs_as_high_as_single(dtype):
     # Its parameters are held in single precision: their small steps, and the squares of slopes, are not lost.
@@ -390,6 +391,7 @@ def test_keys_spread_over_devices_give_the_same_dreams():
     np.testing.assert_allclose(many, here, atol=1e-5)
 
 
+@pytest.mark.long
 def test_the_slope_through_a_dream_is_its_difference():
     with in_precision("float64"):
         start = jnp.asarray(np.random.default_rng(0).uniform(0.2, 0.8, (6, 6)))

@@ -55,7 +55,7 @@ def test_scale_equals_scipy(shape, fill):
         np.testing.assert_allclose(scaled, expected, atol=1e-4)
 
 
-@pytest.mark.long("all but the first")
+@pytest.mark.long
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("fill", FILLS)
 def test_jitter_is_every_shift_of_scipy_alike_often(shape, fill):

@@ -67,6 +67,7 @@ def test_tables_are_written_between_their_marks(tmp_path, row):
     assert page.read_text() == text
 
 
+@pytest.mark.long
 def test_parts_measured_on_an_accelerator_have_marks_of_their_own(tmp_path, row):
     for name, accelerated in (("a", False), ("b", True)):
         record = {

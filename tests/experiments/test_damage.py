@@ -70,7 +70,7 @@ def weakest(strength, fraction):
     return mask.reshape(strength.shape)
 
 
-@pytest.mark.long("all but the first")
+@pytest.mark.long
 @pytest.mark.parametrize(("order", "sign"), [("weakest first", 1), ("strongest first", -1)])
 def test_lesions_in_order_are_those_of_a_plain_sort(lesions, order, sign):
     found, (x, labels) = numbers_of(lesions), held_out()
@@ -84,6 +84,7 @@ def test_lesions_in_order_are_those_of_a_plain_sort(lesions, order, sign):
         assert found["accuracy"]["weights"][order][i] == pytest.approx(expected, abs=0.006)
 
 
+@pytest.mark.long
 def test_random_lesions_are_like_those_of_another_generator(lesions):
     found, (x, labels) = numbers_of(lesions), held_out()
     w1, b1, w2, b2 = weights_of(lesions)

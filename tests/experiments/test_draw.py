@@ -335,6 +335,7 @@ def test_networks_of_one_name_are_refused(tmp_path):
         draw.main(networks=paths, output=tmp_path / "page")
 
 
+@pytest.mark.long
 def test_a_network_without_hidden_units_is_shown(chromium, tmp_path):
     jaxnn.save(tmp_path / "flat.jaxnn", jaxnn.init(jax.random.key(0), (784, 10)))
     draw.main(networks=(tmp_path / "flat.jaxnn",), output=tmp_path)

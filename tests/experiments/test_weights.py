@@ -152,7 +152,7 @@ def test_two_digits_keeps_the_images_of_two_digits():
     np.testing.assert_allclose(pair.targets[0], [0.01, 0.99] if pair.labels[0] else [0.99, 0.01])
 
 
-@pytest.mark.long("all but the first")
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [1, 2])
 def test_one_unit_does_so_on_other_seeds(seed):
     digits = only(load_digits("mnist-5k"), (0, 1))

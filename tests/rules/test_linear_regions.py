@@ -198,6 +198,7 @@ def test_a_region_is_its_polygon_and_each_side_of_an_edge_differs():
     assert len(patterns) == len(found.polygons)
 
 
+@pytest.mark.long
 def test_no_pattern_of_units_is_cut_into_several_pieces():
     model = network((2, 7, 6, 3), "relu", key=3)
     found = rules.linear_regions(model, bounds=(-2.0, 2.0))

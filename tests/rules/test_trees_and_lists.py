@@ -94,7 +94,7 @@ def test_without_samples_it_is_scikit_learns_tree():
     assert len(found.rules) < theirs.get_n_leaves()  # questions that change no answer are out
 
 
-@pytest.mark.long("all but the first")
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
 def test_other_precisions(dtype):
     with jax.enable_x64(dtype == "float64"):
@@ -259,6 +259,7 @@ def test_an_anchor_is_short():
     )
 
 
+@pytest.mark.long
 def test_an_anchor_that_cannot_be_had_says_so():
     inputs = uniform(200, 3)
     checkered = lambda x: jnp.stack([0.0, jnp.sin(60 * x).prod()])  # noqa: E731

@@ -91,7 +91,7 @@ def test_a_run_that_ended_is_there_and_can_be_made_longer(tmp_path, whole):
     assert found[1].loss.shape == found[1].validation_accuracy.shape == (5,)
 
 
-@pytest.mark.long("all but the first")
+@pytest.mark.long
 @pytest.mark.parametrize("axes", [(4, 2), *long((8,))])
 def test_batches_on_a_mesh_go_on(tmp_path, axes):
     mesh = jax.make_mesh(axes, ("data", "model")[: len(axes)])
@@ -218,7 +218,7 @@ def stopped_and_on_again(folder, writes, *args, **options):
     return jaxnn.train(*args, checkpoint=folder / "part", **options, **EVERY), whole
 
 
-@pytest.mark.long("all but the first")
+@pytest.mark.long
 @pytest.mark.parametrize("writes", [4, *long(1)])
 @pytest.mark.parametrize("what", ["model", "data"])
 def test_a_run_goes_on_where_the_arrays_that_it_is_given_live(tmp_path, what, writes):
