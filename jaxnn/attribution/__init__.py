@@ -8,6 +8,7 @@ groups of features in `_masks`.
 """
 
 from jaxnn.attribution._accumulate import Estimate as Estimate
+from jaxnn.attribution._completeness import completeness_gap as completeness_gap
 from jaxnn.attribution._deep_lift import deep_lift as deep_lift, deep_lift_shap as deep_lift_shap
 from jaxnn.attribution._grad_cam import grad_cam as grad_cam, guided_grad_cam as guided_grad_cam
 from jaxnn.attribution._gradient import (
@@ -29,7 +30,6 @@ from jaxnn.attribution._layer_path import (
 )
 from jaxnn.attribution._lrp import lrp as lrp
 from jaxnn.attribution._path import (
-    completeness_gap as completeness_gap,
     expected_gradients as expected_gradients,
     integrated_gradients as integrated_gradients,
 )

@@ -11,9 +11,10 @@ import numpy as np
 from jaxnn import _checks
 from jaxnn._engine.affine_prefix import split_affine_prefix
 from jaxnn._engine.loops import vary_like
-from jaxnn._model import as_example, broadcast_like, check_batch_like, prepare, scalar
+from jaxnn._model import broadcast_like, check_batch_like, prepare, scalar
 from jaxnn._typing import Key, Model, PyTree, Quadrature, Scalar, Target
 from jaxnn.attribution._accumulate import Sampling, as_dtype_of, check_sampling, estimate, weighted_sum
+from jaxnn.attribution._completeness import gap_of, warn_if_incomplete
 
 QUADRATURES = get_args(Quadrature)
 
@@ -56,12 +57,15 @@ def integrated_gradients(
     steps: int = 50,
     quadrature: Quadrature = "gauss_legendre",
     batch_size: int = 10,
+    check_completeness: bool = True,
 ) -> PyTree:
     """Integrated gradients along the straight path from a baseline to the input.
 
     `a = (x - x0) * sum_k w_k grad f(x0 + t_k (x - x0))`, where `t_k` and `w_k` are the nodes and weights
     of a quadrature rule on [0, 1]. In the limit of many steps the attributions sum to `f(x) - f(x0)`:
-    `completeness_gap` returns the difference.
+    `completeness_gap` returns the difference. Where the function bends sharply on the path, that takes many
+    steps: such as near a baseline of 0 in a model whose first operation is a normalization, whose
+    derivative at 0 is as large as the reciprocal of its epsilon's root.
 
     Args:
         model: a callable of one example.
@@ -72,9 +76,14 @@ def integrated_gradients(
         quadrature: "gauss_legendre", "riemann_left", "riemann_right", "riemann_middle" or "trapezoid".
         batch_size: steps at a time; memory grows with it, and not with `steps`. A single chunk, with
             `batch_size` at `steps` or above, is compiled without a loop: faster for convolutions on a CPU.
+        check_completeness: whether to warn where the sum differs by more than 5 % from `f(x) - f(x0)`. It
+            takes two evaluations and waits for the result; under `jit`, `vmap` and `grad` nothing is checked.
 
     Returns:
         Of the structure of `x`, in units of the output.
+
+    Warns:
+        UserWarning: the attributions do not sum to the change of the output; see `check_completeness`.
 
     Raises:
         TypeError: an option is of another type, or as `saliency` raises.
@@ -91,14 +100,22 @@ def integrated_gradients(
     """
     rule = check_steps(steps, quadrature, batch_size)
     model, x, target = prepare(model, x, target)
-    return _integrated_gradients(model, x, target, broadcast_like("baseline", baseline, x), rule)
+    baseline = broadcast_like("baseline", baseline, x)
+    check = check_completeness and _checks.is_concrete((model, x, target, baseline))
+    attributions, gap = _integrated_gradients(model, x, target, baseline, rule, check=check)
+    warn_if_incomplete("integrated_gradients", gap, f"use more `steps` than {steps}, or another `baseline`")
+    return attributions
 
 
-@jax.jit(static_argnames=("rule",))
+@jax.jit(static_argnames=("rule", "check"))
 def _integrated_gradients(
-    model: Model, x: PyTree, target: Target, baseline: PyTree, rule: QuadratureRule
-) -> PyTree:
-    return integrate(scalar(model, target), x, baseline, rule)
+    model: Model, x: PyTree, target: Target, baseline: PyTree, rule: QuadratureRule, *, check: bool
+) -> tuple[PyTree, jax.Array | None]:
+    function = scalar(model, target)
+    attributions = integrate(function, x, baseline, rule)
+    if not check:
+        return attributions, None
+    return attributions, gap_of(attributions, function(x), function(baseline), within=0.05)
 
 
 def integrate(
@@ -213,56 +230,3 @@ def _expected_gradients(
         return jax.tree.map(lambda a, b, g: (a - b) * g, x, baseline, gradient)
 
     return estimate(attribution, sampling, lambda values: as_dtype_of(values, x))
-
-
-def completeness_gap(
-    model: Model,
-    x: PyTree,
-    target: Target,
-    attributions: PyTree,
-    *,
-    baseline: PyTree = 0.0,
-    baselines: PyTree = None,
-) -> jax.Array:
-    """Convergence delta: the sum of the attributions minus `f(x) - f(baseline)`.
-
-    `gap = sum_i a_i - (f(x) - f(x0))`: 0 for a complete method.
-
-    Args:
-        model: a callable of one example.
-        x: the example, an array or a pytree of arrays.
-        target: an output index, None, or a function; see `saliency`.
-        attributions: of any method, at the inputs or at a layer: a pytree of arrays.
-        baseline: that of the attributions, as in `integrated_gradients`.
-        baselines: a set of them in its place, as in `expected_gradients`: `f(x0)` is the mean over them.
-
-    Returns:
-        A scalar in units of the output; negative where the attributions sum to less than the difference.
-
-    Raises:
-        TypeError: `attributions` does not hold numbers, or as `saliency` raises.
-        ValueError: a baseline is of another shape, or as `saliency` raises.
-
-    Example:
-        >>> from jaxnn import attribution
-        >>> square, x = lambda x: x[0] ** 2, [3.0]
-        >>> attributions = attribution.input_x_gradient(square, x)
-        >>> float(attribution.completeness_gap(square, x, None, attributions))
-        9.0
-    """
-    model, x, target = prepare(model, x, target, differentiable=False)
-    if baselines is None:
-        baselines = jax.tree.map(lambda leaf: leaf[None], broadcast_like("baseline", baseline, x))
-    else:
-        baselines = check_batch_like("baselines", baselines, x)
-    return _completeness_gap(model, x, target, as_example("attributions", attributions), baselines)
-
-
-@jax.jit
-def _completeness_gap(
-    model: Model, x: PyTree, target: Target, attributions: PyTree, baselines: PyTree
-) -> jax.Array:
-    function = scalar(model, target)
-    difference = function(x) - jnp.mean(jax.vmap(function)(baselines))
-    total = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(attributions))
-    return (total - difference).astype(difference.dtype)

@@ -306,3 +306,44 @@ WRONG = {
 def test_bad_options_raise(method, options, error, message):
     with pytest.raises(error, match=message):
         method(NETWORK, X, 1, **options)
+
+
+class TestCompletenessWarning:
+    """Of a step function's ramp between 0 and 1e-3, one node sees nothing."""
+
+    @staticmethod
+    def ramp(x):
+        return jnp.sum(jnp.clip(x * 1000, 0, 1))
+
+    def test_a_sum_that_is_not_the_change_warns_with_both_and_says_what_to_do(self):
+        with pytest.warns(UserWarning, match=r"integrated_gradients sum to 0,.*changed by 2.*`steps` than 5"):
+            attribution.integrated_gradients(self.ramp, [1.0, 1.0], steps=5)
+
+    def test_what_is_not_finite_warns(self):
+        with pytest.warns(UserWarning, match="inf"):
+            attribution.integrated_gradients(lambda x: jnp.log(x[0]), [1.0])
+
+    def test_an_option_turns_it_off(self):
+        attribution.integrated_gradients(self.ramp, [1.0], steps=5, check_completeness=False)
+
+    def test_nothing_is_checked_under_a_transformation(self):
+        def one(x):
+            return attribution.integrated_gradients(self.ramp, x, steps=5)
+
+        jax.jit(one)(jnp.ones(2))
+        jax.vmap(one)(jnp.ones((3, 2)))
+
+    def test_a_change_near_zero_is_measured_by_the_attributions(self):
+        """Their sizes are 200, and their sum is 1e-3 off by rounding and quadrature."""
+        attribution.integrated_gradients(
+            lambda x: 100 * x[0] - 100 * x[1] + 1e-4 * x[0] ** 7, [1.0, 1.0], steps=3
+        )
+
+    def test_a_rule_that_is_not_complete_warns_in_deep_lift(self):
+        rules = {"reduce_prod": lambda step, multipliers, values, baselines: [jnp.zeros(2)]}
+        with pytest.warns(UserWarning, match=r"deep_lift sum to 0,.*by 6"):
+            attribution.deep_lift(jnp.prod, [3.0, 2.0], primitive_rules=rules)
+        with pytest.warns(UserWarning, match=r"deep_lift_shap sum to 0,.*by 6"):
+            attribution.deep_lift_shap(
+                jnp.prod, [3.0, 2.0], baselines=jnp.zeros((2, 2)), primitive_rules=rules
+            )
