@@ -61,7 +61,7 @@ def layer_integrated_gradients(
 def _layer_integrated_gradients(
     cut: LayerModel, x: PyTree, target: Target, baseline: PyTree, rule: QuadratureRule
 ) -> jax.Array:
-    return integrate(cut.rest(x, target), cut(x), cut(baseline), rule)
+    return integrate(cut.rest(x, target), cut(x), cut(baseline), rule)[0]
 
 
 def layer_conductance(

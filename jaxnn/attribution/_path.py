@@ -111,17 +111,14 @@ def integrated_gradients(
 def _integrated_gradients(
     model: Model, x: PyTree, target: Target, baseline: PyTree, rule: QuadratureRule, *, check: bool
 ) -> tuple[PyTree, jax.Array | None]:
-    function = scalar(model, target)
-    attributions = integrate(function, x, baseline, rule)
-    if not check:
-        return attributions, None
-    return attributions, gap_of(attributions, function(x), function(baseline), within=0.05)
+    attributions, ends = integrate(scalar(model, target), x, baseline, rule)
+    return attributions, gap_of(attributions, *ends, within=0.05) if check else None
 
 
 def integrate(
     function: Callable[[PyTree], jax.Array], x: PyTree, baseline: PyTree, rule: QuadratureRule
-) -> PyTree:
-    """Integrated gradients of any scalar function.
+) -> tuple[PyTree, tuple[jax.Array, jax.Array]]:
+    """Integrated gradients of any scalar function, and its values at `x` and at the baseline.
 
     Its affine prefix maps the straight path to a straight path, and its transpose maps the summed gradients
     to the input at once. Only the rest is evaluated at each node.
@@ -132,7 +129,8 @@ def integrate(
     start = first(baseline)
     mean = rule.mean(lambda position: jax.grad(rest)(between(start, end, position)))
     (gradient,) = pull(as_dtype_of(mean, end))
-    return jax.tree.map(lambda a, b, g: _change(b, a) * g, x, baseline, gradient)
+    attributions = jax.tree.map(lambda a, b, g: _change(b, a) * g, x, baseline, gradient)
+    return attributions, (rest(end), rest(start))  # not computed where they are not used
 
 
 def between(start: PyTree, end: PyTree, position: Scalar) -> PyTree:
