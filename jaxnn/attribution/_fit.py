@@ -33,12 +33,14 @@ class LeastSquares(NamedTuple):
         draws: number of draws.
         row: from one set to its row, `(columns,)`, and its offset, the known part of the output.
         penalty: from the Gram matrix of the rows to the penalty, `(columns, columns)`.
+        intercept: whether the last column is that of an intercept, without a penalty.
     """
 
     draw: Callable[[jax.Array], tuple[jax.Array, jax.Array]]
     draws: int
     row: Callable[[jax.Array], tuple[jax.Array, jax.Array]]
     penalty: Callable[[jax.Array], jax.Array]
+    intercept: bool
 
 
 def solve(
@@ -68,12 +70,40 @@ def solve(
     (gram, moment), outputs = chunked_scan(gather, start, problem.draws, size)
     # The matrix is the same for every example. Under `vmap` its inverse is computed once, and each example
     # takes one product. Solving directly would repeat the elimination per example.
-    factor = jax.scipy.linalg.cho_factor(gram + problem.penalty(gram).astype(dtype))
-    inverse = jax.scipy.linalg.cho_solve(factor, jnp.eye(columns, dtype=dtype))
+    inverse = _inverse(gram, problem.penalty(gram).astype(dtype), intercept=problem.intercept)
     solution = _einsum("ij,j->i", inverse, moment)
     if not sampling.with_error:
         return Estimate(solution, jnp.zeros_like(solution))
     return Estimate(solution, _errors(problem, outputs, solution, inverse, size))
+
+
+def _inverse(gram: jax.Array, penalty: jax.Array, *, intercept: bool) -> jax.Array:
+    """The inverse of `gram + penalty`, and 0 along directions in which the Gram matrix is 0 to rounding.
+
+    Sets fewer than features leave such directions. The solution has no part in them, and an inverse would
+    enlarge the rounding there. The intercept is eliminated first: it may be anything.
+    """
+    columns = len(gram)
+    least = columns * jnp.finfo(gram.dtype).eps
+    basis = jnp.eye(columns, dtype=gram.dtype)
+    if intercept:
+        basis = basis.at[-1, :-1].set(-gram[-1, :-1] / gram[-1, -1])
+    gram = _einsum("ji,jk,kl->il", basis, gram, basis)
+    factor = jnp.linalg.cholesky(gram + penalty)
+    pivots = jnp.square(jnp.diagonal(factor))
+    safe = jnp.min(pivots) > 0.05 * jnp.max(pivots)  # false where the factor is not a number
+
+    def by_factor() -> jax.Array:
+        inverse: jax.Array = jax.scipy.linalg.cho_solve((factor, True), jnp.eye(columns, dtype=gram.dtype))
+        return inverse
+
+    def by_eigenvectors() -> jax.Array:
+        values, vectors = jnp.linalg.eigh(gram)
+        penalized = values + _einsum("ji,jk,ki->i", vectors, penalty, vectors)
+        determined = values > least * values[-1]
+        return _einsum("ik,k,jk->ij", vectors, jnp.where(determined, 1 / penalized, 0), vectors)
+
+    return _einsum("ij,jk,lk->il", basis, lax.cond(safe, by_factor, by_eigenvectors), basis)
 
 
 def _errors(

@@ -107,21 +107,21 @@ def _kernel_shap(game: Game, key: Key, sampling: Sampling) -> PyTree:
         fraction = jnp.mean(present.astype(total.dtype))
         return present - fraction, empty + fraction * total
 
-    # The rows do not determine the mean, which is 0. Pairs may leave further directions undetermined. They
-    # become 0 too, by a multiple of the identity so small that rounding hides it elsewhere.
-    least = 0.0 if exact else 4 * math.sqrt(n) * float(jnp.finfo(total.dtype).eps)
+    # The rows do not determine the mean, which is 0. Where pairs leave further directions undetermined, these
+    # become 0, too.
     problem = LeastSquares(
         draw=each_set if exact else pair,
         draws=2**n - 2 if exact else -(-sampling.n_samples // 2),
         row=row,
-        penalty=lambda gram: jnp.trace(gram) / n * (jnp.ones((n, n)) / n + least * jnp.eye(n)),
+        penalty=lambda gram: jnp.trace(gram) / n * (jnp.ones((n, n)) / n),
+        intercept=False,
     )
     if n == 1:  # no set to fit: the only feature has the total
         deviations = Estimate(jnp.zeros_like(total)[None], jnp.zeros_like(total)[None])
     else:
         with_error = sampling.with_error and not exact
         deviations = solve(problem, game, n, sampling._replace(with_error=with_error))
-    value = game.spread(total / n + deviations.value)
+    value = game.spread(total / n + deviations.value - jnp.mean(deviations.value))
     return Estimate(value, game.spread(deviations.standard_error)) if sampling.with_error else value
 
 
@@ -205,7 +205,7 @@ def _lime(game: Game, key: Key, kernel_width: float, ridge: float, sampling: Sam
         return jnp.append(present - jnp.asarray(0.5, output.dtype), 1), output
 
     penalty = jnp.diag(jnp.append(jnp.ones(n, output.dtype), 0)) * ridge
-    problem = LeastSquares(draw=draw, draws=sampling.n_samples, row=row, penalty=lambda gram: penalty)
+    problem = LeastSquares(draw, sampling.n_samples, row, lambda gram: penalty, intercept=True)
     coefficients = solve(problem, game, n + 1, sampling)
     value = game.spread(coefficients.value[:n])
     return Estimate(value, game.spread(coefficients.standard_error[:n])) if sampling.with_error else value

@@ -149,3 +149,24 @@ def test_bad_input_is_refused(method, change, error, match):
     summed = lambda x: sum(jnp.sum(leaf) for leaf in jax.tree.leaves(x))  # noqa: E731
     with pytest.raises(error, match=match):
         getattr(attribution, method)(**{"model": summed, "x": X, "key": key(), **change})
+
+
+@pytest.mark.parametrize(("n", "samples"), [(50, 10), pytest.param(200, 100, marks=pytest.mark.long)])
+@pytest.mark.parametrize("ridge", [1.0, 1e-2, 1e-4, 1e-6])
+def test_fewer_samples_than_features_and_any_ridge(n, samples, ridge):
+    """The normal equations in float64; in float32 their matrix is singular to rounding."""
+
+    def function(x):
+        return jnp.sin(x).sum() + x[0] * x[1]
+
+    key, x = jax.random.key(0), np.arange(1.0, n + 1) / n
+    present = np.stack(
+        [jax.random.bernoulli(jax.random.fold_in(key, i), 0.5, (n,)) | (i == 0) for i in range(samples)]
+    ).astype(float)
+    y = np.array([float(np.sin(row).sum() + row[0] * row[1]) for row in x * present])
+    weights = np.exp(-(((1 - np.sqrt(present.mean(1))) / 0.25) ** 2) / 2)
+    columns = np.c_[present, np.ones(samples)]
+    gram = columns.T @ (weights[:, None] * columns) + ridge * np.diag([1.0] * n + [0])
+    expected = np.linalg.solve(gram, columns.T @ (weights * y))[:n]
+    coefficients = attribution.lime(function, jnp.float32(x), key=key, n_samples=samples, ridge=ridge)
+    np.testing.assert_allclose(coefficients, expected, atol=3e-4)

@@ -201,3 +201,16 @@ def test_a_tree_is_explained_as_a_tree():
 def test_bad_input_is_refused(method, change, error, match):
     with pytest.raises(error, match=match):
         getattr(attribution, method)(**{"model": lambda x: x.sum(), "x": X, **change})
+
+
+@pytest.mark.parametrize("n", [4, 13, 50])
+def test_kernel_shap_of_few_samples_sums_to_the_change(n):
+    """As many samples as allowed at least: the sets leave some directions open."""
+
+    def function(x):
+        return jnp.sin(x).sum() + x[0] * x[1] * x[-1]
+
+    x, keys = jnp.arange(1.0, n + 1) / n, jax.random.split(jax.random.key(0), 20)
+    values = jax.vmap(lambda key: attribution.kernel_shap(function, x, key=key, n_samples=2 * n))(keys)
+    np.testing.assert_allclose(values.sum(1), function(x), rtol=1e-5)
+    assert np.abs(values).max() < 5
