@@ -106,7 +106,8 @@ def batch_source(batches: Iterable[Examples], epochs: int, mesh: Mesh | None) ->
         count = 0
         for count, batch in enumerate(begun.pop() if begun else batches, start=1):
             if count > done:
-                yield Segment(_place_batch(_check_batch(batch, count), mesh), None, 1)
+                batch = jax.tree.map(_own, _check_batch(batch, count))
+                yield Segment(_place_batch(batch, mesh), None, 1)
         if count == 0 or count < done:
             raise ValueError(
                 f"`inputs` must give the same batches in every epoch; it gave {count} in epoch {number + 1}"
@@ -125,6 +126,14 @@ def _check_batch(batch: Any, number: int) -> Examples:
     named = {f"inputs of batch {number}": batch[0], f"targets of batch {number}": batch[1]}
     (inputs, targets), _ = _checks.check_rows(**named)
     return inputs, targets
+
+
+def _own(leaf: Any) -> Any:
+    """A copy of an array in the host's memory, since a loader may refill its own before the step has run.
+
+    JAX copies to a device asynchronously, and on a CPU may not copy at all.
+    """
+    return leaf if isinstance(leaf, jax.Array) else np.array(leaf)
 
 
 def _check_rows_of_processes(mesh: Mesh) -> None:

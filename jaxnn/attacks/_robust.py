@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 
 from jaxnn import _checks
 from jaxnn._map import map_examples
-from jaxnn._model import as_model, output_shape, prepare as prepare_model
+from jaxnn._model import as_example, as_model, output_shape, prepare as prepare_model
 from jaxnn._progress import progress_bar
 from jaxnn._typing import Key, Labels, Model, PyTree
 from jaxnn.attacks._criteria import misclassified
@@ -107,7 +107,7 @@ def robust_accuracy(
 
 
 def _is_correct(model: Model, x: PyTree, label: jax.Array) -> tuple[jax.Array, jax.Array]:
-    margin = misclassified(label)(model(x))
+    margin = misclassified(label)(model(as_example("inputs", x)))  # integers as floats, as attacks do
     return margin <= 0, jnp.isnan(margin)
 
 
@@ -143,7 +143,7 @@ def _check_data(model: Model, inputs: PyTree, labels: Labels) -> tuple[PyTree, A
         raise ValueError(f"`labels` must be integers of shape (N,); got {rows.dtype} of shape {rows.shape}")
     for leaf in jax.tree.leaves(inputs):
         _checks.check_finite("inputs", leaf)
-    one = jax.tree.map(lambda leaf: leaf[0], inputs)
+    one = as_example("inputs", jax.tree.map(lambda leaf: leaf[0], inputs))
     prepare_model(model, one, 0, "label")
     n_out = output_shape(model, one).shape[0]
     _checks.check_values("labels", rows, at_least=0, below=n_out)

@@ -94,7 +94,8 @@ def occlusion(
         x: the example, an array or a pytree of arrays; of a pytree, one array is hidden at a time.
         target: an output index, None, or a function; see `saliency`.
         window: the window's shape, one size per axis of `x`: `(3, 3, 1)` hides one channel at a time,
-            `(3, 3, channels)` all of them. For a pytree, a tree of such tuples.
+            `(3, 3, channels)` all of them. For a pytree, a tree of such tuples; that of an array without
+            elements is ignored.
         stride: the step along each axis, likewise, at most the window's size; or one integer for all.
         baseline: the value of a hidden element: a number, or of the structure of `x`.
         batch_size: how many changed examples are evaluated at once. The result does not depend on it.
@@ -138,6 +139,8 @@ def _check_windows(window: PyTree, stride: PyTree, x: PyTree) -> tuple[Windows, 
 
 
 def _check_window(window: PyTree, stride: PyTree, leaf: jax.Array) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    if leaf.size == 0:  # nothing to hide, and no window that fits
+        return (), ()
     window = _checks.check_sizes("window", window)
     if len(window) != leaf.ndim or any(w > size for w, size in zip(window, leaf.shape, strict=True)):
         raise ValueError(
@@ -168,6 +171,9 @@ def _occlusion(
     leaves, structure = jax.tree.flatten(x)
     drops = []
     for i, (leaf, empty) in enumerate(zip(leaves, jax.tree.leaves(baseline), strict=True)):
+        if leaf.size == 0:
+            drops.append(leaf)
+            continue
 
         def of_leaf(changed: jax.Array, i: int = i) -> jax.Array:
             return f(jax.tree.unflatten(structure, [*leaves[:i], changed, *leaves[i + 1 :]]))

@@ -133,12 +133,15 @@ def fit_tree(
 ) -> tuple["FittedTree", Float[np.ndarray, "nodes"]]:
     """Fit a tree of scikit-learn; return it and its thresholds, which have no meaning at a leaf.
 
-    scikit-learn treats values within 1e-7 as equal. So each feature is scaled by a power of two, to a range
-    of about 1.
+    scikit-learn rounds to float32, and treats values within 1e-7 as equal. So each feature is centered, and
+    scaled by a power of two to a range of about 1.
     """
-    _, exponents = np.frexp(np.ptp(features.astype(np.float64), axis=0))
-    fitted = learner.fit(np.ldexp(features, -exponents), predictions).tree_
-    return fitted, np.ldexp(fitted.threshold, exponents[fitted.feature])
+    values = features.astype(np.float64)
+    centers = (values.min(axis=0) + values.max(axis=0)) / 2
+    _, exponents = np.frexp(np.ptp(values, axis=0))
+    fitted = learner.fit(np.ldexp(values - centers, -exponents), predictions).tree_
+    split_on = np.maximum(fitted.feature, 0)  # negative at a leaf
+    return fitted, np.ldexp(fitted.threshold, exponents[split_on]) + centers[split_on]
 
 
 def round_down(thresholds: Float[np.ndarray, "..."], dtype: npt.DTypeLike) -> Float[np.ndarray, "..."]:

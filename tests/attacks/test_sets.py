@@ -181,3 +181,13 @@ def test_training_against_an_attack_makes_it_fail_more_often():
     expected = jax.grad(loss)(NETWORK, fixed)
     found = jax.grad(lambda network: loss(attacks.under_attack(network, still), (X[1], LABELS[1])))(NETWORK)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, expected)
+
+
+def test_integers_are_floats_without_an_attack_as_with_one():
+    """In uint8, 100 - 128 is 228."""
+    images = np.random.default_rng(0).integers(0, 256, (40, 12)).astype(np.uint8)
+    weights = jnp.asarray(np.random.default_rng(1).normal(size=(12, 3)), jnp.float32)
+    model = jax.tree_util.Partial(lambda w, x: (x - 128) / 64 @ w, weights)
+    labels = np.argmax(jax.vmap(model)(images.astype(np.float32)), axis=1)
+    attack = functools.partial(attacks.fgsm, bounds=(0, 255))
+    np.testing.assert_array_equal(robust(attack, [0.0, 1e-3], model, images, labels), [1, 1])

@@ -213,3 +213,12 @@ def test_an_occlusion_tree_needs_a_window_each():
 def test_traced_groups_without_a_number_are_refused():
     with pytest.raises(ValueError, match="`n_groups` must be given where `groups` is traced"):
         jax.jit(lambda groups: ABLATE(MODEL, X, 1, groups=groups))(GROUPS)
+
+
+def test_occlusion_of_an_array_without_elements_is_empty():
+    x = {"values": jnp.ones(4), "none": jnp.zeros((0, 2))}
+    drops = attribution.occlusion(
+        lambda x: x["values"] @ jnp.arange(4.0) + x["none"].sum(), x, window={"values": (1,), "none": (1, 1)}
+    )
+    assert drops["none"].shape == (0, 2)
+    np.testing.assert_allclose(drops["values"], np.arange(4.0))

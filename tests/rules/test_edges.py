@@ -12,6 +12,7 @@ import jaxnn
 from jaxnn import rules
 from jaxnn.rules import _anchor, _problem, _rule, _sampling, _trepan
 from jaxnn.rules._tree import prune
+from tests.conftest import in_precision
 
 KEY = jax.random.key(0)
 GROW = [rules.distill_tree, rules.trepan, rules.rule_list]
@@ -243,3 +244,20 @@ def test_linear_regions_of_what_is_not_finite_or_very_small():
     count = len(rules.linear_regions(net).polygons)
     assert count > 6
     assert len(rules.linear_regions(jax.tree.map(lambda a: a * 1e-14, net)).polygons) == count
+
+
+@each
+def test_a_single_feature_makes_a_rule(grow):
+    found = grow(half, uniform(200, 1), held_out=uniform(100, 1, key=2), key=KEY)
+    assert found.fidelity > 0.95
+    assert len(found.rules) > 1
+
+
+@pytest.mark.parametrize("grow", GROW[:2])
+def test_features_far_from_zero_are_split_in_float64(grow):
+    """Seconds since 1970: neighbors are one apart, and float32 has one number in 128."""
+    with in_precision("float64"):
+        x = 1.7e9 + np.random.default_rng(0).normal(size=(200, 2))
+        found = grow(lambda x: jnp.stack([0 * x[0], x[0] - 1.7e9]), x, held_out=x, key=KEY, n_samples=500)
+        assert found.fidelity > 0.98
+        assert len(found.rules) == 2

@@ -474,6 +474,26 @@ def test_batches_are_gone_through_once_an_epoch_and_none_is_lost():
         np.testing.assert_array_equal(a, b)
 
 
+class _OneBuffer:
+    """Refills the same arrays with each batch, as a loader that reads into memory of its own does."""
+
+    def __iter__(self):
+        x, labels = np.empty((10, 4), np.float32), np.empty(10, np.int32)
+        for start in range(0, 90, 10):
+            x[:], labels[:] = (part[start : start + 10] for part in blobs()[::2])
+            yield x, labels
+
+
+def test_a_loader_may_refill_its_arrays():
+    x, _, labels = blobs()
+    copies = [(x[start : start + 10], labels[start : start + 10]) for start in range(0, 90, 10)]
+    options = {"epochs": 2, "loss": jaxnn.losses.cross_entropy}
+    expected, _ = jaxnn.train(identity_network(), copies, **options)
+    for _ in range(5):
+        model, _ = jaxnn.train(identity_network(), _OneBuffer(), **options)
+        jax.tree.map(np.testing.assert_array_equal, model, expected)
+
+
 @pytest.mark.long
 def test_batches_on_an_explicit_mesh_are_taken():
     mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Explicit,))
