@@ -13,7 +13,7 @@ import numpy as np
 from jax.extend import core
 
 from jaxnn._engine.graph import Graph, Run, Step
-from jaxnn._engine.primitives import is_real
+from jaxnn._engine.primitives import is_inexact, is_real
 
 Rule = Callable[..., Sequence[Any]]
 """`rule(step, cotangents, *runs)`: one cotangent per input of the step, or None for zero."""
@@ -43,7 +43,7 @@ def backward(graph: Graph, rule: Rule, cotangents: Sequence[Any], *runs: Run) ->
     def total(v: Any) -> Any:
         if v in sums:
             return sums[v]
-        return jnp.zeros_like(runs[0][v]) if is_real(v) else np.zeros(v.aval.shape, jax.dtypes.float0)
+        return jnp.zeros_like(runs[0][v]) if is_inexact(v) else np.zeros(v.aval.shape, jax.dtypes.float0)
 
     add(graph.outputs, cotangents)
     for step in reversed(graph.steps):
@@ -94,6 +94,9 @@ def check_rules(rules: Mapping[str, Rule] | None) -> StaticRules:
 def with_rules(method: str, rule: Rule, fixed: frozenset[Any], rules: StaticRules) -> Rule:
     """Extend a method's rule: fixed values get nothing, the caller's rules come first, unsound steps raise.
 
+    A method that compares two runs has a chain rule of differences: it passes through linear operations on
+    complex numbers, and through `stop_gradient`, which is the identity on values.
+
     Args:
         method: its name, for errors.
         rule: for all steps of real numbers but `stop_gradient`.
@@ -115,10 +118,13 @@ def with_rules(method: str, rule: Rule, fixed: frozenset[Any], rules: StaticRule
                     f"`primitive_rules[{step.name!r}]` must return arrays of shapes {expected}; got {shapes}"
                 )
             return [jnp.asarray(each) if np.isscalar(each) else each for each in results]
-        if not is_real(*step.inputs, *step.outputs):
+        numbers = is_inexact if len(runs) == 2 and step.kind == "linear" else is_real
+        if not numbers(
+            *step.inputs, step.outputs[0]
+        ):  # of top_k's, the indices are held or refused elsewhere
             why = "its operands or results that depend on the input are not real numbers"
             raise refuse(method, step, why)
-        if step.name == "stop_gradient":
+        if step.name == "stop_gradient" and len(runs) == 1:
             raise refuse(method, step, "the output may depend on the value whose gradient is stopped")
         return rule(step, cotangents, *runs)
 

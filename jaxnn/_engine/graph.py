@@ -27,6 +27,7 @@ from jaxnn._engine.primitives import (
     UNROLLED,
     is_affine,
     is_elementwise,
+    is_integer,
     is_real,
     variables,
 )
@@ -118,7 +119,9 @@ class Graph:
         return Counter(variables([*(v for step in self.steps for v in step.inputs), *self.outputs]))
 
 
-def graph(function: Callable[..., Any], *args: Any, keep_custom: bool = False) -> Graph:
+def graph(
+    function: Callable[..., Any], *args: Any, keep_custom: bool = False, hold_integers: bool = False
+) -> Graph:
     """Trace a function, inline its calls, and cut it into steps.
 
     Args:
@@ -126,15 +129,27 @@ def graph(function: Callable[..., Any], *args: Any, keep_custom: bool = False) -
         args: where to trace it, arrays or their shapes.
         keep_custom: whether a function with a custom derivative is one operation, with that derivative, or
             is inlined.
+        hold_integers: whether integers that are computed from the input, such as the indices of the largest
+            values, are constants, as they are at `args`.
     """
     inlined = CALLS | REMAT | UNROLLED | (set() if keep_custom else CUSTOM)
     traced = inline_calls(function, args, inlined)
     jaxpr = traced.jaxpr.jaxpr
     depends = set(jaxpr.invars)
+    held: list[Any] = []
     for eqn in jaxpr.eqns:
         if not depends.isdisjoint(variables(eqn.invars)):
-            depends.update(eqn.outvars)
-    builder = _StepBuilder(depends, *_constants(jaxpr, traced.jaxpr.consts, depends))
+            integers = [v for v in eqn.outvars if hold_integers and is_integer(v)]
+            held += integers
+            depends.update(v for v in eqn.outvars if v not in integers)
+    others: Run = {}
+    if held:
+        values = dict(
+            zip([*jaxpr.constvars, *jaxpr.invars], [*traced.jaxpr.consts, *traced.inputs], strict=True)
+        )
+        run([eqn for eqn in jaxpr.eqns if eqn.outvars], values)
+        others = {v: values[v] for v in held}
+    builder = _StepBuilder(depends, *_constants(jaxpr, traced.jaxpr.consts, depends, others))
     regions = _Regions(jaxpr, builder)
     position = {v: i for i, eqn in enumerate(jaxpr.eqns) for v in eqn.outvars}
     steps: dict[Any, tuple[int, Step]] = {}
@@ -153,10 +168,12 @@ def graph(function: Callable[..., Any], *args: Any, keep_custom: bool = False) -
     return Graph(ordered, inputs, outputs, builder.known, builder.constants, traced.structure)
 
 
-def _constants(jaxpr: core.Jaxpr, consts: Sequence[Any], depends: set[Any]) -> tuple[Run, Run]:
-    """The values that do not depend on the input: those computed from numbers alone, and all others."""
+def _constants(jaxpr: core.Jaxpr, consts: Sequence[Any], depends: set[Any], others: Run) -> tuple[Run, Run]:
+    """The values that do not depend on the input: those computed from numbers alone, and all others.
+
+    `others` are known to begin with.
+    """
     known: Run = {}
-    others: Run = {}
     for v, value in zip(jaxpr.constvars, consts, strict=True):
         (known if _is_one_number(value) else others)[v] = value
     for eqn in jaxpr.eqns:

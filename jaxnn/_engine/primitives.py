@@ -41,6 +41,8 @@ SUMS = {"reduce_sum", "reduce_window_sum", "cumsum"}
 PRODUCTS = {"dot_general": "dense", "conv_general_dilated": "conv"}
 MAXIMA = {"reduce_max", "reduce_window_max"}
 EXTREMA = MAXIMA | {"reduce_min", "reduce_window_min"}
+# Results are operands in another order, a different one for other values.
+SELECTIONS = {"sort", "top_k", "cummax", "cummin"}
 MULTIPLICATIONS = {"mul", "div"}
 ROOTS = {"sqrt", "rsqrt"}
 COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge"}
@@ -54,6 +56,8 @@ SCALINGS = _AFFINE_ELEMENTWISE | {"div", "convert_element_type"}
 AFFINE = _AFFINE_ELEMENTWISE | MOVES | SUMS | set(PRODUCTS) | {"unstack", "tile", "sharding_constraint"}
 # Affine in all operands together.
 JOINTLY_AFFINE = ADDITIONS | JOINS | {"pad", "optimization_barrier"}
+# Linear between real and complex numbers.
+COMPLEX = {"fft", "complex", "real", "imag", "conj"}
 # Affine in the operands before this index, those from it on being constant.
 _AFFINE_BEFORE = {"gather": 1, "dynamic_slice": 1, "dynamic_update_slice": 2}
 # Affine where the operand at this index is constant.
@@ -102,20 +106,33 @@ def is_real(*atoms: Any) -> bool:
     return all(bool(jnp.issubdtype(v.aval.dtype, jnp.floating)) for v in atoms)
 
 
+def is_inexact(*atoms: Any) -> bool:
+    """Whether all variables hold floating-point or complex numbers."""
+    return all(bool(jnp.issubdtype(v.aval.dtype, jnp.inexact)) for v in atoms)
+
+
+def is_integer(v: Any) -> bool:
+    """Whether a variable holds integers, such as indices."""
+    return bool(jnp.issubdtype(v.aval.dtype, jnp.integer))
+
+
 def is_affine(eqn: core.JaxprEqn, depends: Container[Any]) -> bool:
-    """Whether an operation is affine in all operands that depend on the input, taken together."""
+    """Whether an operation is affine in all operands that depend on the input, taken together.
+
+    Of complex operands: affine over the real numbers.
+    """
     name = eqn.primitive.name
     moving = [not isinstance(v, core.Literal) and v in depends for v in eqn.invars]
-    if not is_real(*(v for v, moves in zip(eqn.invars, moving, strict=True) if moves)):
+    if not is_inexact(*(v for v, moves in zip(eqn.invars, moving, strict=True) if moves)):
         return False
-    if name in JOINTLY_AFFINE:
+    if name in JOINTLY_AFFINE | COMPLEX:
         return True
     if name in _AFFINE_UNLESS:
         return not moving[_AFFINE_UNLESS[name]]
     if name in _AFFINE_BEFORE:
         return not any(moving[_AFFINE_BEFORE[name] :])
     if name == "convert_element_type":
-        return is_real(*eqn.outvars)
+        return is_inexact(*eqn.outvars)
     return sum(moving) == 1 and name in AFFINE
 
 

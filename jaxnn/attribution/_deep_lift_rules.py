@@ -197,6 +197,12 @@ def _inverts(eqn: core.JaxprEqn, step: Step) -> bool:
     return name == "rsqrt"
 
 
+@rule("stop_gradient")
+def _identity(graph: Graph, step: Step, multiplier: jax.Array, run: Run, run0: Run) -> Multipliers:
+    """The value itself."""
+    return [multiplier]
+
+
 @rule("max", "min", "pow", "atan2")
 def _binary(graph: Graph, step: Step, multiplier: jax.Array, run: Run, run0: Run) -> Multipliers:
     """The Shapley values of the two operands as players."""

@@ -51,7 +51,9 @@ def lrp(
     of two values gives half to each, by epsilon; a normalization with its bias, `(a - mean) / std * w + b`,
     uses epsilon with `stabilizer`, as one affine map with constant `std`, as does a batch normalization that
     follows no layer; and the softmax of an attention uses its linearization,
-    `a_i = x_i (R_i - y_i sum_j R_j)`. A standardization of the input itself passes on its relevance.
+    `a_i = x_i (R_i - y_i sum_j R_j)`. Sorting and `top_k` pass relevance to the element that was moved;
+    integers that are computed from the input, such as the indices of `top_k`, are constants. A
+    standardization of the input itself passes on its relevance.
 
     Args:
         model: a callable of one example.
@@ -100,13 +102,14 @@ def lrp(
         >>> [round(float(a), 3) for a in attribution.lrp(model, [3.0, 2.0])]
         [3.0, 4.0]
 
-        A rule for an operation that is refused otherwise: sorting moves relevance with its element.
+        A rule for an operation that is refused otherwise: equal parts to the factors of a product.
 
-        >>> def sort_rule(step, relevances, values):
-        ...     return jax.vjp(step.call, *values)[1](list(relevances))
-        >>> rules = {"sort": sort_rule}
-        >>> attribution.lrp(lambda x: jnp.sort(x)[-1], [3.0, 2.0], primitive_rules=rules).tolist()
-        [3.0, 0.0]
+        >>> def product_rule(step, relevances, values):
+        ...     (relevance,), (factors,) = relevances, values
+        ...     return [jnp.full_like(factors, relevance / factors.size)]
+        >>> rules = {"reduce_prod": product_rule}
+        >>> attribution.lrp(jnp.prod, [3.0, 2.0], primitive_rules=rules).tolist()
+        [3.0, 3.0]
     """
     model, x, target = prepare(model, x, target)
     rules = _check_rule(rule)
@@ -135,7 +138,7 @@ def _lrp(
     rules: tuple[tuple[str, str], ...],
     primitive_rules: StaticRules,
 ) -> PyTree:
-    plain = graph(scalar(model, target), x)
+    plain = graph(scalar(model, target), x, hold_integers=True)
     shift = shift_invariants(plain)
     joined, layers = join_layers(plain, shift.carried)
     leaves, structure = jax.tree.flatten(x)

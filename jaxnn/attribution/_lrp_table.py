@@ -15,6 +15,7 @@ from jaxnn._engine.primitives import (
     PRODUCTS,
     SCALINGS,
     SCATTERED_ADDITIONS,
+    SELECTIONS,
 )
 from jaxnn._engine.softmax import ShiftInvariants, normalization
 from jaxnn._typing import Scalar
@@ -72,6 +73,8 @@ def relevance_rule(
             return [relevance]
         if step.kind == "linear":
             return _affine(context, step, relevances, values)
+        if step.name in SELECTIONS:
+            return gradient(step, relevances, run)
         if step.name not in RULES:
             raise refuse("lrp", step, rules=RULES)
         return RULES[step.name](context, step, relevance, run)

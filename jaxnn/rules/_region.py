@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxnn._engine.graph import Graph, graph
 from jaxnn._engine.jaxpr import bind
-from jaxnn._engine.primitives import is_affine
+from jaxnn._engine.primitives import is_affine, is_real
 from jaxnn._model import as_example, as_model
 from jaxnn._typing import Model, PyTree
 
@@ -140,7 +140,7 @@ def _follow(function: Graph, x: jax.Array) -> tuple[jax.Array, jax.Array]:
                 continue
             operands = [function.read(v, values) for v in eqn.invars]
             moving = [not isinstance(v, core.Literal) and v in affine for v in eqn.invars]
-            if not any(moving) or is_affine(eqn, affine):
+            if not any(moving) or (is_real(*eqn.outvars) and is_affine(eqn, affine)):
                 values.update(zip(eqn.outvars, bind(eqn, operands), strict=True))
                 if any(moving):
                     affine.update(eqn.outvars)

@@ -262,6 +262,36 @@ def test_a_pytree():
     assert answer["a"].shape == (2,)
 
 
+def test_a_linear_function_by_complex_numbers_is_that_by_real_ones():
+    """A long convolution, by the Fourier transform and as a matrix product."""
+    rng = np.random.default_rng(3)
+    x, kernel, weights = rng.normal(size=16), rng.normal(size=16), rng.normal(size=(16, 3))
+    matrix = np.stack([np.roll(kernel, i) for i in range(16)])
+
+    def by_fft(x):
+        return jnp.tanh(jnp.fft.irfft(jnp.fft.rfft(x) * jnp.fft.rfft(kernel), 16) @ weights)
+
+    def by_parts(x):
+        z = jnp.fft.fft(lax.complex(x, jnp.zeros_like(x))) * jnp.fft.fft(kernel)
+        return jnp.tanh(jnp.fft.ifft(jnp.conj(jnp.conj(z))).real @ weights)
+
+    with in_precision("float64"):
+        expected = attribution.deep_lift(lambda x: jnp.tanh(x @ matrix @ weights), x, 1)
+        for function in (by_fft, by_parts):
+            np.testing.assert_allclose(attribution.deep_lift(function, x, 1), expected, rtol=1e-9)
+
+
+def test_a_straight_through_rounding_is_the_rounding():
+    """`stop_gradient` is the identity on values."""
+    x = jnp.array([0.8, -2.3, 1.4])
+
+    def function(x):
+        return jnp.tanh((x + lax.stop_gradient(jnp.round(x) - x)).sum())
+
+    expected = attribution.deep_lift(lambda x: jnp.tanh(jnp.round(x).sum()), x)
+    np.testing.assert_allclose(attribution.deep_lift(function, x), expected, rtol=1e-5)
+
+
 REFUSED = {
     "sort": lambda x: jnp.sort(x)[0],
     "reduce_prod": jnp.prod,
@@ -271,7 +301,8 @@ REFUSED = {
     "dynamic_slice": lambda x: x[jnp.argmax(x)],
     "select_n": lambda x: jnp.where(x[0] > x[1], x[2], x[3]),
     "convert_element_type": lambda x: 1.0 * jnp.sum(x > 0),
-    "stop_gradient": lambda x: (x + lax.stop_gradient(jnp.round(x) - x)).sum(),
+    "abs": lambda x: jnp.abs(jnp.fft.fft(x)).sum(),
+    "mul": lambda x: (jnp.fft.fft(x) ** 2 * jnp.fft.fft(x)).real.sum(),
 }
 
 

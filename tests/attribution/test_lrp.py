@@ -291,8 +291,52 @@ def test_the_softmax_of_an_attention_is_linearized():
         assert np.any(relevance)
 
 
+SELECTIONS = {
+    "sort": lambda x: jnp.sort(x),
+    "top_k": lambda x: lax.top_k(x, 2)[0],
+    "cummax": lambda x: lax.cummax(x),
+    "argsort": lambda x: x[jnp.argsort(x)],
+    "argmax": lambda x: jax.nn.one_hot(jnp.argmax(x), 3) * x,
+}
+
+
+@pytest.mark.parametrize("name", SELECTIONS)
+def test_what_is_selected_takes_its_relevance_along(name):
+    """Of a weighted sum of the selected values, that is input times gradient."""
+
+    def function(x):
+        y = SELECTIONS[name](x)
+        return y @ jnp.arange(1.0, 4)[: len(y)]
+
+    x = jnp.array([3.0, 1.0, 2.0])
+    expected = {
+        "sort": [9, 1, 4], "top_k": [3, 0, 4], "cummax": [18, 0, 0], "argsort": [9, 1, 4], "argmax": [3, 0, 0]
+    }[name]  # fmt: skip
+    np.testing.assert_allclose(attribution.lrp(function, x), expected, rtol=1e-5)
+
+
+def test_a_mixture_of_experts_has_the_relevance_of_its_route():
+    """The indices of the experts are constant at an input."""
+    rng = np.random.default_rng(4)
+    gates, experts, x = rng.normal(size=(6, 4)), rng.normal(size=(4, 6, 5)), rng.normal(size=6)
+
+    def mixed(x, route=None):
+        best, indices = lax.top_k(x @ gates, 2)
+        if route is not None:
+            best, indices = (x @ gates)[route], route
+        return sum(
+            g * relu(x @ jnp.asarray(experts)[i]) for g, i in zip(jax.nn.softmax(best), indices, strict=True)
+        )
+
+    with in_precision("float64"):
+        route = np.argsort(-(x @ gates))[:2]
+        expected = attribution.lrp(lambda x: mixed(x, route), x, 2)
+        np.testing.assert_allclose(attribution.lrp(mixed, x, 2), expected, rtol=1e-9)
+        np.testing.assert_allclose(jax.jit(lambda x: attribution.lrp(mixed, x, 2))(x), expected, rtol=1e-9)
+
+
 REFUSED = {
-    "sort": lambda x: jnp.sort(x)[0],
+    "real": lambda x: jnp.fft.fft(x).real.sum(),
     "reduce_prod": jnp.prod,
     "while": lambda x: lax.while_loop(lambda h: h[0] < 3, lambda h: h + 1, x).sum(),
     "div": lambda x: x[0] / x[1],
@@ -352,15 +396,20 @@ def by_gradient(step, relevances, values):
 
 
 def test_a_rule_of_the_caller_for_a_primitive():
-    def largest(x):
-        return jnp.sort(relu(x @ W) ** 2)[-1]
+    def product(x):
+        return jnp.prod(jnp.exp(x @ W[:, :2]))
 
-    with pytest.raises(NotImplementedError, match="no rule for the primitive 'sort'; .* div, dot_general"):
-        attribution.lrp(largest, X)
+    def half(step, relevances, values):
+        return [jnp.full(2, relevances[0] / 2)]
+
+    with pytest.raises(
+        NotImplementedError, match="no rule for the primitive 'reduce_prod'; .* div, dot_general"
+    ):
+        attribution.lrp(product, X)
     with in_precision("float64"):
-        attributions = attribution.lrp(largest, X, primitive_rules={"sort": by_gradient})
-        expected = attribution.lrp(lambda x: jnp.max(relu(x @ W) ** 2), X)
-        np.testing.assert_allclose(attributions, expected, rtol=1e-10)
+        attributions = attribution.lrp(product, X, primitive_rules={"reduce_prod": half})
+        expected = attribution.lrp(lambda x: jnp.exp(x @ W[:, 0]) * jnp.exp(x @ W[:, 1]), X)
+        np.testing.assert_allclose(attributions, expected, rtol=1e-5)
         rules = {"reduce_max": lambda step, relevances, values: [relevances[0] * jnp.eye(6)[0]]}
         attributions = attribution.lrp(jnp.max, X, primitive_rules=rules)
         np.testing.assert_allclose(attributions, X.max() * np.eye(6)[0])
