@@ -407,8 +407,8 @@ def test_a_rule_of_the_caller_for_a_primitive():
     ):
         attribution.lrp(product, X)
     with in_precision("float64"):
-        attributions = attribution.lrp(product, X, primitive_rules={"reduce_prod": half})
-        expected = attribution.lrp(lambda x: jnp.exp(x @ W[:, 0]) * jnp.exp(x @ W[:, 1]), X)
+        attributions = attribution.lrp(product, X, stabilizer=0.0, primitive_rules={"reduce_prod": half})
+        expected = attribution.lrp(lambda x: jnp.exp(x @ W[:, 0]) * jnp.exp(x @ W[:, 1]), X, stabilizer=0.0)
         np.testing.assert_allclose(attributions, expected, rtol=1e-5)
         rules = {"reduce_max": lambda step, relevances, values: [relevances[0] * jnp.eye(6)[0]]}
         attributions = attribution.lrp(jnp.max, X, primitive_rules=rules)
