@@ -10,6 +10,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, M
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend import core
 
@@ -64,6 +66,10 @@ def read(v: Any, values: Mapping[Any, Any]) -> Any:
 
 def bind(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Sequence[jax.Array]:
     """Evaluate an equation on other operands; a sequence of results, also of one."""
+    if (
+        eqn.primitive.name in CUSTOM
+    ):  # a derivative may index its operands, which NumPy's cannot be by tracers
+        operands = [jnp.asarray(v) if isinstance(v, np.ndarray) else v for v in operands]
     with eqn.ctx.manager:
         result = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
     return result if eqn.primitive.multiple_results else [result]

@@ -347,3 +347,21 @@ class TestCompletenessWarning:
             attribution.deep_lift_shap(
                 jnp.prod, [3.0, 2.0], baselines=jnp.zeros((2, 2)), primitive_rules=rules
             )
+
+
+def test_a_derivative_that_indexes_a_constant_in_a_loop():
+    """As that of `jax.experimental.ode.odeint` does with its times."""
+
+    @jax.custom_vjp
+    def weighted(x, weights):
+        return x * weights.sum()
+
+    def backward(weights, cotangent):
+        total, _ = jax.lax.scan(
+            lambda sum_, i: (sum_ + weights[i] * cotangent, None), 0 * cotangent, jnp.arange(2)
+        )
+        return total, jnp.zeros_like(weights)
+
+    weighted.defvjp(lambda x, weights: (weighted(x, weights), weights), backward)
+    attributions = attribution.integrated_gradients(lambda x: weighted(x**2, jnp.array([0.0, 1.0])).sum(), X)
+    np.testing.assert_allclose(attributions, X**2, rtol=1e-5)
