@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn import _checks
+from jaxnn._engine.channel_axis import LOST, channel_axis as channel_axis_of
 from jaxnn._model import prepare
 from jaxnn._typing import Model, PyTree, Target
 from jaxnn.attribution._guided import guided_backprop
@@ -20,6 +21,7 @@ def grad_cam(
     layer: str,
     relu: bool = False,
     shape: Sequence[int] | None = None,
+    channel_axis: int | None = None,
 ) -> jax.Array:
     """Grad-CAM: a layer's channels, weighted by their mean gradients and summed at each position.
 
@@ -30,10 +32,12 @@ def grad_cam(
         model: a callable of one example.
         x: the example, an array or a pytree of arrays.
         target: an output index, None, or a function; see `saliency`.
-        layer: the intermediate's name, one of those in `jaxnn.capture`; of shape `(h, w, channels)`,
-            or any other number of axes before the channels.
+        layer: the intermediate's name, one of those in `jaxnn.capture`; of shape `(h, w, channels)` or
+            `(channels, h, w)`, or with any other number of axes beside the channels.
         relu: whether to set negative values, which lower the output, to 0.
         shape: to resize the map to, linearly, such as the `(h, w)` of the image; None for that of the layer.
+        channel_axis: the axis of the layer's channels. None is that of the convolution which the layer comes
+            from, first in Equinox and last in Flax; the last where there is none.
 
     Returns:
         `(h, w)`, in units of the output.
@@ -41,7 +45,8 @@ def grad_cam(
     Raises:
         TypeError: as `saliency` raises.
         ValueError: the model has no intermediate of that name (the error lists the names), the layer has
-            fewer than two axes, `shape` has another number of them, or as `saliency` raises.
+            fewer than two axes, `shape` has another number of them, `channel_axis` is none of the layer's or
+            not known, or as `saliency` raises.
 
     References:
         Selvaraju, Cogswell, Das, Vedantam, Parikh and Batra, "Grad-CAM", 2016, arXiv:1610.02391, equations
@@ -55,36 +60,67 @@ def grad_cam(
         [[3.0, 0.0], [0.0, 3.0]]
     """
     model, x, target = prepare(model, x, target)
-    axes = _check_maps(model, x, layer)
+    axes, channels = _check_maps(model, x, layer, channel_axis)
     if shape is not None:
         shape = _checks.check_sizes("shape", shape)
         if len(shape) != axes:
             raise ValueError(
                 f"`shape` must have {axes} sizes, one per spatial axis of {layer!r}; got {shape}"
             )
-    return _grad_cam(LayerModel(model, layer), x, target, relu=bool(relu), shape=shape)
+    return _grad_cam(LayerModel(model, layer), x, target, relu=bool(relu), shape=shape, channels=channels)
 
 
-def _check_maps(model: Model, x: PyTree, layer: str) -> int:
-    """The number of axes of a layer before its channels."""
+def _check_maps(model: Model, x: PyTree, layer: str, channel_axis: int | None) -> tuple[int, int | None]:
+    """The number of a layer's axes beside its channels, and the axis of these where it was given."""
     value = check_layer(model, x, layer)
-    if len(value.shape) < 2:
+    ndim = len(value.shape)
+    if ndim < 2:
         raise ValueError(f"`layer` must have shape (h, w, channels); {layer!r} has {value.shape}")
-    return len(value.shape) - 1
+    if channel_axis is None:
+        return ndim - 1, None
+    axis = _checks.check_integer("channel_axis", channel_axis, at_least=-ndim)
+    if axis >= ndim:
+        raise ValueError(f"`channel_axis` must be an axis of {layer!r}, of shape {value.shape}; got {axis}")
+    return ndim - 1, axis % ndim
 
 
-@jax.jit(static_argnames=("relu", "shape"))
+def _channels(cut: LayerModel, x: PyTree) -> int:
+    axis = channel_axis_of(cut, x)
+    if axis == LOST:
+        raise ValueError(
+            f"`channel_axis` must be given: which axis of {cut.layer!r} holds the channels does not follow "
+            "from the convolutions before it"
+        )
+    return -1 if axis is None else axis
+
+
+@jax.jit(static_argnames=("relu", "shape", "channels", "fit"))
 def _grad_cam(
-    cut: LayerModel, x: PyTree, target: Target, *, relu: bool, shape: tuple[int, ...] | None
+    cut: LayerModel,
+    x: PyTree,
+    target: Target,
+    *,
+    relu: bool,
+    shape: tuple[int, ...] | None = None,
+    channels: int | None,
+    fit: bool = False,
 ) -> jax.Array:
+    """The map, resized to `shape`; or, to `fit`, to the spatial axes of `x`, with ones for its others."""
     value, gradient = cut.value_and_gradient(x, target)
-    weights = jnp.mean(gradient, axis=tuple(range(value.ndim - 1)), keepdims=True)
-    cam = jnp.sum(weights * value, axis=-1)
+    channels = (_channels(cut, x) if channels is None else channels) % value.ndim
+    weights = jnp.mean(gradient, axis=[i for i in range(value.ndim) if i != channels], keepdims=True)
+    cam = jnp.sum(weights * value, axis=channels)
     cam = jax.nn.relu(cam) if relu else cam
-    return cam if shape is None else jax.image.resize(cam, shape, "linear")
+    if not fit:
+        return cam if shape is None else jax.image.resize(cam, shape, "linear")
+    others = tuple(range(cam.ndim, x.ndim)) if channels > 0 else tuple(range(x.ndim - cam.ndim))
+    spatial = [size for i, size in enumerate(x.shape) if i not in others]
+    return jnp.expand_dims(jax.image.resize(cam, spatial, "linear"), others)
 
 
-def guided_grad_cam(model: Model, x: jax.Array, target: Target = None, *, layer: str) -> jax.Array:
+def guided_grad_cam(
+    model: Model, x: jax.Array, target: Target = None, *, layer: str, channel_axis: int | None = None
+) -> jax.Array:
     """Guided Grad-CAM: guided backpropagation times the resized class activation map.
 
     `a = guided_backprop(x) * resize(max(grad_cam, 0))`: of the resolution of the first, and as specific to
@@ -93,9 +129,10 @@ def guided_grad_cam(model: Model, x: jax.Array, target: Target = None, *, layer:
     Args:
         model: a callable of one example.
         x: the example, an array `(h, w)` or `(h, w, channels)`: the spatial axes of the layer, then any
-            others.
+            others; or, if the layer's channels come first, `(channels, h, w)`.
         target: an output index, None, or a function; see `saliency`.
-        layer: the intermediate's name, of shape `(h, w, channels)`; see `grad_cam`.
+        layer: the intermediate's name, of shape `(h, w, channels)` or `(channels, h, w)`; see `grad_cam`.
+        channel_axis: the axis of the layer's channels; see `grad_cam`.
 
     Returns:
         Of the shape of `x`.
@@ -116,12 +153,12 @@ def guided_grad_cam(model: Model, x: jax.Array, target: Target = None, *, layer:
         [[4.5, 0.0], [0.0, 4.5]]
     """
     prepared, x, prepared_target = prepare(model, x, target)
-    axes = _check_maps(prepared, x, layer)
+    axes, channels = _check_maps(prepared, x, layer, channel_axis)
     if not isinstance(x, jax.Array) or x.ndim < axes:
         shown = x.shape if isinstance(x, jax.Array) else type(x).__name__
         raise ValueError(
             f"`x` must be an array of at least {axes} axes, the spatial ones of {layer!r}; got {shown}"
         )
     guided = guided_backprop(model, x, target)
-    cam = _grad_cam(LayerModel(prepared, layer), x, prepared_target, relu=True, shape=x.shape[:axes])
-    return guided * cam.reshape(*cam.shape, *(1,) * (x.ndim - axes))
+    cut = LayerModel(prepared, layer)
+    return guided * _grad_cam(cut, x, prepared_target, relu=True, channels=channels, fit=True)

@@ -156,3 +156,42 @@ def test_other_bad_input_raises():
     counted = lambda x: jaxnn.tap(jnp.argmax(x), "best") * x.sum()  # noqa: E731
     with pytest.raises(ValueError, match="`layer` must name real numbers; 'best' has dtype int32"):
         attribution.layer_gradient_x_activation(counted, X, layer="best")
+
+
+@pytest.mark.parametrize("method", [attribution.grad_cam, attribution.guided_grad_cam])
+def test_the_maps_of_channels_first_are_those_of_channels_last(method):
+    kernel = np.random.default_rng(0).normal(size=(6, 3, 3, 3)).astype(np.float32)
+    head = np.random.default_rng(1).normal(size=(6, 4)).astype(np.float32)
+
+    def model(axis):
+        names = ("CHW", "OIHW", "CHW") if axis == 0 else ("HWC", "OIHW", "HWC")
+
+        def function(x):
+            specs = tuple("N" + each for each in (names[0], names[2]))
+            y = jax.lax.conv_general_dilated(
+                x[None], kernel, (1, 1), "SAME", dimension_numbers=(specs[0], names[1], specs[1])
+            )[0]
+            maps = jaxnn.tap(jax.nn.relu(y), "maps")
+            return jax.nn.relu(maps.mean(tuple({0, 1, 2} - {axis % 3}))) @ head
+
+        return function
+
+    x = np.random.default_rng(2).uniform(size=(7, 9, 3)).astype(np.float32)
+    last = method(model(-1), x, 2, layer="maps")
+    first = method(model(0), np.moveaxis(x, -1, 0), 2, layer="maps")
+    first = np.moveaxis(first, 0, -1) if first.ndim == 3 else first
+    np.testing.assert_allclose(first, last, rtol=1e-4, atol=1e-6)
+    given = method(model(-1), x, 2, layer="maps", channel_axis=-1)
+    np.testing.assert_array_equal(given, last)
+
+
+def test_channels_that_are_not_known_are_asked_for():
+    def tokens(x):
+        y = jax.lax.conv(x[None], jnp.ones((6, 3, 3, 3)), (1, 1), "SAME")[0]
+        return jaxnn.tap(y.reshape(6, -1).T, "tokens").sum()
+
+    with pytest.raises(ValueError, match="`channel_axis` must be given: which axis of 'tokens'"):
+        attribution.grad_cam(tokens, jnp.ones((3, 4, 4)), layer="tokens")
+    assert attribution.grad_cam(tokens, jnp.ones((3, 4, 4)), layer="tokens", channel_axis=1).shape == (16,)
+    with pytest.raises(ValueError, match=r"`channel_axis` must be an axis of 'tokens', .*\(16, 6\); got 2"):
+        attribution.grad_cam(tokens, jnp.ones((3, 4, 4)), layer="tokens", channel_axis=2)
