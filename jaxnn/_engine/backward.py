@@ -119,9 +119,8 @@ def with_rules(method: str, rule: Rule, fixed: frozenset[Any], rules: StaticRule
                 )
             return [jnp.asarray(each) if np.isscalar(each) else each for each in results]
         numbers = is_inexact if len(runs) == 2 and step.kind == "linear" else is_real
-        if not numbers(
-            *step.inputs, step.outputs[0]
-        ):  # of top_k's, the indices are held or refused elsewhere
+        # Of top_k the first result alone: its indices are held, or refused where they are used.
+        if not numbers(*step.inputs, step.outputs[0]):
             why = "its operands or results that depend on the input are not real numbers"
             raise refuse(method, step, why)
         if step.name == "stop_gradient" and len(runs) == 1:

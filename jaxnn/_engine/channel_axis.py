@@ -1,5 +1,6 @@
 """Which axis of a value holds the channels: that of the convolution that it comes from."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -63,8 +64,10 @@ def _follow(eqn: core.JaxprEqn, axes: dict[Any, int]) -> int | None:
 
 
 def _reshaped(before: Sequence[int], after: Sequence[int], axis: int) -> int:
-    """Where an axis is after others of size 1 were added or removed."""
-    kept = [i for i, size in enumerate(before) if size != 1]
-    now = [i for i, size in enumerate(after) if size != 1]
-    same = [before[i] for i in kept] == [after[i] for i in now]
-    return now[kept.index(axis)] if same and axis in kept else LOST
+    """The axis of the same size, with as many elements before it, if there is one."""
+    places = [
+        i
+        for i, size in enumerate(after)
+        if size == before[axis] and math.prod(after[:i]) == math.prod(before[:axis])
+    ]
+    return places[0] if len(places) == 1 else LOST

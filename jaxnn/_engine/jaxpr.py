@@ -66,9 +66,7 @@ def read(v: Any, values: Mapping[Any, Any]) -> Any:
 
 def bind(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Sequence[jax.Array]:
     """Evaluate an equation on other operands; a sequence of results, also of one."""
-    if (
-        eqn.primitive.name in CUSTOM
-    ):  # a derivative may index its operands, which NumPy's cannot be by tracers
+    if eqn.primitive.name in CUSTOM:  # whose derivative may index them by tracers, unlike NumPy's
         operands = [jnp.asarray(v) if isinstance(v, np.ndarray) else v for v in operands]
     with eqn.ctx.manager:
         result = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))

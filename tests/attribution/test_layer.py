@@ -188,10 +188,10 @@ def test_the_maps_of_channels_first_are_those_of_channels_last(method):
 def test_channels_that_are_not_known_are_asked_for():
     def tokens(x):
         y = jax.lax.conv(x[None], jnp.ones((6, 3, 3, 3)), (1, 1), "SAME")[0]
-        return jaxnn.tap(y.reshape(6, -1).T, "tokens").sum()
+        return jaxnn.tap(y.reshape(12, 8), "tokens").sum()
 
     with pytest.raises(ValueError, match="`channel_axis` must be given: which axis of 'tokens'"):
         attribution.grad_cam(tokens, jnp.ones((3, 4, 4)), layer="tokens")
-    assert attribution.grad_cam(tokens, jnp.ones((3, 4, 4)), layer="tokens", channel_axis=1).shape == (16,)
-    with pytest.raises(ValueError, match=r"`channel_axis` must be an axis of 'tokens', .*\(16, 6\); got 2"):
+    assert attribution.grad_cam(tokens, jnp.ones((3, 4, 4)), layer="tokens", channel_axis=1).shape == (12,)
+    with pytest.raises(ValueError, match=r"`channel_axis` must be an axis of 'tokens', .*\(12, 8\); got 2"):
         attribution.grad_cam(tokens, jnp.ones((3, 4, 4)), layer="tokens", channel_axis=2)

@@ -45,7 +45,9 @@ CASES = {
     "equinox, excited": (excited, FIRST, 0),
     "equinox, pooled": (lambda x: eqx.nn.MaxPool2d(2, 2)(jax.nn.relu(convolved(x))), FIRST, 0),
     "equinox, transposed": (lambda x: jnp.moveaxis(convolved(x), 0, -1), FIRST, 2),
-    "equinox, as tokens": (lambda x: convolved(x).reshape(6, 80).T, FIRST, LOST),
+    "equinox, as tokens": (lambda x: convolved(x).reshape(6, 80).T, FIRST, 1),
+    "linen, as tokens": (lambda x: linen(nn.Conv(6, (3, 3)), LAST)[0](x).reshape(80, 6), LAST, 1),
+    "cut across": (lambda x: convolved(x).reshape(12, 40), FIRST, LOST),
     "no convolution": (lambda x: jax.nn.relu(x @ jnp.ones((10, 4))), FIRST, None),
 }
 
