@@ -95,18 +95,20 @@ def _linear_region(model: Model, x: PyTree) -> LinearRegion:
 
     line = graph(output_of, flat)
 
-    def parts(values: jax.Array) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
-        output, gaps = _follow(line, values)
-        return (output, gaps), (output, gaps)
+    def parts(values: jax.Array) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, ...]]:
+        output, gaps, differences = _follow(line, values)
+        return (output, gaps), (output, gaps, differences)
 
     size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(jax.eval_shape(parts, flat)[0]))
     jacobian = jax.jacfwd if flat.size <= size else jax.jacrev
-    (gradients, normals), (output, gaps) = jacobian(parts, has_aux=True)(flat)
+    (gradients, normals), (output, gaps, differences) = jacobian(parts, has_aux=True)(flat)
     kernel = gradients.T
     # Each gap is at least 0 here: 0 <= gap + normals @ (z - x).
-    # Gradients that cancel, as between two maxima of the same value, leave rounding errors.
+    # Gradients that cancel, as between two maxima of the same value, leave rounding errors. Beside a constant
+    # none cancel: the gradient of a unit may be of any size.
     sizes = jnp.abs(normals).sum(axis=1)
-    face = sizes > 8 * jnp.finfo(flat.dtype).eps * jnp.max(sizes, initial=0)
+    rounding = 8 * jnp.finfo(flat.dtype).eps * jnp.max(sizes, initial=0)
+    face = sizes > jnp.where(differences, rounding, 0)
     # The gradient of a root at 0 is not finite, so normals of no face are replaced by ones.
     steep = jnp.where(face[:, None], normals, 1)
     return LinearRegion(
@@ -129,11 +131,15 @@ Operands = Sequence[jax.Array]
 KinkRule = Callable[[Operands, core.JaxprEqn], Kink]
 
 
-def _follow(function: Graph, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The output and all gaps, as affine functions of the input on the sides that it lies on."""
+def _follow(function: Graph, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The output and all gaps, as affine functions of the input on the sides that it lies on.
+
+    And whether each gap is the difference of two values that depend on the input.
+    """
     values: dict[Any, Any] = dict(zip(function.inputs, [x], strict=True))
     affine = set(function.inputs)  # everything else is constant on the region
     gaps: list[jax.Array] = []
+    differences: list[np.ndarray] = []
     for step in function.steps:
         for eqn in step.equations:
             if eqn.outvars[0] in values:  # part of two steps
@@ -148,11 +154,15 @@ def _follow(function: Graph, x: jax.Array) -> tuple[jax.Array, jax.Array]:
                 output, kinks = _kink(eqn, operands, moving)
                 values[eqn.outvars[0]] = output
                 gaps += kinks
+                difference = eqn.primitive.name in _REDUCTIONS or sum(moving) > 1
+                differences += [np.full(gap.size, difference) for gap in kinks]
                 if jnp.issubdtype(output.dtype, jnp.inexact):
                     affine.update(eqn.outvars)
     (output,) = function.results(values)
     flat = [jnp.ravel(gap) for gap in gaps]
-    return output, jnp.concatenate(flat) if flat else jnp.zeros(0, x.dtype)
+    if not flat:
+        return output, jnp.zeros(0, x.dtype), jnp.zeros(0, bool)
+    return output, jnp.concatenate(flat), jnp.asarray(np.concatenate(differences))
 
 
 def _kink(eqn: core.JaxprEqn, read: Sequence[Any], moving: Sequence[bool]) -> Kink:

@@ -229,3 +229,13 @@ def test_bad_input_to_linear_regions():
         rules.linear_regions(model, names=["a"])
     with pytest.raises(TypeError, match="traced"):
         jax.jit(lambda m: rules.linear_regions(m).tree)(model)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-6, 1e-7, 1e-12])
+def test_a_unit_of_any_scale_bounds_the_region(unit):
+    """`relu(x + 5) + relu(x - 0.5)`, of which the second is computed in another unit."""
+
+    def function(x):
+        return jax.nn.relu(x[0] + 5) + jax.nn.relu(unit * x[0] - 0.5 * unit) / unit
+
+    np.testing.assert_allclose(rules.linear_region(function, [0.4]).radius, 0.1, rtol=1e-5)
