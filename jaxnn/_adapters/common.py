@@ -22,6 +22,10 @@ FLAX_EVALUATION = {
     "train": False,
     "training": False,
     "is_training": False,
+    "is_train": False,
+    "test": True,
+    "eval": True,
+    "inference": True,
     "deterministic": True,
     "use_running_average": True,
 }

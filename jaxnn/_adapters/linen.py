@@ -57,8 +57,8 @@ def from_linen(
     """Flax Linen adapter: make a model of one example from a module and its variables.
 
     The model computes `module.apply(variables, x, **kwargs)` in evaluation mode. If the module, or its call,
-    has the parameters `train`, `training` or `is_training`, they are False, and `deterministic` and
-    `use_running_average` are True, unless `kwargs` sets them. Nothing is mutated. The output of each
+    has the parameters `train`, `training`, `is_train` or `is_training`, they are False, and `test`, `eval`,
+    `inference`, `deterministic` and `use_running_average` are True, unless `kwargs` sets them. Nothing is mutated. The output of each
     submodule's `__call__` is named by the submodule's path, such as `"encoder/Dense_1"`, for `jaxnn.capture`
     and `jaxnn.intervene`.
 

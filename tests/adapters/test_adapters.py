@@ -205,6 +205,37 @@ def test_linen_switches_of_the_module_itself_are_set():
     assert jaxnn.from_linen(nn.Dropout(0.5, deterministic=False), {})(X).tolist() == X.tolist()
 
 
+class ByIsTrain(nn.Module):
+    @nn.compact
+    def __call__(self, x, is_train):
+        return nn.Dropout(0.5)(x, deterministic=not is_train)
+
+
+class ByTest(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, test=False):
+        return nn.Dropout(0.5)(x, deterministic=test)
+
+
+class ByEval(nn.Module):
+    @nn.compact
+    def __call__(self, x, eval):  # noqa: A002
+        return nn.Dropout(0.5)(x, deterministic=eval)
+
+
+class ByInference(nn.Module):
+    inference: bool = False
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dropout(0.5)(x, deterministic=self.inference)
+
+
+@pytest.mark.parametrize("module", [ByIsTrain, ByTest, ByEval, ByInference])
+def test_other_names_of_the_evaluation_flag(module):
+    assert jaxnn.from_linen(module(), {})(X).tolist() == X.tolist()
+
+
 def test_linen_attributes_may_be_sets():
     module = nn.WeightNorm(nn.Dense(3))  # its `variable_filter` is one
     variables = variables_of(module, X)
