@@ -58,9 +58,9 @@ def from_linen(
 
     The model computes `module.apply(variables, x, **kwargs)` in evaluation mode. If the module, or its call,
     has the parameters `train`, `training`, `is_train` or `is_training`, they are False, and `test`, `eval`,
-    `inference`, `deterministic` and `use_running_average` are True, unless `kwargs` sets them. Nothing is mutated. The output of each
-    submodule's `__call__` is named by the submodule's path, such as `"encoder/Dense_1"`, for `jaxnn.capture`
-    and `jaxnn.intervene`.
+    `inference`, `deterministic` and `use_running_average` are True, unless `kwargs` sets them. Nothing is
+    mutated. The output of each submodule's `__call__` is named by the submodule's path, such as
+    `"encoder/Dense_1"`, for `jaxnn.capture` and `jaxnn.intervene`.
 
     `jaxnn.train` trains the collection `"params"`; the others, such as batch statistics, are frozen.
 

@@ -50,9 +50,10 @@ def from_nnx(module: "NNXModule", *, batched: bool = False, **kwargs: Any) -> NN
     The model computes `module(x, **kwargs)` in evaluation mode, `module.eval()`, with the present state of
     the module, which is not changed. If the call has parameters `train`, `training`, `is_train` or
     `is_training`, they are False, and `test`, `eval`, `inference`, `deterministic` and `use_running_average`
-    are True, unless `kwargs` sets them. State that changes in a call, such as a count, is reset for the next. The output of each submodule's `__call__` is
-    named by the submodule's path, such as `"encoder/layers/1"`, for `jaxnn.capture` and `jaxnn.intervene`.
-    A submodule in several places has the path of the first.
+    are True, unless `kwargs` sets them. State that changes in a call, such as a count, is reset for the
+    next. The output of each submodule's `__call__` is named by the submodule's path, such as
+    `"encoder/layers/1"`, for `jaxnn.capture` and `jaxnn.intervene`. A submodule in several places has the
+    path of the first.
 
     `jaxnn.train` trains every `nnx.Param`, a shared one as one. Running statistics and all other state are
     frozen.
