@@ -70,25 +70,29 @@ def solve(
     (gram, moment), outputs = chunked_scan(gather, start, problem.draws, size)
     # The matrix is the same for every example. Under `vmap` its inverse is computed once, and each example
     # takes one product. Solving directly would repeat the elimination per example.
-    inverse = _inverse(gram, problem.penalty(gram).astype(dtype), intercept=problem.intercept)
+    penalty = problem.penalty(gram).astype(dtype)
+    inverse = (_inverse_with_intercept if problem.intercept else _inverse)(gram, penalty)
     solution = _einsum("ij,j->i", inverse, moment)
     if not sampling.with_error:
         return Estimate(solution, jnp.zeros_like(solution))
     return Estimate(solution, _errors(problem, outputs, solution, inverse, size))
 
 
-def _inverse(gram: jax.Array, penalty: jax.Array, *, intercept: bool) -> jax.Array:
+def _inverse_with_intercept(gram: jax.Array, penalty: jax.Array) -> jax.Array:
+    """`_inverse`, with the intercept eliminated first: it may be anything, and is never undetermined."""
+    basis = jnp.eye(len(gram), dtype=gram.dtype).at[-1, :-1].set(-gram[-1, :-1] / gram[-1, -1])
+    inverse = _inverse(_einsum("ji,jk,kl->il", basis, gram, basis), penalty)
+    return _einsum("ij,jk,lk->il", basis, inverse, basis)
+
+
+def _inverse(gram: jax.Array, penalty: jax.Array) -> jax.Array:
     """The inverse of `gram + penalty`, and 0 along directions in which the Gram matrix is 0 to rounding.
 
     Sets fewer than features leave such directions. The solution has no part in them, and an inverse would
-    enlarge the rounding there. The intercept is eliminated first: it may be anything.
+    enlarge the rounding there.
     """
     columns = len(gram)
     least = columns * jnp.finfo(gram.dtype).eps
-    basis = jnp.eye(columns, dtype=gram.dtype)
-    if intercept:
-        basis = basis.at[-1, :-1].set(-gram[-1, :-1] / gram[-1, -1])
-    gram = _einsum("ji,jk,kl->il", basis, gram, basis)
     factor = jnp.linalg.cholesky(gram + penalty)
     pivots = jnp.square(jnp.diagonal(factor))
     safe = jnp.min(pivots) > 0.05 * jnp.max(pivots)  # false where the factor is not a number
@@ -103,7 +107,8 @@ def _inverse(gram: jax.Array, penalty: jax.Array, *, intercept: bool) -> jax.Arr
         determined = values > least * values[-1]
         return _einsum("ik,k,jk->ij", vectors, jnp.where(determined, 1 / penalized, 0), vectors)
 
-    return _einsum("ij,jk,lk->il", basis, lax.cond(safe, by_factor, by_eigenvectors), basis)
+    inverse: jax.Array = lax.cond(safe, by_factor, by_eigenvectors)
+    return inverse
 
 
 def _errors(

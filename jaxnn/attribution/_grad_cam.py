@@ -94,28 +94,38 @@ def _channels(cut: LayerModel, x: PyTree) -> int:
     return -1 if axis is None else axis
 
 
-@jax.jit(static_argnames=("relu", "shape", "channels", "fit"))
+def _cam(
+    cut: LayerModel, x: PyTree, target: Target, channels: int | None, *, relu: bool
+) -> tuple[jax.Array, int]:
+    """The map, and the axis of the layer's channels."""
+    value, gradient = cut.value_and_gradient(x, target)
+    channels = (_channels(cut, x) if channels is None else channels) % value.ndim
+    weights = jnp.mean(gradient, axis=[i for i in range(value.ndim) if i != channels], keepdims=True)
+    cam = jnp.sum(weights * value, axis=channels)
+    return jax.nn.relu(cam) if relu else cam, channels
+
+
+@jax.jit(static_argnames=("relu", "shape", "channels"))
 def _grad_cam(
     cut: LayerModel,
     x: PyTree,
     target: Target,
     *,
     relu: bool,
-    shape: tuple[int, ...] | None = None,
+    shape: tuple[int, ...] | None,
     channels: int | None,
-    fit: bool = False,
 ) -> jax.Array:
-    """The map, resized to `shape`; or, to `fit`, to the spatial axes of `x`, with ones for its others."""
-    value, gradient = cut.value_and_gradient(x, target)
-    channels = (_channels(cut, x) if channels is None else channels) % value.ndim
-    weights = jnp.mean(gradient, axis=[i for i in range(value.ndim) if i != channels], keepdims=True)
-    cam = jnp.sum(weights * value, axis=channels)
-    cam = jax.nn.relu(cam) if relu else cam
-    if not fit:
-        return cam if shape is None else jax.image.resize(cam, shape, "linear")
-    others = tuple(range(cam.ndim, x.ndim)) if channels > 0 else tuple(range(x.ndim - cam.ndim))
+    cam, _ = _cam(cut, x, target, channels, relu=relu)
+    return cam if shape is None else jax.image.resize(cam, shape, "linear")
+
+
+@jax.jit(static_argnames=("channels",))
+def _fitted_cam(cut: LayerModel, x: jax.Array, target: Target, *, channels: int | None) -> jax.Array:
+    """The positive part of the map, resized to the spatial axes of `x`, with axes of one for its others."""
+    cam, axis = _cam(cut, x, target, channels, relu=True)
+    others = range(x.ndim - cam.ndim) if axis == 0 else range(cam.ndim, x.ndim)
     spatial = [size for i, size in enumerate(x.shape) if i not in others]
-    return jnp.expand_dims(jax.image.resize(cam, spatial, "linear"), others)
+    return jnp.expand_dims(jax.image.resize(cam, spatial, "linear"), tuple(others))
 
 
 def guided_grad_cam(
@@ -160,5 +170,4 @@ def guided_grad_cam(
             f"`x` must be an array of at least {axes} axes, the spatial ones of {layer!r}; got {shown}"
         )
     guided = guided_backprop(model, x, target)
-    cut = LayerModel(prepared, layer)
-    return guided * _grad_cam(cut, x, prepared_target, relu=True, channels=channels, fit=True)
+    return guided * _fitted_cam(LayerModel(prepared, layer), x, prepared_target, channels=channels)

@@ -113,7 +113,7 @@ def _kernel_shap(game: Game, key: Key, sampling: Sampling) -> PyTree:
         draw=each_set if exact else pair,
         draws=2**n - 2 if exact else -(-sampling.n_samples // 2),
         row=row,
-        penalty=lambda gram: jnp.trace(gram) / n * (jnp.ones((n, n)) / n),
+        penalty=lambda gram: jnp.full((n, n), jnp.trace(gram) / n**2),
         intercept=False,
     )
     if n == 1:  # no set to fit: the only feature has the total

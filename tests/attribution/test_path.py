@@ -334,10 +334,14 @@ class TestCompletenessWarning:
         jax.vmap(one)(jnp.ones((3, 2)))
 
     def test_a_change_near_zero_is_measured_by_the_attributions(self):
-        """Their sizes are 200, and their sum is 1e-3 off by rounding and quadrature."""
-        attribution.integrated_gradients(
-            lambda x: 100 * x[0] - 100 * x[1] + 1e-4 * x[0] ** 7, [1.0, 1.0], steps=3
-        )
+        """Their sizes are 200: beside them a gap of 0.05 is small, though the output changes by no more."""
+
+        def function(x):
+            return 100 * x[0] - 100 * x[1] + 0.05 * self.ramp(x[:1])
+
+        attributions = attribution.integrated_gradients(function, [1.0, 1.0], steps=5)
+        gap = attribution.completeness_gap(function, [1.0, 1.0], None, attributions)
+        assert abs(gap + 0.05) < 1e-3
 
     def test_a_rule_that_is_not_complete_warns_in_deep_lift(self):
         rules = {"reduce_prod": lambda step, multipliers, values, baselines: [jnp.zeros(2)]}
