@@ -43,14 +43,18 @@ def check_array(name: str, value: Any) -> jax.Array:
         raise TypeError(f"`{name}` must be an array of numbers; got {_show(value)}") from error
 
 
-def check_float_array(name: str, value: Any, whole: DTypeLike = float) -> jax.Array:
-    """Return `value` as an array of real numbers; integers and booleans become `whole`."""
+def check_real_array(name: str, value: Any) -> jax.Array:
+    """Return `value` as an array of real numbers: floating-point numbers, integers or booleans."""
     array = check_array(name, value)
-    if jnp.issubdtype(array.dtype, jnp.floating):
-        return array
-    if jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == bool:
-        return array.astype(whole)
-    raise TypeError(f"`{name}` must hold real numbers; got dtype {array.dtype}")
+    if not any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
+        raise TypeError(f"`{name}` must hold real numbers; got dtype {array.dtype}")
+    return array
+
+
+def check_float_array(name: str, value: Any, whole: DTypeLike = float) -> jax.Array:
+    """Return `value` as an array of floating-point numbers; integers and booleans become `whole`."""
+    array = check_real_array(name, value)
+    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(whole)
 
 
 def check_rows(**trees: Any) -> tuple[tuple[Any, ...], int]:

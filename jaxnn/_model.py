@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
+from jaxnn._engine.held import check_gradient_paths, hold, is_held
 from jaxnn._engine.loops import vary_like
 
 ARRAY_TYPES = jax.Array | np.ndarray | np.generic | float | int  # arrays, and numbers that become arrays
@@ -85,41 +86,63 @@ def output_shape(model: Callable[..., Any], x: Any) -> Any:
 
 
 def prepare(
-    model: Any, x: Any, target: Any, name: str = "target", *, differentiable: bool = True
+    model: Any,
+    x: Any,
+    target: Any,
+    name: str = "target",
+    *,
+    differentiable: bool = True,
+    holds: bool = False,
 ) -> tuple[Any, Any, Any]:
     """Check the arguments of an explanation, and make each a valid argument of a jitted function.
 
     Args:
         model: a callable of one example.
-        x: the example, an array or a pytree of arrays of numbers; integers become floats.
+        x: the example, an array or a pytree of arrays of numbers.
         target: an output index (a tuple of them for an output of several axes), None for an output of one
             element, or a function from the output to a scalar.
         name: the name of the argument `target`, for errors.
         differentiable: whether the scalar must have a gradient; otherwise it may be an integer or a boolean.
+        holds: whether integers and booleans of `x` are held, as the others alone get an attribution.
 
     Returns:
-        `(model, x, target)`: pytrees, `target` as an index or a callable.
+        `(model, x, target)`: pytrees, `target` as an index or a callable. Where arrays are held, `x` has a
+        `Held` in the place of each, and `model` takes it.
 
     Raises:
-        TypeError: `model` is not callable, `x` does not hold numbers, or `target` or the scalar that it
-            selects has an unsupported type.
+        TypeError: `model` is not callable, `x` does not hold numbers, or none that are not held, or
+            `target` or the scalar that it selects has an unsupported type.
         ValueError: the index is out of range, or `target` is None and the output has more than one element.
     """
     model = as_model(model)
     x = as_example("x", x)
+    if holds:
+        model, x = hold(model, x)
     output = output_shape(model, x)
     target = _check_target(target, output, name, differentiable=differentiable)
     return model, vary_like(x, (model, target)), target
 
 
+def prepare_gradient(model: Any, x: Any, target: Any, name: str = "target") -> tuple[Any, Any, Any]:
+    """`prepare` for a gradient with respect to `x`: its integers are held, and all others should have one.
+
+    Raises:
+        TypeError: as `prepare` raises.
+        ValueError: the model turns all numbers of `x` into integers or booleans, or as `prepare` raises.
+    """
+    model, x, target = prepare(model, x, target, name, holds=True)
+    check_gradient_paths(model, x)
+    return model, x, target
+
+
 def as_example(name: str, x: Any) -> Any:
-    """Convert an example to a pytree of floating-point arrays."""
+    """Convert an example to a pytree of arrays of real numbers, dtypes unchanged."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(x)
     if _is_number_list(x):  # a nested list of numbers is an array, not a pytree
-        return _checks.check_float_array(name, x)
+        return _checks.check_real_array(name, x)
     if not leaves:
         raise TypeError(f"`{name}` must hold at least one array; got {x!r}")
-    checked = [_checks.check_float_array(name + jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
+    checked = [_checks.check_real_array(name + jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
     return jax.tree.unflatten(structure, checked)
 
 
@@ -143,8 +166,8 @@ def as_arrays(x: Any) -> Any:
 def broadcast_like(name: str, value: Any, x: Any) -> Any:
     """Broadcast a number, or a pytree like `x`, to the structure, shapes and dtypes of `x`."""
     if not isinstance(value, dict | list | tuple) and jnp.ndim(value) == 0:
-        number = _checks.check_float_array(name, value)
-        return jax.tree.map(lambda leaf: jnp.full_like(leaf, number.astype(leaf.dtype)), x)
+        number = _checks.check_real_array(name, value)
+        return jax.tree.map(lambda leaf: jnp.full_like(leaf, _cast(name, number, leaf.dtype)), x)
     return _cast_like(name, as_example(name, value), x, ())
 
 
@@ -158,11 +181,23 @@ def check_batch_like(name: str, value: Any, x: Any) -> Any:
 
 
 def _cast_like(name: str, value: Any, x: Any, rows: tuple[int, ...]) -> Any:
-    _checks.check_structure(name, value, x)
+    """Arrays in the dtypes of those of `x`, and `Held` where `x` has it: a held array has no other value."""
+    places, structure = jax.tree.flatten(x, is_leaf=is_held)
+    _checks.check_structure(name, value, jax.tree.unflatten(structure, [0.0] * len(places)))
     meaning = "that of `x` behind a leading axis" if rows else "that of `x`"
-    for leaf, array in zip(jax.tree.leaves(x), jax.tree.leaves(value), strict=True):
-        _checks.check_shape(name, array, (*rows, *leaf.shape), meaning)
-    return jax.tree.map(lambda array, leaf: array.astype(leaf.dtype), value, x)
+    cast = []
+    for place, array in zip(places, jax.tree.leaves(value), strict=True):
+        _checks.check_shape(name, array, (*rows, *place.shape), meaning)
+        cast.append(place if is_held(place) else _cast(name, array, place.dtype))
+    return jax.tree.unflatten(structure, cast)
+
+
+def _cast(name: str, array: jax.Array, dtype: Any) -> jax.Array:
+    """An array in the dtype of that of `x`; a fraction is no integer."""
+    result = array.astype(dtype)
+    if not jnp.issubdtype(dtype, jnp.floating) and _checks.known_false(jnp.all(result == array)):
+        raise ValueError(f"`{name}` must hold values of the dtype of `x`, {dtype}; got {array}")
+    return result
 
 
 def _is_number_list(x: Any) -> bool:

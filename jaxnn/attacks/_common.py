@@ -1,5 +1,6 @@
 """The common frame of all attacks: checked arguments (`Task`), the result (`Attack`), its final query."""
 
+import dataclasses
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple, TypeAlias
 
@@ -11,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 from jaxnn import _checks
+from jaxnn._engine.held import hold, integers, put_back
 from jaxnn._engine.loops import vary_like
 from jaxnn._model import as_example, as_model, broadcast_like, output_shape, prepare as prepare_model
 from jaxnn._typing import Model, Norm, PyTree, Scalar
@@ -46,14 +48,16 @@ class Task:
 
     Attributes:
         model: a callable pytree of one array.
-        x: the example, one array; a pytree is raveled.
+        x: the example, one array; the floating-point arrays of a pytree are raveled.
         label: an int32, or a callable pytree from the output to a margin.
         low: lower bound, of the dtype of `x`, a scalar or of its shape.
         high: upper bound, likewise.
         epsilon: radius of the ball, a scalar of the dtype of `x`; infinite without a ball.
         norm: the norm of distances; static.
         targeted: whether `label` is the target class; static.
-        unravel: the function from an array like `x` to the structure of the example; static.
+        unravel: the function from an array like `x` to the structure of the example, with `Held` in the
+            places of its integer and boolean arrays; static.
+        held: those arrays, which an attack leaves as they are.
     """
 
     model: Model
@@ -65,6 +69,7 @@ class Task:
     norm: Norm = flax.struct.field(pytree_node=False)
     targeted: bool = flax.struct.field(pytree_node=False, default=False)
     unravel: Callable[[jax.Array], PyTree] = flax.struct.field(pytree_node=False, default=jnp.asarray)
+    held: list[jax.Array] = flax.struct.field(default_factory=list)
 
     @property
     def bounds(self) -> tuple[jax.Array, jax.Array]:
@@ -92,12 +97,15 @@ class Task:
 
 
 class _OfVectors(NamedTuple):
-    """Calls a model of a pytree with one vector. `unravel` compares equal, so this can be a static part."""
+    """Calls a model of a pytree with one vector and the arrays that are held.
+
+    `unravel` compares equal, so this can be a static part.
+    """
 
     unravel: Callable[[jax.Array], PyTree]
 
-    def __call__(self, model: Model, flat: jax.Array) -> PyTree:
-        return model(self.unravel(flat))
+    def __call__(self, model: Model, held: list[jax.Array], flat: jax.Array) -> PyTree:
+        return model(put_back(self.unravel(flat), held))
 
 
 def prepare(
@@ -148,11 +156,13 @@ def prepare(
         raise ValueError("`targeted` must be False where `label` is a function, which is the criterion")
     else:
         model, x, criterion = prepare_model(model, x, label, "label")
+    held = integers(x)
+    _, x = hold(model, x, name)
     unravel: Callable[[jax.Array], PyTree] = jnp.asarray
     flat = x
     if not isinstance(x, jax.Array):
         flat, unravel = ravel_pytree(x)
-        model = Partial(_OfVectors(unravel), model)
+        model = Partial(_OfVectors(unravel), model, held)
     if flat.size == 0:
         raise ValueError(f"`{name}` must hold at least one number; got shape {flat.shape}")
     low, high = _check_bounds(bounds, x, flat)
@@ -162,7 +172,15 @@ def prepare(
         radius = _checks.check_number("epsilon", epsilon, at_least=0)
     radius = radius.astype(flat.dtype)
     flat = vary_like(flat, (model, criterion, low, high, radius, key))
-    return Task(model, flat, criterion, low, high, radius, norm, targeted, unravel)
+    return Task(model, flat, criterion, low, high, radius, norm, targeted, unravel, held)
+
+
+def with_held(task: Task, held: list[jax.Array]) -> Task:
+    """The task of another example, with other held arrays."""
+    if not held:
+        return task
+    current: Any = task.model
+    return dataclasses.replace(task, model=Partial(current.func, current.args[0], held), held=held)
 
 
 def ravel(x: PyTree) -> jax.Array:
@@ -191,7 +209,8 @@ def final_result(task: Task, candidate: jax.Array, queries: Scalar) -> Attack:
     margin = task.margin_at(candidate)
     size = distance(candidate - task.x, task.norm)
     size = jnp.where(jnp.isnan(margin), jnp.asarray(jnp.nan, size.dtype), size)
-    return Attack(task.unravel(candidate), margin > 0, size, jnp.asarray(queries, jnp.int32) + 1)
+    example = put_back(task.unravel(candidate), task.held)
+    return Attack(example, margin > 0, size, jnp.asarray(queries, jnp.int32) + 1)
 
 
 def better(one: Attack, other: Attack) -> Attack:

@@ -35,7 +35,8 @@ def fgsm(
 
     Args:
         model: a callable of one example with logits `(n_out,)` as output.
-        x: the example, an array or a pytree of arrays, within the bounds.
+        x: the example, an array or a pytree of arrays, within the bounds. Arrays of integers and booleans in
+            it are left as they are.
         label: the true label in `[0, n_out)`, an integer that may be traced; the target class if `targeted`;
             or a function from the output to a margin, above 0 where the attack has succeeded, such as
             `confident(label, 0.9)`. A gradient attack then maximizes this function.

@@ -9,7 +9,7 @@ from jax import lax
 
 from jaxnn import _checks
 from jaxnn._engine.loops import while_loop
-from jaxnn._model import as_example, broadcast_like
+from jaxnn._model import broadcast_like
 from jaxnn._precision import wide_dtype
 from jaxnn._typing import Key, Model, PyTree, Scalar
 from jaxnn.attacks._common import Attack, Bounds, Task, check_within, final_result, prepare, ravel
@@ -95,7 +95,7 @@ def hop_skip_jump(
         needs_key=True,
     )  # fmt: skip
     if start is not None:
-        start = ravel(broadcast_like("start", start, as_example("x", x))).astype(task.x.dtype)
+        start = ravel(broadcast_like("start", start, task.unravel(task.x))).astype(task.x.dtype)
         check_within("start", start, task.bounds)
     elif _checks.known_false(jnp.all(jnp.isfinite(task.high - task.low))):
         raise ValueError("`start` must be given where `bounds` are not finite: uniform noise has no range")

@@ -9,10 +9,11 @@ from jax import lax
 
 from jaxnn import _checks
 from jaxnn._engine.cpu_layout import canonical_convolutions
+from jaxnn._engine.held import hold, integers, put_back
 from jaxnn._engine.loops import scan, vary_like
 from jaxnn._model import as_example, check_batch_like
 from jaxnn._typing import AttackLoss, Key, Labels, Model, Norm, PyTree, Scalar
-from jaxnn.attacks._common import Bounds, Task, check_within, prepare, ravel
+from jaxnn.attacks._common import Bounds, Task, check_within, prepare, ravel, with_held
 from jaxnn.attacks._criteria import Margin
 from jaxnn.attacks._geometry import distance, project, steepest
 from jaxnn.attacks._loss import check_loss, loss_of
@@ -113,12 +114,12 @@ def universal(
         bounds=bounds, key=key, needs_key=True, targeted=targeted, needs_epsilon=True, name="inputs",
     )  # fmt: skip
     check_loss(task, loss)
-    rows = jax.vmap(ravel)(inputs)
+    rows = jax.vmap(lambda x: ravel(hold(model, x)[1]))(inputs)
     check_within("inputs", rows, task.bounds)
     rows = vary_like(rows, (rows, task))
     return _universal(
-        task, rows, None if classes is None else classes.astype(jnp.int32), key, step_size, loss=loss,
-        epochs=epochs, batch_size=min(batch_size, count),
+        task, rows, integers(inputs), None if classes is None else classes.astype(jnp.int32), key, step_size,
+        loss=loss, epochs=epochs, batch_size=min(batch_size, count),
     )  # fmt: skip
 
 
@@ -132,6 +133,7 @@ class _State(NamedTuple):
 def _universal(
     task: Task,
     rows: jax.Array,
+    held: list[jax.Array],
     labels: jax.Array | None,
     key: Key,
     step_size: jax.Array,
@@ -145,9 +147,9 @@ def _universal(
     batches = len(rows) // batch_size
 
     def task_of(number: jax.Array) -> Task:
-        return dataclasses.replace(
-            fixed, x=rows[number], label=fixed.label if labels is None else labels[number]
-        )
+        label = fixed.label if labels is None else labels[number]
+        one = dataclasses.replace(fixed, x=rows[number], label=label)
+        return with_held(one, [leaf[number] for leaf in held])
 
     def succeeds(change: jax.Array, number: jax.Array) -> jax.Array:
         one = task_of(number)
@@ -177,6 +179,5 @@ def _universal(
     zero = jnp.zeros_like(rows[0])
     best = scan(epoch, _State(zero, zero, jnp.array(-1)), jnp.arange(epochs), hoist=False)[0].best
     queries = epochs * (batches * batch_size + len(rows)) + len(rows)
-    return Universal(
-        task.unravel(best), successes(best), distance(best, norm), jnp.asarray(queries, jnp.int32)
-    )
+    change = put_back(task.unravel(best), [jnp.zeros_like(leaf[0]) for leaf in held])
+    return Universal(change, successes(best), distance(best, norm), jnp.asarray(queries, jnp.int32))

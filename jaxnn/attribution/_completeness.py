@@ -30,7 +30,8 @@ def completeness_gap(
         x: the example, an array or a pytree of arrays.
         target: an output index, None, or a function; see `saliency`.
         attributions: of any method, at the inputs or at a layer: a pytree of arrays.
-        baseline: that of the attributions, as in `integrated_gradients`.
+        baseline: that of the attributions, as in `integrated_gradients`. Integers and booleans that the
+            method held must be in it as they are in `x`.
         baselines: a set of them in its place, as in `expected_gradients`: `f(x0)` is the mean over them.
 
     Returns:

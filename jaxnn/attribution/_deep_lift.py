@@ -9,6 +9,7 @@ import numpy as np
 from jaxnn import _checks
 from jaxnn._engine.backward import Rule, StaticRules, backward, check_rules, with_rules
 from jaxnn._engine.graph import graph
+from jaxnn._engine.held import zeros_for_held
 from jaxnn._engine.softmax import shift_invariants
 from jaxnn._model import broadcast_like, check_batch_like, prepare, scalar
 from jaxnn._typing import Model, PyTree, Target
@@ -89,11 +90,11 @@ def deep_lift(
         >>> attribution.deep_lift(jnp.prod, [3.0, 2.0], primitive_rules=rules).tolist()
         [3.0, 3.0]
     """
-    model, x, target = prepare(model, x, target)
+    model, x, target = prepare(model, x, target, holds=True)
     baseline = broadcast_like("baseline", baseline, x)
     attributions, gap = _deep_lift(model, x, target, baseline, primitive_rules=check_rules(primitive_rules))
     warn_if_incomplete("deep_lift", gap if check_completeness else None, ADVICE)
-    return attributions
+    return zeros_for_held(attributions)
 
 
 @jax.jit(static_argnames=("primitive_rules",))
@@ -168,7 +169,7 @@ def deep_lift_shap(
         >>> attribution.deep_lift_shap(lambda x: x[0] * x[1], [3.0, 2.0], baselines=baselines).tolist()
         [3.0, 2.5]
     """
-    model, x, target = prepare(model, x, target)
+    model, x, target = prepare(model, x, target, holds=True)
     baselines = check_batch_like("baselines", baselines, x)
     count = jax.tree.leaves(baselines)[0].shape[0]
     batch_size = count if batch_size is None else _checks.check_integer("batch_size", batch_size, at_least=1)
@@ -178,7 +179,7 @@ def deep_lift_shap(
         model, x, target, baselines, batch_size=batch_size, primitive_rules=rules
     )
     warn_if_incomplete("deep_lift_shap", gap if check_completeness else None, ADVICE)
-    return attributions
+    return zeros_for_held(attributions)
 
 
 @jax.jit(static_argnames=("batch_size", "primitive_rules"))

@@ -7,7 +7,8 @@ import numpy as np
 
 from jaxnn import _checks
 from jaxnn._engine.affine_prefix import split_affine_prefix
-from jaxnn._model import count_elements, prepare, scalar
+from jaxnn._engine.held import zeros_for_held
+from jaxnn._model import count_elements, prepare_gradient, scalar
 from jaxnn._typing import Key, Model, PyTree, Scalar, Target
 from jaxnn.attribution._accumulate import (
     Sampling,
@@ -28,7 +29,8 @@ def saliency(model: Model, x: PyTree, target: Target = None, *, absolute: bool =
 
     Args:
         model: a callable of one example.
-        x: the example, an array or a pytree of arrays.
+        x: the example, an array or a pytree of arrays. Arrays of integers and booleans in it are held:
+            their attribution is 0.
         target: an output index (a tuple of them for an output of several axes), None for an output of one
             element, or a function from the output to a scalar. A function is compared by identity (static
             argument): create it once. A traced index that is out of range is clamped, as in JAX.
@@ -38,8 +40,10 @@ def saliency(model: Model, x: PyTree, target: Target = None, *, absolute: bool =
         Of the structure of `x`, in units of the output per unit of the input.
 
     Raises:
-        TypeError: `model` is not callable, `x` does not hold numbers, or `target` is of another type.
-        ValueError: the output has no such element, or `target` is None and it has more than one.
+        TypeError: `model` is not callable, `x` does not hold floating-point numbers, or `target` is of
+            another type.
+        ValueError: the output has no such element, `target` is None and it has more than one, or the model
+            turns all numbers of `x` into integers or booleans.
 
     References:
         Simonyan, Vedaldi and Zisserman, "Deep inside convolutional networks", 2013, arXiv:1312.6034.
@@ -51,7 +55,7 @@ def saliency(model: Model, x: PyTree, target: Target = None, *, absolute: bool =
         >>> attribution.saliency(model, [2.0, 3.0], 0).tolist()
         [3.0, 2.0]
     """
-    return _saliency(*prepare(model, x, target), absolute=absolute)
+    return zeros_for_held(_saliency(*prepare_gradient(model, x, target), absolute=absolute))
 
 
 @jax.jit(static_argnames=("absolute",))
@@ -86,7 +90,7 @@ def input_x_gradient(model: Model, x: PyTree, target: Target = None) -> PyTree:
         >>> attribution.input_x_gradient(lambda x: x[0] * x[1], [2.0, 3.0]).tolist()
         [6.0, 6.0]
     """
-    return _input_x_gradient(*prepare(model, x, target))
+    return zeros_for_held(_input_x_gradient(*prepare_gradient(model, x, target)))
 
 
 @jax.jit
@@ -146,9 +150,8 @@ def smooth_grad(
         [0.0, 0.5, 1.0]
     """
     sampling = check_sampling(key, n_samples, batch_size, with_error=with_error)
-    return _smooth_grad(
-        *_prepare_noisy(model, x, target, key, noise, bounds), squared=bool(squared), sampling=sampling
-    )
+    prepared = _prepare_noisy(model, x, target, key, noise, bounds)
+    return zeros_for_held(_smooth_grad(*prepared, squared=bool(squared), sampling=sampling))
 
 
 @jax.jit(static_argnames=("squared", "sampling"))
@@ -219,7 +222,7 @@ def var_grad(
         [False, True]
     """
     sampling = check_sampling(key, n_samples, batch_size)
-    return _var_grad(*_prepare_noisy(model, x, target, key, noise, bounds), sampling)
+    return zeros_for_held(_var_grad(*_prepare_noisy(model, x, target, key, noise, bounds), sampling))
 
 
 @jax.jit(static_argnames=("sampling",))
@@ -268,6 +271,6 @@ def _prepare_noisy(
         _checks.check_shape("bounds", ends, (2,), "the lowest and the highest input")
         if _checks.known_false(ends[0] < ends[1]):
             raise ValueError(f"`bounds` must be (low, high), low below high; got {ends.tolist()}")
-    model, x, target = prepare(model, x, target)
+    model, x, target = prepare_gradient(model, x, target)
     count_elements(x)
     return model, target, NoisyCopies(x, key, noise, ends)

@@ -9,9 +9,10 @@ from jax.extend import core
 
 from jaxnn._engine.backward import backward, gradient, refuse
 from jaxnn._engine.graph import Run, Step, graph
+from jaxnn._engine.held import zeros_for_held
 from jaxnn._engine.primitives import COMBINERS, CUSTOM, inner_jaxprs
 from jaxnn._engine.relu import is_clamped_variance, is_relu, relu_factor
-from jaxnn._model import prepare, scalar
+from jaxnn._model import prepare_gradient, scalar
 from jaxnn._typing import Model, PyTree, Target
 
 
@@ -49,7 +50,7 @@ def guided_backprop(model: Model, x: PyTree, target: Target = None) -> PyTree:
         >>> attribution.guided_backprop(model, [1.0, 1.0]).tolist()
         [3.0, 0.0]
     """
-    return _with_relus(*prepare(model, x, target), name="guided_backprop")
+    return zeros_for_held(_with_relus(*prepare_gradient(model, x, target), name="guided_backprop"))
 
 
 def deconvnet(model: Model, x: PyTree, target: Target = None) -> PyTree:
@@ -81,7 +82,7 @@ def deconvnet(model: Model, x: PyTree, target: Target = None) -> PyTree:
         >>> attribution.deconvnet(model, [-1.0, 1.0]).tolist()
         [3.0, 0.0]
     """
-    return _with_relus(*prepare(model, x, target), name="deconvnet")
+    return zeros_for_held(_with_relus(*prepare_gradient(model, x, target), name="deconvnet"))
 
 
 @jax.jit(static_argnames=("name",))

@@ -10,7 +10,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from jaxnn._model import as_example, as_model, prepare, scalar, select
+from jaxnn._engine.held import zeros_for_held
+from jaxnn._model import as_example, as_model, prepare, prepare_gradient, scalar, select
 from jaxnn._rewrite import capture, check_names, intervene, names
 from jaxnn._typing import Model, PyTree, Target
 
@@ -61,9 +62,11 @@ def _value_and_output(cut: LayerModel, x: PyTree) -> tuple[jax.Array, PyTree]:
     return value, intervene(cut.model, {cut.layer: value})(x)
 
 
-def prepare_layer(model: Model, x: PyTree, target: Target, layer: str) -> tuple[LayerModel, PyTree, Target]:
+def prepare_layer(
+    model: Model, x: PyTree, target: Target, layer: str, *, holds: bool = False
+) -> tuple[LayerModel, PyTree, Target]:
     """`prepare`, with the model cut at a layer whose name is checked too."""
-    model, x, target = prepare(model, x, target)
+    model, x, target = prepare(model, x, target, holds=holds)
     check_layer(model, x, layer)
     return LayerModel(model, layer), x, target
 
@@ -173,7 +176,7 @@ def neuron_gradient(model: Model, x: PyTree, unit: Target = None, *, layer: str)
         >>> attribution.neuron_gradient(network, [0.5] * 784, 7, layer="hidden_0").shape
         (784,)
     """
-    return _neuron_gradient(*prepare(*_cut(model, x, layer), unit, name="unit"))
+    return zeros_for_held(_neuron_gradient(*prepare_gradient(*_cut(model, x, layer), unit, name="unit")))
 
 
 @jax.jit

@@ -54,7 +54,7 @@ def layer_integrated_gradients(
         True
     """
     rule = check_steps(steps, quadrature, batch_size)
-    return _layer_integrated_gradients(*_prepare(model, x, target, layer, baseline), rule)
+    return _layer_integrated_gradients(*_prepare(model, x, target, layer, baseline, holds=False), rule)
 
 
 @jax.jit(static_argnames=("rule",))
@@ -110,7 +110,7 @@ def layer_conductance(
         (30,)
     """
     rule = check_steps(steps, quadrature, batch_size)
-    return _layer_conductance(*_prepare(model, x, target, layer, baseline), rule)
+    return _layer_conductance(*_prepare(model, x, target, layer, baseline, holds=True), rule)
 
 
 @jax.jit(static_argnames=("rule",))
@@ -174,7 +174,7 @@ def internal_influence(
         (30,)
     """
     rule = check_steps(steps, quadrature, batch_size)
-    return _internal_influence(*_prepare(model, x, target, layer, baseline), rule)
+    return _internal_influence(*_prepare(model, x, target, layer, baseline, holds=True), rule)
 
 
 @jax.jit(static_argnames=("rule",))
@@ -186,7 +186,7 @@ def _internal_influence(
 
 
 def _prepare(
-    model: Model, x: PyTree, target: Target, layer: str, baseline: PyTree
+    model: Model, x: PyTree, target: Target, layer: str, baseline: PyTree, *, holds: bool
 ) -> tuple[LayerModel, PyTree, Target, PyTree]:
-    cut, x, target = prepare_layer(model, x, target, layer)
+    cut, x, target = prepare_layer(model, x, target, layer, holds=holds)
     return cut, x, target, broadcast_like("baseline", baseline, x)

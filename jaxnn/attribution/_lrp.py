@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxnn import _checks
 from jaxnn._engine.backward import Rule, StaticRules, backward, check_rules, with_rules
 from jaxnn._engine.graph import graph
+from jaxnn._engine.held import zeros_for_held
 from jaxnn._engine.softmax import shift_invariants
 from jaxnn._model import broadcast_like, prepare, scalar
 from jaxnn._typing import Model, PyTree, Scalar, Target
@@ -111,7 +112,7 @@ def lrp(
         >>> attribution.lrp(jnp.prod, [3.0, 2.0], primitive_rules=rules).tolist()
         [3.0, 3.0]
     """
-    model, x, target = prepare(model, x, target)
+    model, x, target = prepare(model, x, target, holds=True)
     rules = _check_rule(rule)
     options = Options(
         _checks.check_number("epsilon", epsilon, at_least=0),
@@ -124,7 +125,10 @@ def lrp(
         box = (_check_bound("low", low, x), _check_bound("high", high, x))
         if not all(map(_in_order, *map(jax.tree.leaves, box))):
             raise ValueError(f"`low` must nowhere be above `high`; got {low} and {high}")
-    return _lrp(model, x, target, options, box, rules=rules, primitive_rules=check_rules(primitive_rules))
+    relevances = _lrp(
+        model, x, target, options, box, rules=rules, primitive_rules=check_rules(primitive_rules)
+    )
+    return zeros_for_held(relevances)
 
 
 @jax.jit(static_argnames=("rules", "primitive_rules"))

@@ -119,8 +119,16 @@ def _count(leaves: list[jax.Array | np.ndarray], n_groups: int | None) -> int:
 
 
 def spread(values: jax.Array, groups: Groups, x: PyTree) -> PyTree:
-    """The value `(n,)` of each group at all of its elements, of the structure and dtypes of `x`."""
-    return jax.tree.map(lambda value, leaf: value.astype(leaf.dtype), _elements(values, groups, x), x)
+    """The value `(n,)` of each group at all of its elements, of the structure and dtypes of `x`.
+
+    At integers and booleans the values keep their own dtype.
+    """
+    return jax.tree.map(like_floats, _elements(values, groups, x), x)
+
+
+def like_floats(value: jax.Array, leaf: jax.Array) -> jax.Array:
+    """Cast to the dtype of `leaf` where that is of floating-point numbers."""
+    return value.astype(leaf.dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else value
 
 
 def mix(x: PyTree, baseline: PyTree, groups: Groups, present: jax.Array) -> PyTree:

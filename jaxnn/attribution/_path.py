@@ -10,8 +10,9 @@ import numpy as np
 
 from jaxnn import _checks
 from jaxnn._engine.affine_prefix import split_affine_prefix
+from jaxnn._engine.held import zeros_for_held
 from jaxnn._engine.loops import vary_like
-from jaxnn._model import broadcast_like, check_batch_like, prepare, scalar
+from jaxnn._model import broadcast_like, check_batch_like, prepare_gradient, scalar
 from jaxnn._typing import Key, Model, PyTree, Quadrature, Scalar, Target
 from jaxnn.attribution._accumulate import Sampling, as_dtype_of, check_sampling, estimate, weighted_sum
 from jaxnn.attribution._completeness import gap_of, warn_if_incomplete
@@ -99,12 +100,12 @@ def integrated_gradients(
         [2.0, 1.0]
     """
     rule = check_steps(steps, quadrature, batch_size)
-    model, x, target = prepare(model, x, target)
+    model, x, target = prepare_gradient(model, x, target)
     baseline = broadcast_like("baseline", baseline, x)
     check = check_completeness and _checks.is_concrete((model, x, target, baseline))
     attributions, gap = _integrated_gradients(model, x, target, baseline, rule, check=check)
     warn_if_incomplete("integrated_gradients", gap, f"use more `steps` than {steps}, or another `baseline`")
-    return attributions
+    return zeros_for_held(attributions)
 
 
 @jax.jit(static_argnames=("rule", "check"))
@@ -207,10 +208,9 @@ def expected_gradients(
         [1.0, 0.0]
     """
     sampling = check_sampling(key, n_samples, batch_size, with_error=with_error)
-    model, x, target = prepare(model, x, target)
-    return _expected_gradients(
-        model, x, target, check_batch_like("baselines", baselines, x), key, sampling
-    )  # fmt: skip
+    model, x, target = prepare_gradient(model, x, target)
+    baselines = check_batch_like("baselines", baselines, x)
+    return zeros_for_held(_expected_gradients(model, x, target, baselines, key, sampling))
 
 
 @jax.jit(static_argnames=("sampling",))

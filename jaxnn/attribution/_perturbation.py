@@ -13,7 +13,7 @@ from jaxnn._engine.loops import chunked_map
 from jaxnn._model import broadcast_like, prepare, scalar
 from jaxnn._precision import widen
 from jaxnn._typing import Model, PyTree, Target
-from jaxnn.attribution._masks import Game, make_game
+from jaxnn.attribution._masks import Game, like_floats, make_game
 
 Windows = tuple[tuple[int, ...], ...]  # one per leaf of the example
 
@@ -172,7 +172,7 @@ def _occlusion(
     drops = []
     for i, (leaf, empty) in enumerate(zip(leaves, jax.tree.leaves(baseline), strict=True)):
         if leaf.size == 0:
-            drops.append(leaf)
+            drops.append(like_floats(jnp.zeros(leaf.shape), leaf))
             continue
 
         def of_leaf(changed: jax.Array, i: int = i) -> jax.Array:
@@ -204,7 +204,7 @@ def _drops(
     for cover in covers:  # contracts the first axis and appends the elements': after all, in order again
         mean = (cover / cover.sum(axis=0)).astype(drops.dtype)  # over the windows that cover each element
         drops = jnp.tensordot(drops, mean, axes=(0, 0), precision=lax.Precision.HIGHEST)
-    return drops.astype(x.dtype)
+    return like_floats(drops, x)
 
 
 def _covers(size: int, window: int, stride: int) -> np.ndarray:

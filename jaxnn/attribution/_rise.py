@@ -11,9 +11,10 @@ from jax.typing import DTypeLike
 
 from jaxnn import _checks
 from jaxnn._model import broadcast_like, prepare, scalar
-from jaxnn._precision import widen
+from jaxnn._precision import float_dtype, widen
 from jaxnn._typing import Key, Model, PyTree, Target
 from jaxnn.attribution._accumulate import Sampling, check_sampling, estimate
+from jaxnn.attribution._masks import like_floats
 
 
 def rise(
@@ -34,6 +35,7 @@ def rise(
 
     `a_i = 1 / (N p) * sum_k m_ki f(m_k * x + (1 - m_k) * baseline)`. A mask is a coarse grid of ones, with
     probability p, and zeros, upsampled by linear interpolation and shifted at random by less than a cell.
+    For integers and booleans each element takes the value of its cell, without interpolation.
 
     Args:
         model: a callable of one example.
@@ -106,28 +108,38 @@ def _rise(
     *, axes: tuple[int, ...], grid: tuple[int, ...], sampling: Sampling,
 ) -> PyTree:  # fmt: skip
     f = scalar(model, target)
+    smooth = jnp.issubdtype(x.dtype, jnp.floating)
+    dtype = float_dtype(x.dtype)
     sizes = tuple(x.shape[axis] for axis in axes)
     shape = tuple(size if axis in axes else 1 for axis, size in enumerate(x.shape))
 
     def sample(index: jax.Array) -> jax.Array:
-        mask = _mask(jax.random.fold_in(key, index), sizes, grid, probability, x.dtype)
+        mask = _mask(jax.random.fold_in(key, index), sizes, grid, probability, dtype, smooth=smooth)
         mask = jnp.transpose(mask, sorted(range(len(axes)), key=axes.__getitem__)).reshape(shape)
-        output = widen(f(mask * x + (1 - mask) * baseline))
+        masked = mask * x + (1 - mask) * baseline if smooth else jnp.where(mask > 0, x, baseline)
+        output = widen(f(masked))
         return mask.astype(output.dtype) * output / probability
 
-    return estimate(sample, sampling, lambda values: jnp.broadcast_to(values, x.shape).astype(x.dtype))
+    return estimate(sample, sampling, lambda values: jnp.broadcast_to(like_floats(values, x), x.shape))
 
 
 def _mask(
-    key: Key, sizes: tuple[int, ...], grid: tuple[int, ...], probability: float, dtype: DTypeLike
+    key: Key,
+    sizes: tuple[int, ...],
+    grid: tuple[int, ...],
+    probability: float,
+    dtype: DTypeLike,
+    *,
+    smooth: bool,
 ) -> jax.Array:
-    """One mask, of shape `sizes`, with elements in [0, 1]."""
+    """One mask, of shape `sizes`, with elements in [0, 1]; where not `smooth`, 0 or 1."""
     cells_key, *shift_keys = jax.random.split(key, 1 + len(sizes))
     mask = jax.random.bernoulli(cells_key, probability, grid).astype(dtype)
     for size, cells, shift_key in zip(sizes, grid, shift_keys, strict=True):
         cell = math.ceil(size / cells)
         shift = jax.random.randint(shift_key, (), 0, cell)
-        weights = lax.dynamic_slice_in_dim(jnp.asarray(_upsampling(cells, cell), dtype), shift, size)
+        upsampling = _upsampling(cells, cell) if smooth else _nearest(cells, cell)
+        weights = lax.dynamic_slice_in_dim(jnp.asarray(upsampling, dtype), shift, size)
         # Contracts the first axis and appends the upsampled one: after all axes, the order is restored.
         mask = jnp.tensordot(mask, weights, axes=(0, 1), precision=lax.Precision.HIGHEST)
     return mask
@@ -138,3 +150,8 @@ def _upsampling(cells: int, cell: int) -> np.ndarray:
     rows = (cells + 1) * cell
     centers = np.clip((np.arange(rows) + 0.5) * cells / rows - 0.5, 0, cells - 1)
     return np.maximum(0, 1 - np.abs(centers[:, None] - np.arange(cells)))
+
+
+def _nearest(cells: int, cell: int) -> np.ndarray:
+    """`((cells + 1) * cell, cells)`: 1 at the cell of each row; past the last cell, the first again."""
+    return np.eye(cells)[np.arange((cells + 1) * cell) // cell % cells]

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int, Num
+from jaxtyping import Array, Bool, Float, Int, Num, Shaped
 
 from jaxnn import _checks
 from jaxnn._map import map_examples
+from jaxnn._model import broadcast_like
+from jaxnn._precision import float_dtype
 from jaxnn._typing import Key, Model
 from jaxnn.rules._list import quantiles
 from jaxnn.rules._problem import FLATTEN, Problem, check_examples, classify, prepare, refuse_nan
@@ -115,15 +117,14 @@ def anchor(
     problem = prepare(model, inputs, spread, decide, None, names, classes)
     if problem.inputs.ndim != 2:
         raise ValueError(f"`inputs` must have shape (n, d); got {problem.inputs.shape}")
-    example = _checks.check_float_array("x", x)
-    _checks.check_shape("x", example, problem.inputs.shape[1:], "one of `inputs`")
+    example = broadcast_like("x", _checks.check_real_array("x", x), problem.inputs[0])
     check_examples("x", example[None])
     estimator = _Estimator.of(problem, example, key)
 
     trials = 1 + max_conditions * beam
     trial_confidence = 1 - (1 - confidence) / trials
     conditions = _conditions_of(estimator, thresholds)
-    ends = np.full(example.shape, np.inf, example.dtype)
+    ends = np.full(example.shape, np.inf, float_dtype(example.dtype))
     everything = np.stack([-ends, ends])
     boxes, best, trial, queries = everything[None], (-1.0, 0, everything), 0, 0
     for length in range(max_conditions + 1):
@@ -141,7 +142,7 @@ def anchor(
             break
     bound, correct, (low, high) = best
     prediction = int(problem.predict(np.asarray(example)[None])[0])
-    vocabulary = Vocabulary(problem.names, problem.classes, list(np.asarray(estimator.rows).T))
+    vocabulary = Vocabulary(problem.names, problem.classes, list(problem.featurize(estimator.rows).T))
     coverage, text = estimator.coverage(best[2]), vocabulary.rule(low, high, prediction)
     rule = Rule(low, high, prediction, coverage, correct / n_samples, text)
     return Anchor(rule, bound, bound >= precision, queries)
@@ -151,12 +152,12 @@ class _Estimator(NamedTuple):
     """Estimates how often the model keeps its prediction inside a box `(2, d)` around an example."""
 
     problem: Problem
-    x: Float[Array, "d"]
-    rows: Float[Array, "m d"]  # the inputs, and x
+    x: Shaped[Array, "d"]
+    rows: Shaped[Array, "m d"]  # the inputs, and x
     keys: tuple[Key, Key]  # of the search, and of the trials
 
     @classmethod
-    def of(cls, problem: Problem, x: Float[Array, "d"], key: Key) -> "_Estimator":
+    def of(cls, problem: Problem, x: Shaped[Array, "d"], key: Key) -> "_Estimator":
         rows = jnp.concatenate([problem.inputs, x[None]])
         return cls(problem, x, rows, (jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)))
 
@@ -184,8 +185,8 @@ class _Estimator(NamedTuple):
 def _keeps_prediction(
     model: Model,
     decide: Model,
-    x: Float[Array, "d"],
-    rows: Float[Array, "m d"],
+    x: Shaped[Array, "d"],
+    rows: Shaped[Array, "m d"],
     root: Float[Array, "r d"],
     key: Key,
     numbers: Int[Array, "n"],
@@ -208,9 +209,10 @@ def _keeps_prediction(
 
 def _conditions_of(estimator: _Estimator, thresholds: int) -> list[tuple[int, int, float]]:
     """The conditions that hold for the example: feature, end (0: above, 1: up to), threshold."""
+    rows = estimator.problem.featurize(estimator.problem.inputs)
     return [
         (j, int(estimator.x[j] <= cut), float(cut))
-        for j, cuts in enumerate(quantiles(np.asarray(estimator.problem.inputs), thresholds))
+        for j, cuts in enumerate(quantiles(rows, thresholds))
         for cut in cuts.tolist()
     ]
 

@@ -54,7 +54,7 @@ class Problem(NamedTuple):
     features: Model
     names: tuple[str, ...]
     classes: tuple[str, ...]
-    inputs: Float[Array, "n ..."]
+    inputs: Shaped[Array, "n ..."]
     sampler: Sampler
 
     def predict(self, inputs: Shaped[np.ndarray, "n ..."] | jax.Array) -> Int[np.ndarray, "n"]:
@@ -163,11 +163,11 @@ def _map_rows(function: Model, inputs: Shaped[np.ndarray, "n ..."] | jax.Array) 
     return map_examples(function, rows, batch_size=min(_BATCH, 1 << (len(rows) - 1).bit_length()))
 
 
-def check_examples(name: str, values: ArrayLike) -> Float[Array, "n ..."]:
-    """Return examples as a floating-point array `(n, ...)`, not empty and finite, or raise."""
+def check_examples(name: str, values: ArrayLike) -> Shaped[Array, "n ..."]:
+    """Return examples as an array `(n, ...)` of real numbers, not empty and finite, or raise."""
     if not _checks.is_concrete(values):
         raise TypeError(f"`{name}` must not be traced: the rules depend on its values")
-    array = _checks.check_float_array(name, values)
+    array = _checks.check_real_array(name, values)
     if array.ndim < 2 or array.size == 0:
         raise ValueError(
             f"`{name}` must have shape (n, ...), one example per row, not empty; got {array.shape}"

@@ -18,6 +18,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
 from jaxnn._engine.graph import Graph, graph
+from jaxnn._engine.held import hold
 from jaxnn._engine.jaxpr import bind
 from jaxnn._engine.primitives import is_affine, is_real
 from jaxnn._model import as_example, as_model
@@ -60,7 +61,8 @@ def linear_region(model: Model, x: PyTree) -> LinearRegion:
     Args:
         model: a callable of one example, piecewise linear. For a network that ends in a sigmoid or a softmax,
             use the signal before it: `lambda x: jaxnn.capture(network, x)[1]["output_in"]`.
-        x: the example, an array or a pytree of arrays; flattened, it has `n_in` elements.
+        x: the example, an array or a pytree of arrays; flattened, its floating-point arrays have `n_in`
+            elements. Integers and booleans are held.
 
     Returns:
         A `LinearRegion`. Without any kink the region is the whole space, `m` is 0 and the radius infinite.
@@ -83,7 +85,7 @@ def linear_region(model: Model, x: PyTree) -> LinearRegion:
         >>> bool((region.normals @ jnp.array([-5.0, 0.1]) <= region.offsets).all())  # x_0 <= 0 and x_1 >= 0
         True
     """
-    return _linear_region(as_model(model), as_example("x", x))
+    return _linear_region(*hold(as_model(model), as_example("x", x)))
 
 
 @jax.jit

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from jaxnn._engine.loops import scan
 from jaxnn._map import map_examples
-from jaxnn._precision import widen
+from jaxnn._precision import float_dtype, widen
 from jaxnn._typing import Key, Model
 
 _BATCH = 1024  # samples per call: one compiled program for any number of them
@@ -41,19 +41,20 @@ class Sampler(NamedTuple):
     root: Float[Array, "r size"]
 
     @classmethod
-    def of(cls, features: Model, inputs: Float[Array, "n ..."], spread: float) -> "Sampler":
+    def of(cls, features: Model, inputs: Shaped[Array, "n ..."], spread: float) -> "Sampler":
         """The sampler around the given inputs."""
         return cls(features, (inputs.min(axis=0), inputs.max(axis=0)), noise_root(inputs, spread))
 
 
 @jax.jit
-def noise_root(inputs: Float[Array, "n ..."], spread: float) -> Float[Array, "r size"]:
+def noise_root(inputs: Shaped[Array, "n ..."], spread: float) -> Float[Array, "r size"]:
     """A root of the noise covariance: its transpose times itself is `spread^2` times that of the inputs."""
-    rows = widen(inputs.reshape(len(inputs), -1))
+    dtype = float_dtype(inputs.dtype)
+    rows = widen(inputs.reshape(len(inputs), -1).astype(dtype))
     deviations = rows - rows.mean(axis=0)
     factor = jnp.asarray(spread / math.sqrt(max(len(rows) - 1, 1)), rows.dtype)
     if rows.shape[0] <= rows.shape[1]:
-        return (factor * deviations).astype(inputs.dtype)
+        return (factor * deviations).astype(dtype)
     # Equivalent, with fewer rows: from the eigenvectors of the correlations. With those of the covariance,
     # features in small units would vanish in the rounding of features in large ones.
     sizes = jnp.max(jnp.abs(deviations), axis=0)
@@ -61,7 +62,7 @@ def noise_root(inputs: Float[Array, "n ..."], spread: float) -> Float[Array, "r 
     scales = jnp.sqrt(jnp.mean(jnp.square(deviations), axis=0))
     deviations = factor * deviations / jnp.where(sizes > 0, scales, 1)
     values, vectors = jnp.linalg.eigh(jnp.matmul(deviations.T, deviations, precision="highest"))
-    return (jnp.sqrt(jnp.maximum(values, 0))[:, None] * vectors.T * scales * sizes).astype(inputs.dtype)
+    return (jnp.sqrt(jnp.maximum(values, 0))[:, None] * vectors.T * scales * sizes).astype(dtype)
 
 
 def draw(key: Key, sampler: Sampler, region: Region, count: int) -> Shaped[np.ndarray, "count ..."]:
@@ -88,18 +89,25 @@ def draw_one(
 
 
 def move(sampler: Sampler, bounds: Interval, center: jax.Array, noise: Float[Array, "size"]) -> jax.Array:
-    """Add noise to an input, halved until its features stay within the bounds; clip to the limits."""
+    """Add noise to an input, halved until its features stay within the bounds; clip to the limits.
+
+    Integers and booleans are rounded.
+    """
     noise = noise.reshape(center.shape)
+    whole = not jnp.issubdtype(center.dtype, jnp.floating)
 
     def halve(
         state: tuple[jax.Array, jax.Array], size: jax.Array
     ) -> tuple[tuple[jax.Array, jax.Array], None]:
         accepted, done = state
-        candidate = jnp.clip(center + size * noise, *sampler.limits)
+        candidate = center + size * noise
+        if whole:
+            candidate = jnp.rint(candidate)
+        candidate = jnp.clip(candidate, *sampler.limits).astype(center.dtype)
         values = sampler.features(candidate)
         inside = jnp.all((bounds[0] < values) & (values <= bounds[1]))
         return (jnp.where(~done & inside, candidate, accepted), done | inside), None
 
-    sizes = 0.5 ** jnp.arange(8, dtype=center.dtype)
+    sizes = 0.5 ** jnp.arange(8, dtype=noise.dtype)
     moved: jax.Array = scan(halve, (center, jnp.array(False)), sizes, hoist=False)[0][0]
     return moved

@@ -183,11 +183,14 @@ def test_training_against_an_attack_makes_it_fail_more_often():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, expected)
 
 
-def test_integers_are_floats_without_an_attack_as_with_one():
-    """In uint8, 100 - 128 is 228."""
+def test_integers_are_refused_as_an_attack_holds_them():
+    """In uint8, 100 - 128 is 228: the model's output for them is another."""
     images = np.random.default_rng(0).integers(0, 256, (40, 12)).astype(np.uint8)
     weights = jnp.asarray(np.random.default_rng(1).normal(size=(12, 3)), jnp.float32)
     model = jax.tree_util.Partial(lambda w, x: (x - 128) / 64 @ w, weights)
     labels = np.argmax(jax.vmap(model)(images.astype(np.float32)), axis=1)
     attack = functools.partial(attacks.fgsm, bounds=(0, 255))
-    np.testing.assert_array_equal(robust(attack, [0.0, 1e-3], model, images, labels), [1, 1])
+    with pytest.raises(TypeError, match="`inputs` must hold floating-point numbers.*got uint8"):
+        robust(attack, [0.0, 1e-3], model, images, labels)
+    floats = images.astype(np.float32)
+    np.testing.assert_array_equal(robust(attack, [0.0, 1e-3], model, floats, labels), [1, 1])

@@ -1,0 +1,131 @@
+"""Integer and boolean arrays of an example: they reach the model as they are, and have no gradient.
+
+Where a gradient is taken, they are held: the model becomes a function of the floating-point arrays alone. The
+place of each is kept by a `Held`, a pytree node without leaves.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+
+from jaxnn._engine.inline import inline_calls
+from jaxnn._engine.primitives import CALLS, is_inexact, variables
+from jaxnn._typing import PyTree
+
+_INSTEAD = (
+    "explain the layer of their embedding, as with `layer_integrated_gradients`, or use a method that only "
+    "evaluates the model, such as `feature_ablation`"
+)
+
+
+@flax.struct.dataclass
+class Held:
+    """The place of a held array of this shape."""
+
+    shape: tuple[int, ...] = flax.struct.field(pytree_node=False)
+
+
+def is_held(node: Any) -> bool:
+    """Whether a node of a pytree is the place of a held array."""
+    return isinstance(node, Held)
+
+
+def hold(model: Callable[[Any], Any], x: PyTree, name: str = "x") -> tuple[Callable[[Any], Any], PyTree]:
+    """The model as a function of the floating-point arrays of `x` alone, and these.
+
+    Raises:
+        TypeError: `x` has none.
+    """
+    leaves, structure = jax.tree.flatten(x)
+    held = integers(x)
+    if not held:
+        return model, x
+    if len(held) == len(leaves):
+        kind = " and ".join(sorted({str(leaf.dtype) for leaf in leaves}))
+        raise TypeError(
+            f"`{name}` must hold floating-point numbers, since integers and booleans are held; got {kind}. "
+            f"Cast quantities, as by `{name}.astype(float)`. For token ids, {_INSTEAD}"
+        )
+    parts = [leaf if _is_floating(leaf) else Held(leaf.shape) for leaf in leaves]
+    return Partial(_with_held, model, held), jax.tree.unflatten(structure, parts)
+
+
+def integers(x: PyTree) -> list[jax.Array]:
+    """The integer and boolean arrays of an example, which are held, in order."""
+    return [leaf for leaf in jax.tree.leaves(x) if not _is_floating(leaf)]
+
+
+def _is_floating(leaf: jax.Array) -> bool:
+    return bool(jnp.issubdtype(leaf.dtype, jnp.floating))
+
+
+def _with_held(model: Callable[[Any], Any], held: list[jax.Array], x: PyTree) -> PyTree:
+    return model(put_back(x, held))
+
+
+def put_back(x: PyTree, held: list[jax.Array]) -> PyTree:
+    """The example with its held arrays, in order, in their places."""
+    rest = iter(held)
+    return jax.tree.map(lambda node: next(rest) if is_held(node) else node, x, is_leaf=is_held)
+
+
+def zeros_for_held(values: PyTree) -> PyTree:
+    """Values of the structure of `x`, with zeros in the places of held arrays."""
+    leaves = jax.tree.leaves(values)
+    dtype = jnp.result_type(*leaves) if leaves else float
+    return jax.tree.map(
+        lambda node: jnp.zeros(node.shape, dtype) if is_held(node) else node, values, is_leaf=is_held
+    )
+
+
+def check_gradient_paths(model: Callable[[Any], Any], x: PyTree) -> None:
+    """Say where arrays of `x` reach the output through integers or booleans alone: their gradient is 0.
+
+    Args:
+        model: a callable pytree.
+        x: an example with floating-point leaves.
+
+    Warns:
+        UserWarning: one does, and another reaches the output through floating-point numbers.
+
+    Raises:
+        ValueError: all do that reach it.
+    """
+    lost, others = jax.eval_shape(_gradient_paths, model, x)
+    if not lost:
+        return
+    paths = [path for path, _ in jax.tree.leaves_with_path(x)]
+    shown = ", ".join(f"`x{jax.tree_util.keystr(paths[i])}`" for i in map(int, lost))
+    if not others:
+        raise ValueError(
+            f"{shown} must reach the output through floating-point numbers; the model turns the values into "
+            "integers or booleans first, so that the gradient is 0 everywhere. Pass token ids as integers, "
+            f"and {_INSTEAD}"
+        )
+    warnings.warn(
+        f"{shown} has a gradient of 0 everywhere: the model turns the values into integers or booleans. Pass "
+        "them as such to hold them",
+        stacklevel=4,
+    )
+
+
+# Jitted, to be traced once for all calls of one structure: the keys of the result are the numbers.
+@jax.jit
+def _gradient_paths(model: Callable[[Any], Any], x: PyTree) -> tuple[dict[str, None], dict[str, None]]:
+    """The numbers of the arrays of `x` whose gradient is lost on the way to the output, and of the others."""
+    jaxpr = inline_calls(model, [x], CALLS).jaxpr.jaxpr
+    reached: dict[Any, set[int]] = {v: {i} for i, v in enumerate(jaxpr.invars)}
+    smooth = dict(reached)
+    for eqn in jaxpr.eqns:
+        for found in (reached, smooth):
+            sources = set[int]().union(*(found.get(v, ()) for v in variables(eqn.invars)))
+            found.update((v, sources) for v in eqn.outvars if found is reached or is_inexact(v))
+    every, kept = (
+        set[int]().union(*(found.get(v, ()) for v in variables(jaxpr.outvars))) for found in (reached, smooth)
+    )
+    return {str(i): None for i in sorted(every - kept)}, {str(i): None for i in sorted(kept)}
