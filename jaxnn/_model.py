@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
+from jaxnn._engine.closures import check_stateless
 from jaxnn._engine.held import check_gradient_paths, hold, is_held
 from jaxnn._engine.loops import vary_like
 
@@ -53,12 +54,15 @@ def as_model(model: Any, name: str = "model") -> Any:
         name: the argument's name, for errors.
 
     Raises:
-        TypeError: it is not callable, or has leaves that are not arrays.
+        TypeError: it is not callable, has leaves that are not arrays, or closes over a stateful object.
     """
     if not callable(model):
         raise TypeError(f"`{name}` must be callable, a function of one example; got {type(model).__name__}")
     leaves = jax.tree.leaves(model)
-    if len(leaves) == 1 and leaves[0] is model:
+    is_plain = len(leaves) == 1 and leaves[0] is model
+    if is_plain or isinstance(model, jax.tree_util.Partial):
+        check_stateless(name, model)
+    if is_plain:
         return jax.tree_util.Partial(model)
     for path, leaf in jax.tree.leaves_with_path(model):
         if not isinstance(leaf, ARRAY_TYPES):
@@ -206,7 +210,7 @@ def _is_number_list(x: Any) -> bool:
 
 def _check_target(target: Any, output: Any, name: str, *, differentiable: bool) -> Any:
     if callable(target):
-        target = as_model(target)
+        target = as_model(target, name)
         scalar = output_shape(target, output)
         if getattr(scalar, "shape", None) != ():
             raise ValueError(f"`{name}` must give a scalar of the output; got {scalar}")

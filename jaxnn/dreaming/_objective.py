@@ -74,7 +74,7 @@ def as_objective(value: Any) -> Objective:
         raise TypeError(
             f"`objective` must be an objective or a function of (output, values); got {type(value).__name__}"
         )
-    return Objective((as_model(value),), (jnp.asarray(1.0),))
+    return Objective((as_model(value, "objective"),), (jnp.asarray(1.0),))
 
 
 def objective_of(function: Callable[..., jax.Array], options: tuple[str, ...], *values: PyTree) -> Objective:
