@@ -4,8 +4,9 @@ The rule at each step is a method's own (`gradient` is that of `jax.grad`): stru
 registry by primitive. `with_rules` adds those of the caller.
 """
 
+import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,10 @@ import numpy as np
 from jax.extend import core
 
 from jaxnn._engine.graph import Graph, Run, Step
+from jaxnn._engine.jaxpr import evaluate
+from jaxnn._engine.loops import scan as loop
 from jaxnn._engine.primitives import is_inexact, is_real
+from jaxnn._engine.scans import Scan
 
 Rule = Callable[..., Sequence[Any]]
 """`rule(step, cotangents, *runs)`: one cotangent per input of the step, or None for zero."""
@@ -22,14 +26,31 @@ StaticRules = tuple[tuple[str, Rule], ...]
 RuleT = TypeVar("RuleT", bound=Callable[..., Any])
 
 
-def backward(graph: Graph, rule: Rule, cotangents: Sequence[Any], *runs: Run) -> list[Any]:
+class Plan(NamedTuple):
+    """How a method walks a function back.
+
+    Attributes:
+        graph: the function, in the steps that the rule is for.
+        rule: `rule(step, cotangents, *runs) -> cotangents of step.inputs`; None for zero.
+        evaluate: `evaluate(*inputs) -> runs`, from the leaves of one input per run.
+        make: `make(function, *args) -> Plan`, the method's plan of another function: of the body of a scan.
+        fixed: values that the results do not depend on.
+    """
+
+    graph: Graph
+    rule: Rule
+    evaluate: Callable[..., Sequence[Run]]
+    make: Callable[..., "Plan"]
+    fixed: frozenset[Any] = frozenset()
+
+
+def backward(plan: Plan, cotangents: Sequence[Any], *runs: Run) -> list[Any]:
     """Propagate cotangents of the results back to the inputs, by a rule at each step.
 
     Args:
-        graph: the function.
-        rule: `rule(step, cotangents, *runs) -> cotangents of step.inputs`; None for zero.
-        cotangents: one per result.
-        runs: the values that the rule may read, from `Graph.run`; at least one.
+        plan: of the function.
+        cotangents: one per result; None for zero.
+        runs: the values that the rule may read, from `plan.evaluate`; at least one.
     """
     sums: Run = {}
 
@@ -45,11 +66,75 @@ def backward(graph: Graph, rule: Rule, cotangents: Sequence[Any], *runs: Run) ->
             return sums[v]
         return jnp.zeros_like(runs[0][v]) if is_inexact(v) else np.zeros(v.aval.shape, jax.dtypes.float0)
 
-    add(graph.outputs, cotangents)
-    for step in reversed(graph.steps):
-        if any(v in sums for v in step.outputs):
-            add(step.inputs, rule(step, [total(v) for v in step.outputs], *runs))
-    return [total(v) for v in graph.inputs]
+    add(plan.graph.outputs, cotangents)
+    for step in reversed(plan.graph.steps):
+        if not any(v in sums for v in step.outputs):
+            continue
+        if step.scan is None:
+            add(step.inputs, plan.rule(step, [total(v) for v in step.outputs], *runs))
+        elif not plan.fixed.issuperset(step.outputs):
+            given = [sums.get(v) for v in step.scan.equation.outvars]
+            add(step.scan.equation.invars, _through(step.scan, plan, given, runs))
+    return [total(v) for v in plan.graph.inputs]
+
+
+def _through(scan: Scan, plan: Plan, cotangents: Sequence[Any], runs: Sequence[Run]) -> list[Any]:
+    """The cotangents of the operands of a scan, by a scan over the steps of its body in the other order.
+
+    Args:
+        scan: the scan.
+        plan: of the function around it.
+        cotangents: one per result of the scan; None for zero.
+        runs: the values around it.
+    """
+    operands = [scan.parts([plan.graph.read(v, run) for v in scan.equation.invars]) for run in runs]
+    inputs = [
+        [*(run[v] for v in scan.saved), *rows] for run, (_, _, rows) in zip(runs, operands, strict=True)
+    ]
+    zeros = [
+        jnp.zeros_like(v) if moves and jnp.issubdtype(v.dtype, jnp.inexact) else None
+        for v, moves in zip(map(jnp.asarray, itertools.chain(*operands[0])), scan.moves, strict=True)
+    ]
+    sums, carry, _ = scan.parts(zeros)
+    carry = [z if c is None or z is None else z + c for z, c in zip(carry, cotangents, strict=False)]
+    of_outputs = [c if moved else None for c, moved in zip(cotangents, scan.moved, strict=True)][len(carry) :]
+
+    def back(state: tuple[list[Any], list[Any]], row: tuple[list[list[Any]], list[Any]]) -> Any:
+        (sums, carry), (inputs, of_outputs) = state, row
+        values = [[*consts, *each] for (consts, _, _), each in zip(operands, inputs, strict=True)]
+        found = _through_body(scan, plan, [*carry, *of_outputs], values)
+        found = [None if zero is None else each for each, zero in zip(found, zeros, strict=True)]
+        consts, carry, rows = scan.parts(found)
+        return ([a if a is None else a + b for a, b in zip(sums, consts, strict=True)], carry), rows
+
+    params = scan.equation.params
+    (sums, carry), rows = loop(
+        back, (sums, carry), (inputs, of_outputs), params["length"], reverse=not params["reverse"]
+    )
+    return [*sums, *carry, *rows]
+
+
+def _through_body(
+    scan: Scan, plan: Plan, cotangents: Sequence[Any], values: Sequence[Sequence[Any]]
+) -> list[Any]:
+    """The cotangents of the inputs of a scan's body, None for those that do not move.
+
+    Args:
+        scan: the scan.
+        plan: of the function around it.
+        cotangents: one per result of the body; None for zero.
+        values: the inputs of the body, per run.
+    """
+    moving = [i for i, moves in enumerate(scan.moves) if moves]
+
+    def function(*changed: Any) -> list[Any]:
+        inputs = dict(enumerate(values[0])) | dict(zip(moving, changed, strict=True))
+        return evaluate(scan.body.jaxpr, scan.body.consts, list(inputs.values()))
+
+    inner = plan.make(function, *(values[0][i] for i in moving))
+    runs = inner.evaluate(*([each[i] for i in moving] for each in values))
+    found = dict(zip(moving, backward(inner, cotangents, *runs), strict=True))
+    return [found.get(i) for i in range(len(scan.moves))]
 
 
 def gradient(step: Step, cotangents: Sequence[Any], run: Run, *_: Run) -> Sequence[Any]:

@@ -1,9 +1,9 @@
 """A function as a graph of steps, to be walked backwards by rules.
 
 `jax.grad` has one rule per operation. Guided backpropagation, DeepLIFT and LRP have other rules. Here the
-calls of a function's jaxpr are inlined, its scans are unrolled, and the result is cut into steps: one step
-per operation that depends on the input. An elementwise function of one value is a single step however it is
-written: a GELU is some eight operations and one function.
+calls of a function's jaxpr are inlined, its short scans are unrolled, and the result is cut into steps: one
+step per operation that depends on the input. A long scan is one step; see `scans`. An elementwise function
+of one value is a single step however it is written: a GELU is some eight operations and one function.
 """
 
 import functools
@@ -31,6 +31,7 @@ from jaxnn._engine.primitives import (
     is_real,
     variables,
 )
+from jaxnn._engine.scans import Scan, make_scan
 
 Run = dict[Any, Any]
 """The value of each variable."""
@@ -47,6 +48,7 @@ class Step(NamedTuple):
         equations: the operations; one, or those of an elementwise function.
         call: `call(*inputs) -> list of outputs`, with its constants bound.
         closed: whether its constants are known while tracing.
+        scan: the scan that the step is, or None. Its outputs then end with those of `scan.saved`.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Step(NamedTuple):
     equations: tuple[core.JaxprEqn, ...]
     call: Callable[..., list[jax.Array]]
     closed: bool
+    scan: Scan | None = None
 
     @property
     def params(self) -> dict[str, Any]:
@@ -120,7 +123,11 @@ class Graph:
 
 
 def graph(
-    function: Callable[..., Any], *args: Any, keep_custom: bool = False, hold_integers: bool = False
+    function: Callable[..., Any],
+    *args: Any,
+    keep_custom: bool = False,
+    hold_integers: bool = False,
+    keep_long: bool = False,
 ) -> Graph:
     """Trace a function, inline its calls, and cut it into steps.
 
@@ -131,9 +138,10 @@ def graph(
             is inlined.
         hold_integers: whether integers that are computed from the input, such as the indices of the largest
             values, are constants, as they are at `args`.
+        keep_long: whether a long scan is one step, or all are unrolled.
     """
     inlined = CALLS | REMAT | UNROLLED | (set() if keep_custom else CUSTOM)
-    traced = inline_calls(function, args, inlined)
+    traced = inline_calls(function, args, inlined, keep_long=keep_long)
     jaxpr = traced.jaxpr.jaxpr
     depends = set(jaxpr.invars)
     held: list[Any] = []
@@ -160,7 +168,9 @@ def graph(
             continue
         key = v if v in regions.dominators else position[v]
         if key not in steps:
-            step = regions.step(v) or builder.step((jaxpr.eqns[position[v]],))
+            eqn = jaxpr.eqns[position[v]]
+            is_scan = keep_long and eqn.primitive.name == "scan"
+            step = builder.scan(eqn) if is_scan else regions.step(v) or builder.step((eqn,))
             steps[key] = (position[v], step)
             needed.extend(step.inputs)
     ordered = tuple(step for _, step in sorted(steps.values(), key=lambda each: each[0]))
@@ -229,6 +239,17 @@ class _StepBuilder(NamedTuple):
             kind = "elementwise" if root is not None else "other"
         closed = not any(v in self.constants for eqn in eqns for v in variables(eqn.invars))
         return Step(last.primitive.name, kind, inputs, outputs, eqns, call, closed)
+
+    def scan(self, eqn: core.JaxprEqn) -> Step:
+        """A scan as one step."""
+        scan = make_scan(eqn, self.depends.__contains__)
+        inputs = tuple(self.operands(eqn))
+
+        def call(*values: Any) -> list[Any]:
+            known = ChainMap(dict(zip(inputs, values, strict=True)), self.known, self.constants)
+            return scan.call([read(v, known) for v in eqn.invars])
+
+        return Step("scan", "other", inputs, (*eqn.outvars, *scan.saved), (eqn,), call, False, scan)
 
 
 class _Regions:

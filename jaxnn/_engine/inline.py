@@ -10,9 +10,12 @@ from jax.extend import core
 from jaxnn._checks import is_concrete
 from jaxnn._engine.jaxpr import Apply, Traced, bind, evaluate, scan_parts, trace
 from jaxnn._engine.primitives import inner_jaxprs
+from jaxnn._engine.scans import scan_of, steps_to_unroll
 
 
-def inline_calls(function: Callable[..., Any], args: Sequence[Any], primitives: Container[str]) -> Traced:
+def inline_calls(
+    function: Callable[..., Any], args: Sequence[Any], primitives: Container[str], *, keep_long: bool = False
+) -> Traced:
     """Trace a function, with the jaxprs inside of some primitives in the place of their equations.
 
     Args:
@@ -20,6 +23,7 @@ def inline_calls(function: Callable[..., Any], args: Sequence[Any], primitives: 
         args: where to trace it.
         primitives: names of those to inline: calls, `"scan"` (unrolled), or `"cond"` (where the branch is
             known while tracing).
+        keep_long: whether long scans are not unrolled; see `scans`.
     """
     traced = trace(function, *args)
 
@@ -28,7 +32,7 @@ def inline_calls(function: Callable[..., Any], args: Sequence[Any], primitives: 
         if kind not in primitives or (kind == "cond" and not is_concrete(operands[0])):
             return bind(eqn, operands)
         if kind == "scan":
-            return _unroll(eqn, operands, apply)
+            return _unroll(eqn, operands, apply, steps_to_unroll(eqn) if keep_long else None)
         inner = list(inner_jaxprs(eqn))
         branch = 0
         if kind == "cond":
@@ -42,18 +46,25 @@ def inline_calls(function: Callable[..., Any], args: Sequence[Any], primitives: 
     return traced._replace(jaxpr=core.ClosedJaxpr(_merge_equal(flat.jaxpr), flat.consts))
 
 
-def _unroll(eqn: core.JaxprEqn, operands: Sequence[Any], apply: Apply) -> list[Any]:
+def _unroll(eqn: core.JaxprEqn, operands: Sequence[Any], apply: Apply, steps: int | None = None) -> list[Any]:
+    """A scan with its first steps as equations of their own, and a scan of the others; None for all."""
     consts, carry, rows = scan_parts(eqn.params, operands)
-    (body,), length, n_carry = inner_jaxprs(eqn), eqn.params["length"], len(carry)
+    (body,), length, reverse = inner_jaxprs(eqn), eqn.params["length"], eqn.params["reverse"]
+    order = range(length)[::-1] if reverse else range(length)
     outputs: dict[int, list[Any]] = {}
-    for i in range(length)[::-1] if eqn.params["reverse"] else range(length):
+    for i in order[:steps]:
         inputs = [*consts, *carry, *(row[i] for row in rows)]
         results = evaluate(body.jaxpr, body.consts, inputs, apply)
-        carry, outputs[i] = results[:n_carry], results[n_carry:]
-    if length:
-        return [*carry, *map(jnp.stack, zip(*(outputs[i] for i in range(length)), strict=True))]
-    avals: list[Any] = [v.aval for v in body.jaxpr.outvars[n_carry:]]
-    return [*carry, *(jnp.zeros((0, *aval.shape), aval.dtype) for aval in avals)]
+        carry, outputs[i] = results[: len(carry)], results[len(carry) :]
+    if not outputs:
+        return list(bind(eqn, operands))
+    first = [jnp.stack(each) for each in zip(*(outputs[i] for i in sorted(outputs)), strict=True)]
+    if len(outputs) == length:
+        return [*carry, *first]
+    others = slice(None, -len(outputs)) if reverse else slice(len(outputs), None)
+    carry, rest = scan_of(eqn, consts, carry, [row[others] for row in rows], length - len(outputs))
+    joined = [[b, a] if reverse else [a, b] for a, b in zip(first, rest, strict=True)]
+    return [*carry, *map(jnp.concatenate, joined)]
 
 
 def _merge_equal(jaxpr: core.Jaxpr) -> core.Jaxpr:

@@ -35,7 +35,13 @@ def vary_like(tree: Tree, reference: Any) -> Tree:
 
 
 def scan(
-    step: Step, carry: Any, rows: Any = None, length: int | None = None, *, hoist: bool = True
+    step: Step,
+    carry: Any,
+    rows: Any = None,
+    length: int | None = None,
+    *,
+    reverse: bool = False,
+    hoist: bool = True,
 ) -> tuple[Any, Any]:
     """`jax.lax.scan`, with a carry that varies as its result does.
 
@@ -44,6 +50,7 @@ def scan(
         carry: the initial carry.
         rows: a pytree of arrays `(length, ...)`, or None.
         length: number of steps; None to take it from `rows`.
+        reverse: whether to begin at the last row.
         hoist: whether to lay out convolutions and weights before the loop; see `cpu_layout`.
     """
     steps = jax.tree.leaves(rows)[0].shape[0] if length is None else length
@@ -60,7 +67,7 @@ def scan(
         result, output = step(carry, row)
         return _varying_result(result, carry), output
 
-    return lax.scan(varying_step, carry, rows, length)
+    return lax.scan(varying_step, carry, rows, length, reverse=reverse)
 
 
 def while_loop(condition: Callable[[Any], Any], body: Callable[[Any], Any], carry: Any) -> Any:

@@ -1,13 +1,15 @@
 """DeepLIFT and DeepLIFT-SHAP: contributions of the inputs' changes from a baseline."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
-from jaxnn._engine.backward import Rule, StaticRules, backward, check_rules, with_rules
+from jaxnn._engine.backward import Plan, Rule, StaticRules, backward, check_rules, with_rules
 from jaxnn._engine.graph import graph
 from jaxnn._engine.held import zeros_for_held
 from jaxnn._engine.softmax import shift_invariants
@@ -110,17 +112,27 @@ def _deep_lift(
     x, baseline = (
         jax.tree.map(lambda a, b: a + jnp.zeros_like(b), *p) for p in ((x, baseline), (baseline, x))
     )
-    steps = graph(scalar(model, target), x)
+    plan = _plan(primitive_rules, scalar(model, target), x)
     leaves, structure = jax.tree.flatten(x)
     leaves0 = jax.tree.leaves(baseline)
-    fixed = shift_invariants(steps).fixed
-    run, run0 = run_both(steps, fixed, leaves, leaves0)
-    (output,), (output0,) = steps.results(run), steps.results(run0)
-    rule = with_rules("deep_lift", rescale_rule(steps), fixed, primitive_rules)
-    multipliers = backward(steps, rule, [jnp.ones_like(output)], run, run0)
+    run, run0 = plan.evaluate(leaves, leaves0)
+    (output,), (output0,) = plan.graph.results(run), plan.graph.results(run0)
+    multipliers = backward(plan, [jnp.ones_like(output)], run, run0)
     leaves = [m * (a - b) for m, a, b in zip(multipliers, leaves, leaves0, strict=True)]
     attributions = jax.tree.unflatten(structure, leaves)
     return attributions, gap_of(attributions, output, output0, within=0.01)
+
+
+def _plan(primitive_rules: StaticRules, function: Callable[..., Any], *args: Any) -> Plan:
+    steps = graph(function, *args, keep_long=True)
+    fixed = shift_invariants(steps).fixed
+    return Plan(
+        steps,
+        with_rules("deep_lift", rescale_rule(steps), fixed, primitive_rules),
+        functools.partial(run_both, steps, fixed),
+        functools.partial(_plan, primitive_rules),
+        fixed,
+    )
 
 
 def deep_lift_shap(

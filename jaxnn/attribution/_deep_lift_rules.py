@@ -47,7 +47,7 @@ def run_both(graph: Graph, fixed: frozenset[Any], x: Sequence[Any], x0: Sequence
 
     def both(step: Step, *pairs: tuple[Any, Any]) -> list[Any]:
         outputs = list(zip(*(step.call(*values) for values in zip(*pairs, strict=True)), strict=True))
-        if step.outputs[0] in fixed:
+        if len(outputs) == 1 and step.outputs[0] in fixed:
             ((y, y0),) = outputs
             middle = (y + y0) / 2
             middle = lax.stop_gradient(jnp.where(jnp.isfinite(middle), middle, jnp.maximum(y, y0)))

@@ -1,13 +1,14 @@
 """Guided backpropagation and the deconvolutional network: the gradient with another rule at each ReLU."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from jaxnn._engine.backward import backward, gradient, refuse
+from jaxnn._engine.backward import Plan, backward, gradient, refuse
 from jaxnn._engine.graph import Run, Step, graph
 from jaxnn._engine.held import zeros_for_held
 from jaxnn._engine.primitives import COMBINERS, CUSTOM, inner_jaxprs
@@ -87,7 +88,15 @@ def deconvnet(model: Model, x: PyTree, target: Target = None) -> PyTree:
 
 @jax.jit(static_argnames=("name",))
 def _with_relus(model: Model, x: PyTree, target: Target, *, name: str) -> PyTree:
-    steps = graph(scalar(model, target), x, keep_custom=True)
+    leaves, structure = jax.tree.flatten(x)
+    plan = _plan(name, scalar(model, target), x)
+    (run,) = plan.evaluate(leaves)
+    cotangents = [jnp.ones_like(y) for y in plan.graph.results(run)]
+    return jax.tree.unflatten(structure, backward(plan, cotangents, run))
+
+
+def _plan(name: str, function: Callable[..., Any], *args: Any) -> Plan:
+    steps = graph(function, *args, keep_custom=True, keep_long=True)
 
     def rule(step: Step, cotangents: Sequence[jax.Array], run: Run) -> Sequence[Any]:
         factor = relu_factor(step)
@@ -100,10 +109,7 @@ def _with_relus(model: Model, x: PyTree, target: Target, *, name: str) -> PyTree
                 raise refuse(name, step, "it may contain a ReLU that cannot be traced into")
         return gradient(step, cotangents, run)
 
-    leaves, structure = jax.tree.flatten(x)
-    run = steps.run(*leaves)
-    cotangents = [jnp.ones_like(y) for y in steps.results(run)]
-    return jax.tree.unflatten(structure, backward(steps, rule, cotangents, run))
+    return Plan(steps, rule, lambda inputs: [steps.run(*inputs)], functools.partial(_plan, name))
 
 
 def _is_opaque(eqn: core.JaxprEqn, moving: bool) -> bool:

@@ -1,12 +1,14 @@
 """Layer-wise relevance propagation (LRP)."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxnn import _checks
-from jaxnn._engine.backward import Rule, StaticRules, backward, check_rules, with_rules
+from jaxnn._engine.backward import Plan, Rule, StaticRules, backward, check_rules, with_rules
 from jaxnn._engine.graph import graph
 from jaxnn._engine.held import zeros_for_held
 from jaxnn._engine.softmax import shift_invariants
@@ -142,16 +144,31 @@ def _lrp(
     rules: tuple[tuple[str, str], ...],
     primitive_rules: StaticRules,
 ) -> PyTree:
-    plain = graph(scalar(model, target), x, hold_integers=True)
+    leaves, structure = jax.tree.flatten(x)
+    plan = _plan(dict(rules), options, box, primitive_rules, scalar(model, target), x)
+    (run,) = plan.evaluate(leaves)
+    return jax.tree.unflatten(structure, backward(plan, plan.graph.results(run), run))
+
+
+def _plan(
+    rules: Mapping[str, str],
+    options: Options,
+    box: PyTree,
+    primitive_rules: StaticRules,
+    function: Callable[..., Any],
+    *args: Any,
+) -> Plan:
+    # Which layers read the input alone is known of unrolled scans.
+    of_first = any(kind.startswith("first") for kind in rules)
+    plain = graph(function, *args, hold_integers=True, keep_long=not of_first)
     shift = shift_invariants(plain)
     joined, layers = join_layers(plain, shift.carried)
-    leaves, structure = jax.tree.flatten(x)
     reached = input_layers(joined, layers)
     lows, highs = ({}, {}) if box is None else bounds(joined, reached, *map(jax.tree.leaves, box))
     layer_rules = {}
     for output, layer in layers.items():
         if layer.kind in WEIGHTED:
-            name = _choose(dict(rules), layer.kind, output in reached)
+            name = _choose(rules, layer.kind, output in reached)
             if name == "z_box" and output not in reached:
                 raise ValueError(
                     f"`rule` must not give z_box to {layer.kind!r} layers: not all read the input"
@@ -159,10 +176,14 @@ def _lrp(
             (v,) = layer.step.inputs
             ends = options._replace(low=lows.get(v), high=highs.get(v))
             layer_rules[output] = (LAYER_RULES[name], ends)
-    run = plain.run(*leaves)
     rule = relevance_rule(plain, shift, layers, layer_rules, options.stabilizer)
-    rule = with_rules("lrp", rule, shift.fixed, primitive_rules)
-    return jax.tree.unflatten(structure, backward(joined, rule, plain.results(run), run))
+    return Plan(
+        joined,
+        with_rules("lrp", rule, shift.fixed, primitive_rules),
+        lambda inputs: [plain.run(*inputs)],
+        functools.partial(_plan, rules, options, None, primitive_rules),
+        shift.fixed,
+    )
 
 
 def _choose(rules: Mapping[str, str], kind: str, first: bool) -> str:

@@ -1,8 +1,9 @@
 """Dreams: activation maximization, the input to which a part of a model responds most."""
 
+import functools
 import warnings
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from jax import lax
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxnn import _checks
-from jaxnn._engine.backward import backward, gradient
+from jaxnn._engine.backward import Plan, backward, gradient
 from jaxnn._engine.graph import Run, Step, graph
 from jaxnn._engine.loops import scan, vary_like
 from jaxnn._engine.relu import is_relu
@@ -270,9 +271,15 @@ def _redirected(
     objective: Callable[[jax.Array], jax.Array], image: jax.Array, active: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """The objective and its gradient; a ReLU with zero gradient everywhere passes what raises its input."""
-    traced = graph(objective, image, keep_custom=True)
-    run = traced.run(image)
-    (value,) = traced.results(run)
+    plan = _redirecting(active, objective, image)
+    (run,) = plan.evaluate([image])
+    (value,) = plan.graph.results(run)
+    (input_gradient,) = backward(plan, (jnp.ones_like(value),), run)
+    return value, input_gradient
+
+
+def _redirecting(active: jax.Array, function: Callable[..., Any], *args: Any) -> Plan:
+    steps = graph(function, *args, keep_custom=True, keep_long=True)
 
     def rule(step: Step, cotangents: Sequence[jax.Array], run: Run) -> Sequence[jax.Array]:
         gradients = gradient(step, cotangents, run)
@@ -283,5 +290,4 @@ def _redirected(
         rising = jnp.where((signal <= 0) & (cotangent < 0), 0, cotangent)
         return (jnp.where(active & ~jnp.any(gradients[0] != 0), rising, gradients[0]),)
 
-    (input_gradient,) = backward(traced, rule, (jnp.ones_like(value),), run)
-    return value, input_gradient
+    return Plan(steps, rule, lambda inputs: [steps.run(*inputs)], functools.partial(_redirecting, active))

@@ -10,7 +10,7 @@ from jax import lax
 
 import jaxnn
 from jaxnn import attribution, rules
-from jaxnn._engine.backward import backward, gradient
+from jaxnn._engine.backward import Plan, backward, gradient
 from jaxnn._engine.graph import graph
 from jaxnn._engine.relu import is_clamped_variance, is_relu
 from jaxnn._engine.softmax import shift_invariants
@@ -46,6 +46,10 @@ FUNCTIONS = {
 }
 
 
+def _plan(steps):
+    return Plan(steps, gradient, lambda inputs: [steps.run(*inputs)], None)
+
+
 @pytest.mark.long("all but the first")
 @pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS.keys())
 @pytest.mark.parametrize("keep_custom", [True, False])
@@ -53,14 +57,14 @@ def test_the_steps_compute_the_function_and_its_gradient(function, keep_custom):
     steps = graph(function, X, keep_custom=keep_custom)
     run = steps.run(X)
     np.testing.assert_allclose(steps.results(run)[0], function(X), rtol=1e-6)
-    (slope,) = backward(steps, gradient, [jnp.ones(())], run)
+    (slope,) = backward(_plan(steps), [jnp.ones(())], run)
     np.testing.assert_allclose(slope, jax.grad(function)(X), rtol=1e-5, atol=1e-6)
 
 
 def test_a_derivative_of_its_own_is_kept_or_not():
     def slope(keep_custom):
         steps = graph(lambda x: doubled(x)[0], X, keep_custom=keep_custom)
-        return backward(steps, gradient, [jnp.ones(())], steps.run(X))[0][0]
+        return backward(_plan(steps), [jnp.ones(())], steps.run(X))[0][0]
 
     assert slope(True) == 2
     assert slope(False) == 1
@@ -208,7 +212,7 @@ def test_the_shift_of_a_softmax_is_proved_to_fall_out(name):
 def test_the_graph_is_known_under_jit_vmap_and_grad():
     def slope(x):
         steps = graph(FUNCTIONS["softmax"], x)
-        return backward(steps, gradient, [jnp.ones(())], steps.run(x))[0]
+        return backward(_plan(steps), [jnp.ones(())], steps.run(x))[0]
 
     batch = np.stack([X, 2 * X])
     expected = jax.vmap(jax.grad(FUNCTIONS["softmax"]))(batch)
