@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend import core
 
@@ -22,11 +23,12 @@ from jaxnn._engine.jaxpr import (
     Traced as Traced,
     bind as bind,
     called,
+    scan_lengths,
     trace as trace,
     walk,
 )
 from jaxnn._model import Frozen, as_arrays, as_model
-from jaxnn._typing import Model, PyTree
+from jaxnn._typing import Layer, Model, PyTree
 
 Value = TypeVar("Value")
 
@@ -100,6 +102,20 @@ class _Captured:
     names: tuple[str, ...] = flax.struct.field(pytree_node=False)
 
 
+def lengths_of(model: Model, x: PyTree) -> dict[str, tuple[int, ...]]:
+    """The lengths of the scans around each named intermediate; nothing is computed."""
+    shapes = jax.eval_shape(_scan_lengths, as_model(model), x)
+    return {name: shape.shape for name, shape in shapes.items()}
+
+
+# Jitted, to be traced once for all calls of one structure: the shapes of the result are the lengths.
+@jax.jit
+def _scan_lengths(model: Model, x: PyTree) -> dict[str, jax.Array]:
+    traced = trace(model, x)
+    labels = _labels(traced)
+    return {name: jnp.zeros(scan_lengths(traced.jaxpr.jaxpr, path), bool) for path, name in labels.items()}
+
+
 @jax.jit
 def _capture(model: Model, x: PyTree) -> tuple[PyTree, _Captured]:
     traced = trace(model, x)
@@ -120,45 +136,57 @@ class Intervened:
 
     Attributes:
         model: the original model.
-        replacements: by name, a function of the value that the model computes there, or a frozen array.
+        replacements: functions of the values that the model computes, frozen arrays, or `Added`.
+        layers: the name of each, or `(name, step, ...)`.
     """
 
     model: Model
-    replacements: dict[str, Any]
+    replacements: tuple[Any, ...]
+    layers: tuple[Layer, ...] = flax.struct.field(pytree_node=False)
 
     def __call__(self, x: PyTree) -> PyTree:
         """Evaluate the model with the replacements in place."""
         traced = trace(self.model, as_arrays(x))
         labels = _labels(traced)
-        check_names("replacements", self.replacements, labels.values())
+        check_names("replacements", [split_layer(layer)[0] for layer in self.layers], labels.values())
+        handlers: dict[Path, Callable[..., Any]] = {}
+        rows: dict[Path, PyTree] = {}
+        for path, label in labels.items():
+            lengths = scan_lengths(traced.jaxpr.jaxpr, path)
+            own = [
+                _Change.of(layer, new, lengths)
+                for layer, new in zip(self.layers, self.replacements, strict=True)
+                if split_layer(layer)[0] == label
+            ]
+            if own:
+                handlers[path] = partial(_change, own)
+                rows[path] = [change.rows for change in own]
+        return traced.evaluate(handlers, rows=rows)[0]
 
-        def replace(label: str, eqn: core.JaxprEqn, values: Sequence[Any]) -> Sequence[Any]:
-            return bind(eqn, [_replacement(label, self.replacements[label], *values)])
 
-        replaced = {path: label for path, label in labels.items() if label in self.replacements}
-        return traced.evaluate({path: partial(replace, label) for path, label in replaced.items()})[0]
-
-
-def intervene(model: Model, replacements: Mapping[str, Any]) -> Intervened:
+def intervene(model: Model, replacements: Mapping[Any, Any]) -> Intervened:
     """Intervene on a model: replace some of its named intermediates.
 
     Everything downstream sees the new value. The result is a model again, so interventions nest, and every
-    method of this library accepts it. Inside of a `lax.scan` each step's value is replaced, and a value in a
-    branch or a `while_loop`, which `capture` cannot return, is replaced too. A custom derivative around a
-    replaced value is lost: the function inside is differentiated by JAX. A gradient that the model itself
-    takes inside is computed beside the value, and does not see that it was replaced.
+    method of this library accepts it. Inside of a `lax.scan` each step's value is replaced: by a function of
+    it, by an array of its shape, or by an array of all steps, as `capture` returns it. `(name, step)` is the
+    value at one step. A value in a branch or a `while_loop`, which `capture` cannot return, is replaced
+    too. A custom derivative around a replaced value is lost: the function inside is differentiated by JAX. A
+    gradient that the model itself takes inside is computed beside the value, and does not see that it was
+    replaced.
 
     Args:
         model: a callable of one example.
-        replacements: by name (those of `capture`; `"name@2"` where a name is used again), a new array, or a
-            function of the original value. Arrays are frozen: `jaxnn.train` does not update them. A plain
+        replacements: by name (those of `capture`; `"name@2"` where a name is used again), or by
+            `(name, step)` inside of a scan, with a step per scan around it, a new array, or a function of the
+            original value. Arrays are frozen: `jaxnn.train` does not update them. A plain
             function is a static argument, compared by identity: define it once.
             `jax.tree_util.Partial(function, arrays)` holds arrays that may change without recompilation, and
             that may be trained.
 
     Returns:
         A callable pytree. Called, it raises ValueError for a name that the model does not have, listing
-        those that it has, and for a replacement of another shape or type.
+        those that it has, for a step that there is not, and for a replacement of another shape or type.
 
     Raises:
         TypeError: `model` is not callable, or `replacements` is not a dictionary by name of arrays and
@@ -171,19 +199,101 @@ def intervene(model: Model, replacements: Mapping[str, Any]) -> Intervened:
         >>> float(jaxnn.capture(silenced, [0.5] * 784)[1]["hidden_0"][3])
         0.0
     """
-    if not isinstance(replacements, Mapping) or not all(isinstance(name, str) for name in replacements):
+    if not isinstance(replacements, Mapping) or not all(map(is_layer, replacements)):
         raise TypeError(f"`replacements` must be a dictionary by name; got {replacements!r}")
-    frozen = {
-        name: as_model(new) if callable(new) else Frozen(check_array(f"replacements[{name!r}]", new))
-        for name, new in replacements.items()
-    }
-    return Intervened(as_model(model), frozen)
+    layers = tuple(sorted(replacements, key=split_layer))  # the order of a dictionary does not recompile
+    frozen = tuple(
+        as_model(new) if callable(new) else Frozen(check_array(f"replacements[{layer!r}]", new))
+        for layer, new in ((layer, replacements[layer]) for layer in layers)
+    )
+    return Intervened(as_model(model), frozen, layers)
 
 
-def _replacement(label: str, new: Any, value: jax.Array) -> jax.Array:
-    if isinstance(new, Frozen):
-        return _in_place_of(value, f"replacements[{label!r}]", new.value)
-    return _in_place_of(value, f"replacements[{label!r}](value)", new(value))
+def is_layer(layer: Any) -> bool:
+    """Whether a value is a name, or a tuple of a name and the steps of scans."""
+    if isinstance(layer, tuple) and len(layer) > 1:
+        name, *steps = layer
+        return isinstance(name, str) and all(hasattr(step, "__index__") for step in steps)
+    return isinstance(layer, str)
+
+
+def split_layer(layer: Layer) -> tuple[str, tuple[int, ...]]:
+    """The name, and the steps, of a layer."""
+    return (layer, ()) if isinstance(layer, str) else (layer[0], tuple(map(int, layer[1:])))
+
+
+def check_steps(argument: str, layer: Layer, lengths: Sequence[int]) -> tuple[int, ...]:
+    """Return the steps of a layer, counted from the first; or raise unless there are such steps."""
+    name, steps = split_layer(layer)
+    if not steps:
+        return ()
+    if len(steps) != len(lengths):
+        raise ValueError(
+            f"`{argument}` must have a step for each scan around {name!r}, of which there are "
+            f"{len(lengths)}; got {layer!r}"
+        )
+    for step, length in zip(steps, lengths, strict=True):
+        if not -length <= step < length:
+            raise ValueError(
+                f"`{argument}` must have a step from {-length} to {length - 1} of {name!r}; got {layer!r}"
+            )
+    return tuple(step % length for step, length in zip(steps, lengths, strict=True))
+
+
+@flax.struct.dataclass
+class Added:
+    """A replacement: the value itself plus this array; inside of scans, of all their steps."""
+
+    value: jax.Array
+
+
+class _Change(NamedTuple):
+    """A replacement of a value inside of scans.
+
+    Attributes:
+        layer: the name of the value, or also its steps.
+        new: the replacement.
+        rows: what changes from step to step: whether it is replaced, or the new values; or None.
+    """
+
+    layer: Layer
+    new: Any
+    rows: Any
+
+    @classmethod
+    def of(cls, layer: Layer, new: Any, lengths: tuple[int, ...]) -> "_Change":
+        steps = check_steps("replacements", layer, lengths)
+        if steps:
+            here = np.zeros(lengths, bool)
+            here[steps] = True
+            return cls(layer, new, here)
+        is_stack = isinstance(new, Frozen | Added) and new.value.shape[: len(lengths)] == lengths
+        return cls(layer, new, new.value if lengths and is_stack else None)
+
+
+def _change(
+    changes: Sequence[_Change], eqn: core.JaxprEqn, values: Sequence[Any], rows: Sequence[Any]
+) -> Sequence[Any]:
+    """The value of a tap, changed by one replacement after the other."""
+    (value,) = values
+    for change, row in zip(changes, rows, strict=True):
+        value = _replaced(change, value, row)
+    return bind(eqn, [value])
+
+
+def _replaced(change: _Change, value: jax.Array, row: Any) -> jax.Array:
+    layer, new, _ = change
+    steps = split_layer(layer)[1]
+    if isinstance(new, Added):
+        shift = new.value if row is None or steps else row
+        result = value + shift
+    elif isinstance(new, Frozen):
+        # An array of all steps, unless it has the shape of the value itself.
+        stacked = row is not None and not steps and new.value.ndim > value.ndim
+        result = _in_place_of(value, f"replacements[{layer!r}]", row if stacked else new.value)
+    else:
+        result = _in_place_of(value, f"replacements[{layer!r}](value)", new(value))
+    return jnp.where(row, result, value) if steps else result
 
 
 def _in_place_of(old: Any, name: str, new: Any) -> jax.Array:

@@ -22,6 +22,9 @@ Model: TypeAlias = Callable[[Any], Any]
 Target: TypeAlias = int | np.integer[Any] | jax.Array | tuple[Any, ...] | Callable[[Any], Any] | None
 """An output index, a tuple of them, a function from the output to a scalar, or None for a scalar output."""
 
+Layer: TypeAlias = str | tuple[Any, ...]
+"""The name of an intermediate; of one inside of a `lax.scan` also `(name, step)`, its value at one step."""
+
 Labels: TypeAlias = int | npt.ArrayLike | jax.Array
 """Integer class labels: one of shape `()`, or `(N,)`."""
 

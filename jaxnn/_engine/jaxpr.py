@@ -25,6 +25,7 @@ Apply = Callable[[core.JaxprEqn, Sequence[Any]], Sequence[Any]]
 """`apply(equation, operands) -> results`."""
 
 Captured = dict[Path, jax.Array]
+Rows = Mapping[Path, PyTree]
 Body = Callable[..., tuple[list[Any], Captured]]
 
 
@@ -36,7 +37,10 @@ class Traced(NamedTuple):
     structure: Any
 
     def evaluate(
-        self, handlers: Mapping[Path, Apply] | None = None, reads: Collection[Path] = ()
+        self,
+        handlers: Mapping[Path, Callable[..., Sequence[Any]]] | None = None,
+        reads: Collection[Path] = (),
+        rows: Rows | None = None,
     ) -> tuple[PyTree, Captured]:
         """Evaluate the function with handlers in the place of some equations.
 
@@ -45,10 +49,12 @@ class Traced(NamedTuple):
                 lost.
             reads: paths of equations whose first result to return. Inside of `cond` and `while` a value may
                 not exist, and is not returned.
+            rows: by the path of an equation inside of scans, a pytree of arrays with an axis per scan. Its
+                handler gets the row of each step as a third argument.
         """
         handlers = handlers or {}
         around = {path[:end] for path in (*handlers, *reads) for end in range(1, len(path), 3)}
-        plan = _Plan(handlers, frozenset(reads), frozenset(around))
+        plan = _Plan(handlers, frozenset(reads), frozenset(around), rows or {})
         outputs, captured = plan.evaluate(self.jaxpr.jaxpr, self.jaxpr.consts, self.inputs, ())
         return jax.tree.unflatten(self.structure, outputs), captured
 
@@ -106,17 +112,30 @@ def walk(jaxpr: core.Jaxpr, path: Path = ()) -> Iterator[tuple[Path, core.JaxprE
         yield from _walk_inside(eqn, (*path, index))
 
 
+def scan_lengths(jaxpr: core.Jaxpr, path: Path) -> tuple[int, ...]:
+    """The lengths of the scans around the equation at a path, the outermost first."""
+    lengths = []
+    for i in range(0, len(path) - 1, 3):
+        eqn = jaxpr.eqns[int(path[i])]
+        if eqn.primitive.name == "scan":
+            lengths.append(eqn.params["length"])
+        inside = {(inner.parameter, inner.number): inner.jaxpr for inner in inner_jaxprs(eqn)}
+        jaxpr = inside[str(path[i + 1]), int(path[i + 2])]
+    return tuple(lengths)
+
+
 def _walk_inside(eqn: core.JaxprEqn, path: Path) -> Iterator[tuple[Path, core.JaxprEqn]]:
     for inner in inner_jaxprs(eqn):
         yield from walk(inner.jaxpr, (*path, inner.parameter, inner.number))
 
 
 class _Plan(NamedTuple):
-    """Handlers and values to read by path, and the paths of all equations around one of them."""
+    """Handlers, values to read and rows by path, and the paths of all equations around one of them."""
 
-    handlers: Mapping[Path, Apply]
+    handlers: Mapping[Path, Callable[..., Sequence[Any]]]
     reads: frozenset[Path]
     around: frozenset[Path]
+    rows: Rows
 
     def evaluate(
         self, jaxpr: core.Jaxpr, consts: Sequence[Any], inputs: Sequence[Any], path: Path
@@ -128,7 +147,8 @@ class _Plan(NamedTuple):
         def apply(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
             place = (*path, next(indices))
             if place in self.handlers:
-                results = self.handlers[place](eqn, operands)
+                row = (self.rows[place],) if place in self.rows else ()
+                results = self.handlers[place](eqn, operands, *row)
             elif place in self.around:
                 results, inside = self._enter(eqn, operands, place)
                 captured.update(inside)
@@ -145,9 +165,9 @@ class _Plan(NamedTuple):
     ) -> tuple[Sequence[Any], Captured]:
         kind, params = eqn.primitive.name, eqn.params
         bodies: dict[tuple[str, int], Body] = {
-            (inner.parameter, inner.number): lambda *inputs, inner=inner: self.evaluate(
-                inner.jaxpr, inner.consts, inputs, (*place, inner.parameter, inner.number)
-            )
+            (inner.parameter, inner.number): lambda *inputs, inner=inner, rows=self.rows: self._replace(
+                rows=rows
+            ).evaluate(inner.jaxpr, inner.consts, inputs, (*place, inner.parameter, inner.number))
             for inner in inner_jaxprs(eqn)
         }
         body = next(iter(bodies.values()))
@@ -161,7 +181,8 @@ class _Plan(NamedTuple):
             options = {key: params[key] for key in ("policy", "prevent_cse")}
             return jax.checkpoint(body, **options)(*operands)
         if kind == "scan":
-            return _scan(params, body, operands)
+            inside = {path: row for path, row in self.rows.items() if path[: len(place)] == place}
+            return _scan(params, body, operands, inside)
         if kind in CONTROL:
             if not self.handlers:  # no value leaves a branch or a loop of unknown length
                 return bind(eqn, operands), {}
@@ -188,15 +209,17 @@ def scan_parts(params: Mapping[str, Any], operands: Sequence[Any]) -> list[list[
     return [list(operands[:n_consts]), list(operands[n_consts:end]), list(operands[end:])]
 
 
-def _scan(params: Mapping[str, Any], body: Body, operands: Sequence[Any]) -> tuple[list[Any], Captured]:
+def _scan(
+    params: Mapping[str, Any], body: Body, operands: Sequence[Any], inside: Rows
+) -> tuple[list[Any], Captured]:
     consts, carry, rows = scan_parts(params, operands)
 
-    def step(carry: list[Any], row: list[Any]) -> tuple[list[Any], Any]:
-        outputs, captured = body(*consts, *carry, *row)
+    def step(carry: list[Any], row: tuple[list[Any], Rows]) -> tuple[list[Any], Any]:
+        outputs, captured = body(*consts, *carry, *row[0], rows=row[1])
         return outputs[: len(carry)], (outputs[len(carry) :], captured)
 
     options = {key: params[key] for key in ("length", "reverse", "unroll")}
-    carry, (outputs, captured) = lax.scan(step, carry, rows, **options)
+    carry, (outputs, captured) = lax.scan(step, carry, (rows, inside), **options)
     return [*carry, *outputs], captured
 
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jaxnn import _checks
 from jaxnn._engine.channel_axis import LOST, channel_axis as channel_axis_of
 from jaxnn._model import prepare
-from jaxnn._typing import Model, PyTree, Target
+from jaxnn._rewrite import lengths_of
+from jaxnn._typing import Layer, Model, PyTree, Target
 from jaxnn.attribution._guided import guided_backprop
 from jaxnn.attribution._layer import LayerModel, check_layer
 
@@ -18,7 +19,7 @@ def grad_cam(
     x: PyTree,
     target: Target = None,
     *,
-    layer: str,
+    layer: Layer,
     relu: bool = False,
     shape: Sequence[int] | None = None,
     channel_axis: int | None = None,
@@ -70,10 +71,12 @@ def grad_cam(
     return _grad_cam(LayerModel(model, layer), x, target, relu=bool(relu), shape=shape, channels=channels)
 
 
-def _check_maps(model: Model, x: PyTree, layer: str, channel_axis: int | None) -> tuple[int, int | None]:
+def _check_maps(model: Model, x: PyTree, layer: Layer, channel_axis: int | None) -> tuple[int, int | None]:
     """The number of a layer's axes beside its channels, and the axis of these where it was given."""
     value = check_layer(model, x, layer)
     ndim = len(value.shape)
+    if isinstance(layer, str) and lengths_of(model, x)[layer]:
+        raise ValueError(f"`layer` must name one step of the scan, as in `({layer!r}, 0)`; got {layer!r}")
     if ndim < 2:
         raise ValueError(f"`layer` must have shape (h, w, channels); {layer!r} has {value.shape}")
     if channel_axis is None:
@@ -129,7 +132,7 @@ def _fitted_cam(cut: LayerModel, x: jax.Array, target: Target, *, channels: int 
 
 
 def guided_grad_cam(
-    model: Model, x: jax.Array, target: Target = None, *, layer: str, channel_axis: int | None = None
+    model: Model, x: jax.Array, target: Target = None, *, layer: Layer, channel_axis: int | None = None
 ) -> jax.Array:
     """Guided Grad-CAM: guided backpropagation times the resized class activation map.
 

@@ -12,8 +12,19 @@ import jax.numpy as jnp
 
 from jaxnn._engine.held import zeros_for_held
 from jaxnn._model import as_example, as_model, prepare, prepare_gradient, scalar, select
-from jaxnn._rewrite import capture, check_names, intervene, names
-from jaxnn._typing import Model, PyTree, Target
+from jaxnn._rewrite import (
+    Added,
+    Intervened,
+    capture,
+    check_names,
+    check_steps,
+    intervene,
+    is_layer,
+    lengths_of,
+    names,
+    split_layer,
+)
+from jaxnn._typing import Layer, Model, PyTree, Target
 
 
 @flax.struct.dataclass
@@ -22,15 +33,16 @@ class LayerModel:
 
     Attributes:
         model: the whole model.
-        layer: the intermediate's name.
+        layer: the intermediate's name, or `(name, step)`.
     """
 
     model: Model
-    layer: str = flax.struct.field(pytree_node=False)
+    layer: Layer = flax.struct.field(pytree_node=False)
 
     def __call__(self, x: PyTree) -> jax.Array:
         """The value of the intermediate; the compiler drops everything after it."""
-        return capture(self.model, x)[1][self.layer]
+        name, steps = split_layer(self.layer)
+        return capture(self.model, x)[1][name][steps]
 
     def rest(self, x: PyTree, target: Target) -> Callable[[jax.Array], jax.Array]:
         """The target output as a function of the layer's value, all other values as at `x`."""
@@ -39,31 +51,33 @@ class LayerModel:
     def value_and_gradient(self, x: PyTree, target: Target) -> tuple[jax.Array, jax.Array]:
         """The layer's value, and the gradient of the target output with respect to it."""
         value = self(x)
-        return value, jax.grad(self.rest(x, target))(value)
+
+        def output(added: jax.Array) -> jax.Array:
+            # Of all steps of a scan, each with its effect on the later ones.
+            return select(Intervened(self.model, (Added(added),), (self.layer,))(x), target)
+
+        return value, jax.grad(output)(jnp.zeros_like(value))
 
 
-def check_layer(model: Model, x: PyTree, layer: str) -> jax.ShapeDtypeStruct:
+def check_layer(model: Model, x: PyTree, layer: Layer) -> jax.ShapeDtypeStruct:
     """Check the name of a layer, and return the shape and dtype of its value."""
-    if not isinstance(layer, str):
-        raise TypeError(f"`layer` must be the name of an intermediate; got {type(layer).__name__} {layer!r}")
-    check_names("layer", [layer], names(model, x))
-    try:
-        value = jax.eval_shape(_value_and_output, LayerModel(model, layer), x)[0]
-    except ValueError as error:
-        raise ValueError(f"`layer` must name an intermediate outside of loops; got {layer!r}") from error
+    if not is_layer(layer):
+        raise TypeError(
+            "`layer` must be the name of an intermediate, or `(name, step)` inside of a scan; got "
+            f"{type(layer).__name__} {layer!r}"
+        )
+    name, steps = split_layer(layer)
+    check_names("layer", [name], names(model, x))
+    if steps:
+        check_steps("layer", layer, lengths_of(model, x)[name])
+    value: jax.ShapeDtypeStruct = jax.eval_shape(_layer_activation, LayerModel(model, layer), x)
     if not jnp.issubdtype(value.dtype, jnp.floating):
         raise ValueError(f"`layer` must name real numbers; {layer!r} has dtype {value.dtype}")
     return value
 
 
-@jax.jit
-def _value_and_output(cut: LayerModel, x: PyTree) -> tuple[jax.Array, PyTree]:
-    value = cut(x)
-    return value, intervene(cut.model, {cut.layer: value})(x)
-
-
 def prepare_layer(
-    model: Model, x: PyTree, target: Target, layer: str, *, holds: bool = False
+    model: Model, x: PyTree, target: Target, layer: Layer, *, holds: bool = False
 ) -> tuple[LayerModel, PyTree, Target]:
     """`prepare`, with the model cut at a layer whose name is checked too."""
     model, x, target = prepare(model, x, target, holds=holds)
@@ -71,7 +85,7 @@ def prepare_layer(
     return LayerModel(model, layer), x, target
 
 
-def layer_activation(model: Model, x: PyTree, *, layer: str) -> jax.Array:
+def layer_activation(model: Model, x: PyTree, *, layer: Layer) -> jax.Array:
     """Layer activation: the value of a named intermediate.
 
     `a = h(x)`. Unlike `jaxnn.capture`, it is compiled for one name, without the computation after it.
@@ -79,7 +93,8 @@ def layer_activation(model: Model, x: PyTree, *, layer: str) -> jax.Array:
     Args:
         model: a callable of one example.
         x: the example, an array or a pytree of arrays.
-        layer: the intermediate's name, one of those in `jaxnn.capture`.
+        layer: the intermediate's name, one of those in `jaxnn.capture`; or `(name, step)`, its value at one
+            step of a scan.
 
     Returns:
         Of the layer's shape.
@@ -98,7 +113,7 @@ def layer_activation(model: Model, x: PyTree, *, layer: str) -> jax.Array:
     return _layer_activation(*_cut(model, x, layer))
 
 
-def _cut(model: Model, x: PyTree, layer: str) -> tuple[LayerModel, PyTree]:
+def _cut(model: Model, x: PyTree, layer: Layer) -> tuple[LayerModel, PyTree]:
     model, x = as_model(model), as_example("x", x)
     check_layer(model, x, layer)
     return LayerModel(model, layer), x
@@ -110,7 +125,7 @@ def _layer_activation(cut: LayerModel, x: PyTree) -> jax.Array:
 
 
 def layer_gradient_x_activation(
-    model: Model, x: PyTree, target: Target = None, *, layer: str, multiply: bool = True
+    model: Model, x: PyTree, target: Target = None, *, layer: Layer, multiply: bool = True
 ) -> jax.Array:
     """Layer gradient times activation: each unit's value times the gradient with respect to it.
 
@@ -120,7 +135,8 @@ def layer_gradient_x_activation(
         model: a callable of one example.
         x: the example, an array or a pytree of arrays.
         target: an output index, None, or a function; see `saliency`.
-        layer: the intermediate's name, one of those in `jaxnn.capture`.
+        layer: the intermediate's name, one of those in `jaxnn.capture`; or `(name, step)`, its value at one
+            step of a scan. Of all steps, each gradient includes the effect on the later ones.
         multiply: whether to multiply by the activation.
 
     Returns:
@@ -147,7 +163,7 @@ def _layer_gradient(cut: LayerModel, x: PyTree, target: Target, *, multiply: boo
     return value * gradient if multiply else gradient
 
 
-def neuron_gradient(model: Model, x: PyTree, unit: Target = None, *, layer: str) -> PyTree:
+def neuron_gradient(model: Model, x: PyTree, unit: Target = None, *, layer: Layer) -> PyTree:
     """Neuron gradient: the gradient of one unit's activation with respect to each input.
 
     `a_i = dh_u / dx_i`. Any other method explains a unit in the same way: its model is
@@ -159,7 +175,8 @@ def neuron_gradient(model: Model, x: PyTree, unit: Target = None, *, layer: str)
         unit: its index in the layer, a tuple of them for a layer of several axes, such as
             `(row, column, channel)`; None for a layer of one unit; or a function from the layer's value to
             a scalar, such as the mean of a channel.
-        layer: the intermediate's name, one of those in `jaxnn.capture`.
+        layer: the intermediate's name, one of those in `jaxnn.capture`; or `(name, step)`, its value at one
+            step of a scan.
 
     Returns:
         Of the structure of `x`, in units of the activation per unit of the input.

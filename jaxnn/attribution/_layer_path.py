@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from jaxnn._model import broadcast_like
-from jaxnn._typing import Model, PyTree, Quadrature, Target
+from jaxnn._typing import Layer, Model, PyTree, Quadrature, Target
 from jaxnn.attribution._accumulate import weighted_sum
 from jaxnn.attribution._layer import LayerModel, prepare_layer
 from jaxnn.attribution._path import QuadratureRule, between, check_steps, integrate, nodes
@@ -15,7 +15,7 @@ def layer_integrated_gradients(
     x: PyTree,
     target: Target = None,
     *,
-    layer: str,
+    layer: Layer,
     baseline: PyTree = 0.0,
     steps: int = 50,
     quadrature: Quadrature = "gauss_legendre",
@@ -31,7 +31,7 @@ def layer_integrated_gradients(
         model: a callable of one example.
         x: the example, an array or a pytree of arrays.
         target: an output index, None, or a function; see `saliency`.
-        layer: the intermediate's name, one of those in `jaxnn.capture`.
+        layer: the intermediate's name, one of those in `jaxnn.capture`; see `layer_activation`.
         baseline: an input: of the structure and shapes of `x`, or one number for all.
         steps: number of nodes of the quadrature rule.
         quadrature: as in `integrated_gradients`.
@@ -69,7 +69,7 @@ def layer_conductance(
     x: PyTree,
     target: Target = None,
     *,
-    layer: str,
+    layer: Layer,
     baseline: PyTree = 0.0,
     steps: int = 50,
     quadrature: Quadrature = "gauss_legendre",
@@ -85,7 +85,7 @@ def layer_conductance(
         model: a callable of one example.
         x: the example, an array or a pytree of arrays.
         target: an output index, None, or a function; see `saliency`.
-        layer: the intermediate's name, one of those in `jaxnn.capture`.
+        layer: the intermediate's name, one of those in `jaxnn.capture`; see `layer_activation`.
         baseline: of the structure and shapes of `x`, or one number for all.
         steps: number of steps between nodes.
         quadrature: whose nodes, as in `integrated_gradients`.
@@ -133,7 +133,7 @@ def internal_influence(
     x: PyTree,
     target: Target = None,
     *,
-    layer: str,
+    layer: Layer,
     baseline: PyTree = 0.0,
     steps: int = 50,
     quadrature: Quadrature = "gauss_legendre",
@@ -148,7 +148,7 @@ def internal_influence(
         model: a callable of one example.
         x: the example, an array or a pytree of arrays.
         target: an output index, None, or a function; see `saliency`.
-        layer: the intermediate's name, one of those in `jaxnn.capture`.
+        layer: the intermediate's name, one of those in `jaxnn.capture`; see `layer_activation`.
         baseline: of the structure and shapes of `x`, or one number for all.
         steps: number of nodes of the quadrature rule.
         quadrature: as in `integrated_gradients`.
@@ -186,7 +186,7 @@ def _internal_influence(
 
 
 def _prepare(
-    model: Model, x: PyTree, target: Target, layer: str, baseline: PyTree, *, holds: bool
+    model: Model, x: PyTree, target: Target, layer: Layer, baseline: PyTree, *, holds: bool
 ) -> tuple[LayerModel, PyTree, Target, PyTree]:
     cut, x, target = prepare_layer(model, x, target, layer, holds=holds)
     return cut, x, target, broadcast_like("baseline", baseline, x)

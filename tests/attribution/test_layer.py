@@ -122,13 +122,6 @@ def test_grad_cam_in_numpy():
         np.testing.assert_allclose(result, wanted, atol=1e-5)
 
 
-def in_a_loop(x):
-    def step(carry, row):
-        return jaxnn.tap(carry * row, "step"), None
-
-    return jax.lax.scan(step, jnp.ones(()), x)[0]
-
-
 @pytest.mark.parametrize(
     "method", [*METHODS, attribution.layer_activation, attribution.neuron_gradient, attribution.grad_cam]
 )
@@ -136,10 +129,8 @@ def test_bad_layers_raise(method):
     target = () if method is attribution.layer_activation else (1,)
     with pytest.raises(ValueError, match=r"`layer` must name .*'hidden_0_in', 'hidden_0'.*; got 'hidden_9'"):
         method(NETWORK, X, *target, layer="hidden_9")
-    with pytest.raises(TypeError, match="`layer` must be the name of an intermediate; got int 3"):
+    with pytest.raises(TypeError, match="`layer` must be the name of an intermediate, or .* got int 3"):
         method(NETWORK, X, *target, layer=3)
-    with pytest.raises(ValueError, match="outside of loops; got 'step'"):
-        method(in_a_loop, X[:3], *(None for _ in target), layer="step")
 
 
 def test_other_bad_input_raises():

@@ -283,8 +283,9 @@ def test_training_leaves_a_replacement_alone_and_trains_what_a_function_holds():
     model = jaxnn.intervene(network, {"hidden_0": jnp.full(4, 0.5), "output_in": add})
     options = {"epochs": 1, "batch_size": 1, "key": jax.random.key(1), "optimizer": optax.sgd(1.0)}
     after, _ = jaxnn.train(model, X[None], jnp.array([[0.9, 0.1]]), **options)
-    assert after.replacements["hidden_0"].value.tolist() == [0.5] * 4
-    assert np.all(after.replacements["output_in"].args[0] != 0)
+    replacements = dict(zip(after.layers, after.replacements, strict=True))
+    assert replacements["hidden_0"].value.tolist() == [0.5] * 4
+    assert np.all(replacements["output_in"].args[0] != 0)
     assert after.model.layers[0].kernel.tolist() == network.layers[0].kernel.tolist()
     assert np.any(after.model.layers[1].kernel != network.layers[1].kernel)
 
