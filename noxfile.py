@@ -14,6 +14,15 @@ TESTS = ("pytest", "-n", "2")
 DOCTESTS = ("pytest", "-q", "-n", "2", "--doctest-modules", "jaxnn")
 SITE = ("sphinx", "-W", "-q", "-b", "html", "docs", "site")
 BENCH = ("experiments.benchmarks", "--quick")
+# Configurations of JAX: those on their way to being the default, and those that people set.
+FLAGS = (
+    "JAX_REMAT3 JAX_CUSTOM_VJP3 JAX_CUSTOM_JVP3",
+    "JAX_ENABLE_X64",
+    "JAX_DEBUG_NANS",
+    "JAX_CHECK_TRACER_LEAKS",
+    "JAX_NUMPY_DTYPE_PROMOTION=strict",
+)
+CORE = ("tests/engine", "tests/attribution", "tests/adapters", "tests/test_integers.py")
 EXTRAS = {"tests": "test", "docs": "docs", "peers": "test,peers"}
 
 nox.needs_version = ">=2024.10.9"
@@ -95,3 +104,13 @@ def newest(session: nox.Session) -> None:
     """Run the tests with the newest release of each dependency, such as the newest JAX."""
     _install(session, "tests")
     _python(session, TESTS)
+
+
+@nox.session(python=["3.11", "3.13"])
+def flags(session: nox.Session) -> None:
+    """Run the core of the tests under each of several configurations of JAX, on an old and on the newest."""
+    _install(session, "tests")
+    for names in FLAGS:
+        settings = (name.partition("=") for name in names.split())
+        environment = {name: value or "1" for name, _, value in settings}
+        session.run("python", "-m", *TESTS, *CORE, *session.posargs, env=environment)

@@ -14,7 +14,6 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.ad_checkpoint import checkpoint_name
 from jax.extend import core
 
 from jaxnn._checks import check_array
@@ -27,6 +26,8 @@ from jaxnn._engine.jaxpr import (
     trace as trace,
     walk,
 )
+from jaxnn._engine.primitives import NAMES
+from jaxnn._engine.tap import tap_array
 from jaxnn._model import Frozen, as_arrays, as_model
 from jaxnn._typing import Layer, Model, PyTree
 
@@ -36,8 +37,9 @@ Value = TypeVar("Value")
 def tap(value: Value, name: str) -> Value:
     """Name an intermediate value of a function; the value itself is unchanged.
 
-    The name lives in the function's jaxpr (the primitive `name`), so it survives `jax.jit`,
-    `jax.vmap` and `jax.grad`, and costs nothing when compiled. `capture` returns named values, `intervene`
+    The name lives in the function's jaxpr (the primitive `tap`), so it survives `jax.jit`,
+    `jax.vmap` and `jax.grad`, and costs nothing when compiled. Names of `jax.ad_checkpoint.checkpoint_name`
+    count, too. `capture` returns named values, `intervene`
     replaces them.
 
     Args:
@@ -59,7 +61,7 @@ def tap(value: Value, name: str) -> Value:
     if not isinstance(name, str):
         raise TypeError(f"`name` must be a string; got {type(name).__name__} {name!r}")
     return jax.tree_util.tree_map_with_path(
-        lambda place, leaf: checkpoint_name(leaf, name + jax.tree_util.keystr(place)), value
+        lambda place, leaf: tap_array(check_array("value", leaf), name + jax.tree_util.keystr(place)), value
     )
 
 
@@ -410,7 +412,7 @@ def check_names(argument: str, names: Collection[str], known: Collection[str]) -
 def _labels(traced: Traced) -> dict[Path, str]:
     """The name of each tapped value by its place, those used again numbered."""
     tapped = [
-        (path, eqn.params["name"]) for path, eqn in walk(traced.jaxpr.jaxpr) if eqn.primitive.name == "name"
+        (path, eqn.params["name"]) for path, eqn in walk(traced.jaxpr.jaxpr) if eqn.primitive.name in NAMES
     ]
     total, seen = Counter(name for _, name in tapped), Counter[str]()
     labels: dict[Path, str] = {}

@@ -9,7 +9,7 @@ from jax.extend import core
 
 from jaxnn._checks import is_concrete
 from jaxnn._engine.jaxpr import Apply, Traced, bind, evaluate, scan_parts, trace
-from jaxnn._engine.primitives import inner_jaxprs
+from jaxnn._engine.primitives import inner_jaxprs, standard
 from jaxnn._engine.scans import scan_of, steps_to_unroll
 
 
@@ -43,7 +43,7 @@ def inline_calls(
     flat = jax.make_jaxpr(lambda *inputs: evaluate(traced.jaxpr.jaxpr, traced.jaxpr.consts, inputs, apply))(
         *traced.inputs
     )
-    return traced._replace(jaxpr=core.ClosedJaxpr(_merge_equal(flat.jaxpr), flat.consts))
+    return traced._replace(jaxpr=core.ClosedJaxpr(_merge_equal(standard(flat.jaxpr)), flat.consts))
 
 
 def _unroll(eqn: core.JaxprEqn, operands: Sequence[Any], apply: Apply, steps: int | None = None) -> list[Any]:

@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jax.extend import core
 
-from jaxnn._engine.primitives import CALLS, CONTROL, CUSTOM, REMAT, inner_jaxprs
+from jaxnn._engine.primitives import CALLS, CONTROL, CUSTOM, NAMES, REMAT, inner_jaxprs, standard
 from jaxnn._typing import PyTree
 
 Path = tuple[int | str, ...]
@@ -62,6 +62,7 @@ class Traced(NamedTuple):
 def trace(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Traced:
     """Trace a function; what it closes over becomes constants of the jaxpr."""
     jaxpr, shapes = jax.make_jaxpr(function, return_shape=True)(*args, **kwargs)
+    jaxpr = core.ClosedJaxpr(standard(jaxpr.jaxpr), jaxpr.consts)
     return Traced(jaxpr, jax.tree.leaves((args, kwargs)), jax.tree.structure(shapes))
 
 
@@ -101,7 +102,7 @@ def called(eqn: core.JaxprEqn) -> tuple[str, ...]:
     if kind == "jit":
         return (str(eqn.params["name"]), kind)
     if kind in CUSTOM:
-        return (str(eqn.params["call_jaxpr"].jaxpr.debug_info.func_name), kind)
+        return (str(next(inner_jaxprs(eqn)).jaxpr.debug_info.func_name), kind)
     return (kind,)
 
 
@@ -196,7 +197,7 @@ class _Plan(NamedTuple):
 
 
 def _label(eqn: core.JaxprEqn) -> str:
-    return repr(eqn.params["name"] if eqn.primitive.name == "name" else called(eqn)[0])
+    return repr(eqn.params["name"] if eqn.primitive.name in NAMES else called(eqn)[0])
 
 
 def scan_parts(params: Mapping[str, Any], operands: Sequence[Any]) -> list[list[Any]]:

@@ -7,12 +7,13 @@ beyond the rule itself, is in the sets below; the functions decide from them wha
 from collections.abc import Container, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax.extend import core
 
 # Primitives that hold one jaxpr and are that function: calls, calls to recompute in a gradient (by version
 # of JAX), and functions with a derivative of their own, which is lost where they are inlined.
-CALLS = {"jit", "closed_call"}
+CALLS = {"jit", "closed_call", "eval_jaxpr"}
 REMAT = {"remat2", "remat", "checkpoint"}
 CUSTOM = {"custom_jvp_call", "custom_vjp_call"}
 # Branches and loops of unknown length: what is computed inside may not exist, or exist many times.
@@ -26,7 +27,8 @@ COMBINERS = {
 }  # fmt: skip
 
 # The same value: up to its precision, and on more devices.
-IDENTITY = {"name", "copy", "copy_p", "reduce_precision", "pvary"}
+NAMES = {"tap", "name"}
+IDENTITY = NAMES | {"copy", "copy_p", "reduce_precision", "pvary"}
 # The same values in another shape or order; `LAYOUT` may also repeat them, `MOVES` leave some out.
 RESHAPES = {"reshape", "squeeze", "expand_dims"}
 PERMUTATIONS = RESHAPES | IDENTITY | {"transpose"}
@@ -77,6 +79,16 @@ ELEMENTWISE = PIECEWISE_LINEAR - CUSTOM | ROOTS | {
 }  # fmt: skip
 
 
+# The classes of "high" primitives, which JAX may use in the place of others by its configuration.
+_HIGH = {
+    "CheckpointName": "name",
+    "CheckpointNameFwd": "name",
+    "RematTraced": "remat",
+    "CustomVJPTraced": "custom_vjp_call",
+    "CustomJVPTraced": "custom_jvp_call",
+}
+
+
 class InnerJaxpr(NamedTuple):
     """A jaxpr inside of an equation: its parameter, its number there (0 if alone), and its constants."""
 
@@ -87,13 +99,68 @@ class InnerJaxpr(NamedTuple):
 
 
 def inner_jaxprs(eqn: core.JaxprEqn) -> Iterator[InnerJaxpr]:
-    """The jaxprs inside of an equation, in the order of its parameters."""
+    """The jaxprs inside of an equation, in the order of its parameters, with `standard` equations."""
     for parameter, value in eqn.params.items():
         for number, each in enumerate(value if isinstance(value, tuple | list) else (value,)):
             if isinstance(each, core.ClosedJaxpr):
-                yield InnerJaxpr(parameter, number, each.jaxpr, each.consts)
+                yield InnerJaxpr(parameter, number, standard(each.jaxpr), each.consts)
             elif isinstance(each, core.Jaxpr):
-                yield InnerJaxpr(parameter, number, each, ())
+                yield InnerJaxpr(parameter, number, standard(each), ())
+
+
+class _High:
+    """A high primitive by the name of the one in whose place it is; bound without parameters."""
+
+    multiple_results = True
+
+    def __init__(self, eqn: core.JaxprEqn):
+        self._primitive, self._params = eqn.primitive, eqn.params
+        self.name = _HIGH[_class_name(eqn) or ""]
+
+    def get_bind_params(self, _: dict[str, Any]) -> dict[str, Any]:
+        return {}
+
+    def bind(self, *operands: Any) -> Sequence[Any]:
+        """Evaluate the high primitive."""
+        results: Sequence[Any] = self._primitive.bind(*operands, **self._params)
+        return results
+
+
+def standard(jaxpr: core.Jaxpr) -> core.Jaxpr:
+    """A jaxpr whose own equations have the names and parameters that do not depend on JAX's configuration.
+
+    The jaxprs inside of them are as they were; `inner_jaxprs` returns them likewise.
+    """
+    if not any(_class_name(eqn) in _HIGH for eqn in jaxpr.eqns):
+        return jaxpr
+    return jaxpr.replace(eqns=[_standard(eqn) for eqn in jaxpr.eqns])
+
+
+def _class_name(eqn: core.JaxprEqn) -> str | None:
+    """The class of a high primitive, or None."""
+    return type(eqn.params["_prim"]).__name__ if eqn.primitive.name == "call_hi_primitive" else None
+
+
+def _standard(eqn: core.JaxprEqn) -> core.JaxprEqn:
+    if _class_name(eqn) not in _HIGH:
+        return eqn
+    high, named = eqn.params["_prim"], _High(eqn)
+    params = {key: high.params[key] for key in ("name", "policy", "prevent_cse") if key in high.params}
+    if named.name not in NAMES:
+        params["call_jaxpr"] = _expanded(high)
+    return eqn.replace(primitive=named, params=params)  # type: ignore[arg-type]
+
+
+def _expanded(high: Any) -> core.ClosedJaxpr:
+    """The jaxpr of a high primitive, of its flat operands."""
+    if hasattr(high, "jaxpr"):
+        jaxpr = high.jaxpr
+        return jaxpr if isinstance(jaxpr, core.ClosedJaxpr) else core.ClosedJaxpr(jaxpr, ())
+
+    def expand(*flat: Any) -> list[Any]:
+        return jax.tree.leaves(high.expand(*jax.tree.unflatten(high.in_tree, flat)))
+
+    return jax.make_jaxpr(expand)(*high.in_avals_flat)
 
 
 def variables(atoms: Sequence[Any]) -> list[core.Var]:

@@ -1,0 +1,35 @@
+"""The primitive of `jaxnn.tap`: the identity, with a name in the jaxpr.
+
+A primitive of our own, since that of `jax.ad_checkpoint.checkpoint_name` depends on JAX's configuration.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax.extend import core
+from jax.interpreters import ad, batching, mlir
+
+_tap = core.Primitive("tap")
+_tap.def_impl(lambda value, *, name: value)
+_tap.def_abstract_eval(lambda aval, *, name: aval)
+mlir.register_lowering(_tap, lambda context, value, *, name: [value])
+
+
+def tap_array(value: jax.Array, name: str) -> jax.Array:
+    """The value itself, named in the jaxpr."""
+    result: jax.Array = _tap.bind(value, name=name)
+    return result
+
+
+def _jvp(values: Sequence[Any], tangents: Sequence[Any], *, name: str) -> tuple[Any, Any]:
+    return tap_array(values[0], name), tangents[0]
+
+
+def _batch(values: Sequence[Any], axes: Sequence[Any], *, name: str) -> tuple[Any, Any]:
+    return tap_array(values[0], name), axes[0]
+
+
+ad.primitive_jvps[_tap] = _jvp
+ad.primitive_transposes[_tap] = lambda cotangent, value, *, name: [cotangent]
+batching.primitive_batchers[_tap] = _batch

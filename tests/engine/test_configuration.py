@@ -1,0 +1,117 @@
+"""JAX's configuration flags, those of next year included: the engine's numbers do not depend on them."""
+
+import contextlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.ad_checkpoint import checkpoint_name
+
+import jaxnn
+from jaxnn import attribution
+
+RNG = np.random.default_rng(0)
+W = RNG.normal(0, 0.5, (5, 4)).astype(np.float32)
+X = RNG.normal(0, 1, 5).astype(np.float32)
+
+# Flags that a release of JAX may not have are skipped. Of `jax_scan3`, 0.12 itself has no gradient.
+NEXT = ["jax_remat3", "jax_custom_vjp3", "jax_custom_jvp3"]
+OWN = ["jax_debug_nans", "jax_disable_jit", "jax_check_tracer_leaks", "jax_enable_x64", "strict promotion"]
+
+
+@contextlib.contextmanager
+def configured(*flags):
+    before = {}
+    for flag in flags:
+        name, value = ("jax_numpy_dtype_promotion", "strict") if flag == "strict promotion" else (flag, True)
+        if not hasattr(jax.config, name):
+            pytest.skip(f"no flag {flag} in JAX {jax.__version__}")
+        before[name] = getattr(jax.config, name)
+        jax.config.update(name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+
+
+def _model():
+    """A new function, traced under the flags of the time."""
+
+    @jax.custom_vjp
+    def rectified(x):
+        return jax.nn.relu(x)
+
+    rectified.defvjp(lambda x: (jax.nn.relu(x), x), lambda x, g: (jnp.where(x > 0, g, 0),))
+
+    def model(x):
+        h = jaxnn.tap(jax.nn.gelu(x @ W), "hidden")
+        h = jax.checkpoint(lambda h: jaxnn.tap(rectified(h @ W.T), "inner"))(h)
+        h = checkpoint_name(jax.nn.silu(h) + x, "named")
+        h = jax.lax.scan(lambda c, r: (jnp.tanh(c * r + h), None), h, jnp.full((60, 5), 0.7, h.dtype))[0]
+        return h / jnp.linalg.norm(h)
+
+    return model
+
+
+METHODS = {
+    "saliency": lambda f, x: attribution.saliency(f, x, 0),
+    "integrated_gradients": lambda f, x: attribution.integrated_gradients(f, x, 0, steps=4, baseline=0.1,
+                                                                         check_completeness=False),
+    "deep_lift": lambda f, x: attribution.deep_lift(f, x, 0, baseline=0.1),
+    "guided_backprop": lambda f, x: attribution.guided_backprop(f, x, 0),
+    "capture": lambda f, x: jaxnn.capture(f, x)[1],
+    "intervene": lambda f, x: jaxnn.intervene(f, {"inner": lambda h: h / 2, "named": jnp.ones_like(x)})(x),
+    "layer_conductance": lambda f, x: attribution.layer_conductance(
+        f, x, 0, layer="inner", steps=3, baseline=0.1
+    ),
+}  # fmt: skip
+
+
+def _results(methods):
+    return {name: method(_model(), jnp.asarray(X)) for name, method in methods.items()}
+
+
+@pytest.fixture(scope="module")
+def expected():
+    return _results(METHODS)
+
+
+@pytest.mark.long("all but the first")
+@pytest.mark.parametrize(
+    "flags", [["jax_custom_vjp3"], NEXT, ["jax_remat3"], ["jax_custom_jvp3"]], ids=" ".join
+)
+def test_high_primitives_are_those_in_whose_place_they_are(flags, expected):
+    with configured(*flags):
+        found = _results(METHODS)
+    assert list(found["capture"]) == ["hidden", "inner", "named"]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), found, expected)
+
+
+@pytest.mark.long("all but the first")
+@pytest.mark.parametrize("flag", OWN)
+def test_the_flags_that_people_set(flag, expected):
+    slow = {"integrated_gradients", "deep_lift", "guided_backprop"} if flag == "jax_disable_jit" else set()
+    methods = {name: method for name, method in METHODS.items() if name not in slow}
+    with configured(flag):
+        found = _results(methods)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        found, {name: expected[name] for name in methods},
+    )  # fmt: skip
+
+
+def test_a_tap_is_the_identity():
+    f = lambda x: jaxnn.tap(x, "value")  # noqa: E731
+    x = jnp.asarray(X)
+    np.testing.assert_array_equal(f(x), x)
+    np.testing.assert_array_equal(jax.jit(f)(x), x)
+    np.testing.assert_array_equal(jax.vmap(f, in_axes=1, out_axes=1)(W), W)
+    tangents = jax.jvp(f, (x,), (2 * x,))[1]
+    np.testing.assert_array_equal(tangents, 2 * x)
+    np.testing.assert_array_equal(jax.jacrev(jax.grad(lambda x: jnp.sum(f(x) ** 2)))(x), 2 * np.eye(5))
+    np.testing.assert_array_equal(jax.linear_transpose(f, x)(x)[0], x)
+    assert f(3).dtype == jnp.int32
+    text = jax.jit(lambda x: f(x) + 1).lower(x).compile().as_text()
+    assert "value" not in text.split("ENTRY")[-1].split("metadata")[0]
