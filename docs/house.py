@@ -21,6 +21,7 @@ FLOORS: list[tuple[str, dict[str, str]]] = [
         "types and files",
         {
             "_typing": "Model, Target",
+            "_arrays": "other libraries",
             "_precision": "at least float32",
             "_files": "atomic writes",
             "_progress": "progress bars",

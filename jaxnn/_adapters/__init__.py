@@ -8,3 +8,4 @@ per library; start with `linen`, the simplest. `common` has the parts that all u
 from jaxnn._adapters.equinox import from_equinox as from_equinox
 from jaxnn._adapters.linen import from_linen as from_linen
 from jaxnn._adapters.nnx import from_nnx as from_nnx
+from jaxnn._adapters.numpy import from_numpy as from_numpy
