@@ -62,7 +62,7 @@ FLOORS: list[tuple[str, dict[str, str]]] = [
         "models, and methods\nfor any model",
         {
             "_network": "Network",
-            "_adapters": "Flax, Equinox",
+            "_adapters": "Flax to NumPy",
             "dreaming": "feature pictures",
             "attribution": "saliency to SHAP",
             "rules": "trees, rule lists",

@@ -99,8 +99,8 @@ def output_shape(model: Callable[..., Any], x: Any, name: str = "model") -> Any:
         return jax.eval_shape(_call, model, x)
     except jax.errors.TracerArrayConversionError as error:
         raise TypeError(
-            f"`{name}` must be a function that JAX can trace; it converts its input to an array of NumPy. Pass "
-            "one that computes in NumPy as jaxnn.from_numpy(function, shape)"
+            f"`{name}` must be a function that JAX can trace; it converts its input to an array of NumPy. "
+            "Pass one that computes in NumPy as jaxnn.from_numpy(function, shape)"
         ) from error
 
 

@@ -2,7 +2,8 @@
 
 Each adapter has the module's arrays as leaves of a pytree and everything else as static data, so two
 modules of one structure share their compiled programs. The module itself is never changed. There is one file
-per library; start with `linen`, the simplest. `common` has the parts that all use.
+per library; start with `linen`, the simplest. `common` has the parts that all use. A function in NumPy has no
+arrays that JAX sees: it is static altogether.
 """
 
 from jaxnn._adapters.equinox import from_equinox as from_equinox
