@@ -9,4 +9,4 @@ arrays that JAX sees: it is static altogether.
 from jaxnn._adapters.equinox import from_equinox as from_equinox
 from jaxnn._adapters.linen import from_linen as from_linen
 from jaxnn._adapters.nnx import from_nnx as from_nnx
-from jaxnn._adapters.numpy import from_numpy as from_numpy
+from jaxnn._adapters.numpy_function import from_numpy as from_numpy
