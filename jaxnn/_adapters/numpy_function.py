@@ -1,5 +1,6 @@
 """Adapter for functions in NumPy: a call back to the host, one for all examples of a batch."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -33,7 +34,8 @@ class NumPyModel:
         x = as_arrays(x)
         if not jax.tree.leaves(x):
             raise TypeError(f"`x` must hold at least one array; got {x!r}")
-        return _call(self.function, self.shape, dtype, x)
+        axes = tuple(leaf.ndim for leaf in jax.tree.leaves(x))
+        return _call(_Host(self.function, self.shape, dtype, axes), x)
 
 
 def from_numpy(
@@ -91,47 +93,59 @@ def from_numpy(
     return NumPyModel(function, sizes, kind)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
-def _call(function: Callable[..., Any], shape: tuple[int, ...], dtype: np.dtype[Any], x: PyTree) -> jax.Array:
-    axes = tuple(leaf.ndim for leaf in jax.tree.leaves(x))
-    host = functools.partial(_on_host, function, shape, dtype, axes)
-    return jax.pure_callback(host, jax.ShapeDtypeStruct(shape, dtype), x, vmap_method="broadcast_all")
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _call(host: "_Host", x: PyTree) -> jax.Array:
+    result = jax.ShapeDtypeStruct(host.shape, host.dtype)
+    return jax.pure_callback(host, result, x, vmap_method="broadcast_all")
 
 
 @_call.defjvp
-def _refuse_gradient(function: Callable[..., Any], *_: Any) -> Any:
+def _refuse_gradient(host: "_Host", *_: Any) -> Any:
     raise TypeError(f"`model` {NO_GRADIENT}")
 
 
-def _on_host(
-    function: Callable[..., Any],
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    axes: tuple[int, ...],
-    x: PyTree,
-) -> np.ndarray:
-    """Call the function once, for all axes that `jax.vmap` has put before those of an example."""
-    leaves, structure = jax.tree.flatten(x)
-    batch = leaves[0].shape[: leaves[0].ndim - axes[0]]
-    n = math.prod(batch)
-    if n == 0:  # scikit-learn refuses to predict for no rows
-        return np.zeros((*batch, *shape), dtype)
-    rows = [
-        _as_own(leaf).reshape((n, *leaf.shape[leaf.ndim - ndim :]))
-        for leaf, ndim in zip(leaves, axes, strict=True)
-    ]
-    output = as_numpy("function(x)", function(jax.tree.unflatten(structure, rows)))
-    output = np.asarray(output)
-    if output.shape != (n, *shape):
-        raise ValueError(
-            f"`function` must return an array (n, *shape), {(n, *shape)} for n = {n} examples; got "
-            f"{output.shape}"
-        )
-    if not np.can_cast(output.dtype, dtype, "same_kind"):
-        raise TypeError(
-            f"`function` must return numbers that can be cast to `dtype`, {dtype}; got {output.dtype}"
-        )
-    return output.astype(dtype, copy=False).reshape((*batch, *shape))
+@dataclasses.dataclass(frozen=True)
+class _Host:
+    """The function as JAX calls it back; compared by value, since a new one would compile again.
+
+    Attributes:
+        function: of a batch.
+        shape: of its output for one example.
+        dtype: to which the output is cast.
+        axes: the number of axes of each array of an example.
+    """
+
+    function: Callable[..., Any]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    axes: tuple[int, ...]
+
+    def __call__(self, x: PyTree) -> np.ndarray:
+        """Call the function once, for all axes that `jax.vmap` has put before those of an example."""
+        leaves, structure = jax.tree.flatten(x)
+        batch = leaves[0].shape[: leaves[0].ndim - self.axes[0]]
+        n = math.prod(batch)
+        if n == 0:  # scikit-learn refuses to predict for no rows
+            return np.zeros((*batch, *self.shape), self.dtype)
+        rows = [
+            _as_own(leaf).reshape((n, *leaf.shape[leaf.ndim - ndim :]))
+            for leaf, ndim in zip(leaves, self.axes, strict=True)
+        ]
+        output = self.function(jax.tree.unflatten(structure, rows))
+        return self._check(np.asarray(as_numpy("function(x)", output)), n).reshape((*batch, *self.shape))
+
+    def _check(self, output: np.ndarray, n: int) -> np.ndarray:
+        """The output in the right dtype; raise where it has another shape, or is of another kind."""
+        if output.shape != (n, *self.shape):
+            raise ValueError(
+                f"`function` must return an array (n, *shape), {(n, *self.shape)} for n = {n} examples; got "
+                f"{output.shape}"
+            )
+        if not np.can_cast(output.dtype, self.dtype, "same_kind"):
+            raise TypeError(
+                f"`function` must return numbers that can be cast to {self.dtype}; got {output.dtype}"
+            )
+        return output.astype(self.dtype, copy=False)
 
 
 def _as_own(leaf: Any) -> np.ndarray:
