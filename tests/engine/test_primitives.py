@@ -27,7 +27,9 @@ NAMES = {
     for name, value in vars(module).items()
     if name.endswith("_p") and isinstance(value, jax.extend.core.Primitive)
 }
-OTHER_VERSIONS = {"copy_p", "expand_dims", "remat", "checkpoint", "pvary"}  # or not exported by this one
+OTHER_VERSIONS = {  # or not exported by this one
+    "copy_p", "expand_dims", "remat", "checkpoint", "pvary", "pure_callback", "io_callback",
+}  # fmt: skip
 X = jnp.array([0.5, -1.0, 2.0])
 W = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
 
