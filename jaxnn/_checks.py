@@ -38,13 +38,12 @@ def check_array(name: str, value: Any) -> jax.Array:
 
     An array of another library, or in another byte order, is converted; in a list or tuple, too.
     """
-    if isinstance(value, list | tuple):
+    array, leaves = as_numpy(name, value), jax.tree.leaves(value)
+    if isinstance(value, list | tuple) and not all(isinstance(leaf, float | int) for leaf in leaves):
         array = jax.tree.map(lambda leaf: as_numpy(name, leaf), value)
-    else:
-        array = as_numpy(name, value)
     try:
         # A string would be taken for the name of a dtype.
-        if any(isinstance(leaf, str | bytes) for leaf in jax.tree.leaves(array)):
+        if any(isinstance(leaf, str | bytes) for leaf in leaves):
             raise TypeError("text")
         return jnp.asarray(array)
     except OverflowError as error:
