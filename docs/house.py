@@ -21,6 +21,7 @@ FLOORS: list[tuple[str, dict[str, str]]] = [
         "types and files",
         {
             "_typing": "Model, Target",
+            "_arrays": "other libraries",
             "_precision": "at least float32",
             "_files": "atomic writes",
             "_progress": "progress bars",
@@ -61,7 +62,7 @@ FLOORS: list[tuple[str, dict[str, str]]] = [
         "models, and methods\nfor any model",
         {
             "_network": "Network",
-            "_adapters": "Flax, Equinox",
+            "_adapters": "Flax to NumPy",
             "dreaming": "feature pictures",
             "attribution": "saliency to SHAP",
             "rules": "trees, rule lists",

@@ -13,7 +13,12 @@ from jaxnn import (
     weights as weights,
 )
 from jaxnn._activation import Activation as Activation, activation as activation, rescale as rescale
-from jaxnn._adapters import from_equinox as from_equinox, from_linen as from_linen, from_nnx as from_nnx
+from jaxnn._adapters import (
+    from_equinox as from_equinox,
+    from_linen as from_linen,
+    from_nnx as from_nnx,
+    from_numpy as from_numpy,
+)
 from jaxnn._backquery import backquery as backquery
 from jaxnn._map import map_examples as map_examples
 from jaxnn._network import Dense as Dense, Network as Network, init as init, query as query

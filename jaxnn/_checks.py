@@ -1,14 +1,17 @@
 """Argument errors, worded the same everywhere: the argument, what came, what was expected."""
 
+import itertools
 import math
 import operator
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
+
+from jaxnn._arrays import ADVICE, as_numpy, native
 
 
 class Ends(TypedDict, total=False):
@@ -31,16 +34,23 @@ def known_false(condition: Any) -> bool:
 
 
 def check_array(name: str, value: Any) -> jax.Array:
-    """Return `value` as an array, or raise an error that says what it was instead."""
+    """Return `value` as an array, or raise an error that says what it was instead.
+
+    An array of another library, or in another byte order, is converted; in a list or tuple, too.
+    """
+    array, leaves = as_numpy(name, value), jax.tree.leaves(value)
+    if isinstance(value, list | tuple) and not all(isinstance(leaf, float | int) for leaf in leaves):
+        array = jax.tree.map(lambda leaf: as_numpy(name, leaf), value)
     try:
         # A string would be taken for the name of a dtype.
-        if any(isinstance(leaf, str | bytes) for leaf in jax.tree.leaves(value)):
+        if any(isinstance(leaf, str | bytes) for leaf in leaves):
             raise TypeError("text")
-        return jnp.asarray(value)
+        return jnp.asarray(array)
     except OverflowError as error:
         raise ValueError(f"`{name}` must hold numbers that fit into JAX's; got {_show(value)}") from error
     except (TypeError, ValueError) as error:
-        raise TypeError(f"`{name}` must be an array of numbers; got {_show(value)}") from error
+        advice = f". {ADVICE}" if isinstance(array, np.ndarray) else ""
+        raise TypeError(f"`{name}` must be an array of numbers; got {_show(value)}{advice}") from error
 
 
 def check_real_array(name: str, value: Any) -> jax.Array:
@@ -57,27 +67,28 @@ def check_float_array(name: str, value: Any, whole: DTypeLike = float) -> jax.Ar
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(whole)
 
 
-def check_rows(**trees: Any) -> tuple[tuple[Any, ...], int]:
+def check_rows(*, any_byte_order: bool = False, **trees: Any) -> tuple[tuple[Any, ...], int]:
     """Return pytrees of arrays `(N, ...)`, those of NumPy and JAX where they are, and N; or raise.
 
     Args:
+        any_byte_order: whether to leave arrays of NumPy in another byte order, as a large file may be, for
+            the caller to convert; otherwise they are converted here.
         trees: by the names of the arguments.
     """
-    checked, lengths = [], set()
+    checked = []
     for argument, tree in trees.items():
         tree = check_array(argument, tree) if isinstance(tree, list) else tree
         leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
         if not leaves:
             raise ValueError(f"`{argument}` must hold at least one array of shape (N, ...); got {tree!r}")
         arrays = [_check_row(argument + jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
-        lengths |= {len(array) for array in arrays}
         checked.append(jax.tree.unflatten(structure, arrays))
-    if len(lengths) != 1 or 0 in lengths:
-        names = " and ".join(f"`{name}`" for name in trees)
-        raise ValueError(
-            f"{names} must hold the same number of examples, at least one; got {sorted(lengths)}"
-        )
-    return tuple(checked), lengths.pop()
+    count = check_count(dict(zip(trees, checked, strict=True)))
+    return tuple(checked if any_byte_order else jax.tree.map(_native, checked)), count
+
+
+def _native(leaf: Any) -> Any:
+    return native(leaf) if isinstance(leaf, np.ndarray) else leaf
 
 
 def _check_row(name: str, leaf: Any) -> Any:
@@ -88,6 +99,25 @@ def _check_row(name: str, leaf: Any) -> Any:
     if isinstance(leaf, np.ndarray):
         check_array(name, leaf[:0])  # no text, no objects
     return leaf
+
+
+def check_count(trees: Mapping[str, Any], *, at_least: int = 1) -> int:
+    """Return the number of examples, the length of all arrays of the pytrees, or raise.
+
+    Args:
+        trees: by the names of the arguments.
+        at_least: the smallest number.
+    """
+    leaves = [jax.tree.leaves(tree) for tree in trees.values()]
+    shapes = [leaf.shape for leaf in itertools.chain(*leaves)]
+    counts = {shape[0] if shape else 0 for shape in shapes}
+    if len(counts) != 1 or min(counts) < at_least or not all(leaves):
+        names, same = " and ".join(f"`{name}`" for name in trees), "the same number of " * (len(shapes) > 1)
+        raise ValueError(
+            f"{names} must hold {same}examples, at least {at_least}, along a first axis; got "
+            + ", ".join(map(str, shapes))
+        )
+    return counts.pop()
 
 
 def check_last_axis(name: str, value: jax.Array, size: int, meaning: str) -> None:
@@ -250,6 +280,6 @@ def check_image_shape(name: str, value: Any, size: int, meaning: str) -> tuple[i
 
 
 def _show(value: Any) -> str:
-    """The type of a value and the start of its repr, for errors."""
-    text = repr(value)
+    """The type of a value and the start of its repr, on one line, for errors."""
+    text = " ".join(repr(value).split())
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"

@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxnn import _checks
+from jaxnn._arrays import native
 from jaxnn._engine.loops import chunked_map
 from jaxnn._model import as_model
 from jaxnn._progress import progress_bar
@@ -76,11 +77,11 @@ def map_examples(
                 "part of the data, by itself"
             )
     fn = jax.tree.map(partial(local_copy, "fn"), as_model(fn, "fn"))
-    (arrays,), count = _checks.check_rows(arrays=arrays)
+    (arrays,), count = _checks.check_rows(arrays=arrays, any_byte_order=True)
     if not _checks.is_concrete((fn, arrays, jnp.zeros(()))):  # under `jax.jit`, new arrays are traced too
         if mesh is not None:
             raise ValueError("`mesh` must be None under tracing: place the arrays on the mesh instead")
-        data = jax.tree.map(jnp.asarray, arrays)
+        data = jax.tree.map(partial(_checks.check_array, "arrays"), arrays)
         return chunked_map(lambda i: fn(*jax.tree.map(lambda leaf: leaf[i], data)), count, batch_size)
 
     sharding = None
@@ -115,7 +116,9 @@ def _batch_outputs(
 
 
 def _take(leaf: Any, rows: np.ndarray) -> Any:
-    return leaf[rows] if isinstance(leaf, np.ndarray) else _take_on_device(leaf, rows.astype(np.int32))
+    if isinstance(leaf, np.ndarray):
+        return native(leaf[rows])
+    return _take_on_device(leaf, rows.astype(np.int32))
 
 
 @jax.jit

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
+from jaxnn._arrays import as_numpy
 from jaxnn._engine.closures import check_stateless
 from jaxnn._engine.held import check_gradient_paths, hold, is_held
 from jaxnn._engine.loops import vary_like
@@ -57,7 +58,11 @@ def as_model(model: Any, name: str = "model") -> Any:
         TypeError: it is not callable, has leaves that are not arrays, or closes over a stateful object.
     """
     if not callable(model):
-        raise TypeError(f"`{name}` must be callable, a function of one example; got {type(model).__name__}")
+        method = next((each for each in ("predict_proba", "predict") if hasattr(model, each)), None)
+        advice = f". Pass jaxnn.from_numpy({name}.{method}, shape)" if method else ""
+        raise TypeError(
+            f"`{name}` must be callable, a function of one example; got {type(model).__name__}{advice}"
+        )
     leaves = jax.tree.leaves(model)
     is_plain = len(leaves) == 1 and leaves[0] is model
     if is_plain or isinstance(model, jax.tree_util.Partial):
@@ -79,14 +84,24 @@ def _call(model: Any, x: Any) -> Any:
     return model(x)
 
 
-def output_shape(model: Callable[..., Any], x: Any) -> Any:
+def output_shape(model: Callable[..., Any], x: Any, name: str = "model") -> Any:
     """The shapes and dtypes of `model(x)`, as of `jax.eval_shape`; traced once per structure of the model.
 
     Args:
         model: a callable pytree, as `as_model` returns it.
         x: one example, or the `jax.ShapeDtypeStruct` of each of its arrays.
+        name: the argument's name, for errors.
+
+    Raises:
+        TypeError: the model converts its input to an array of NumPy.
     """
-    return jax.eval_shape(_call, model, x)
+    try:
+        return jax.eval_shape(_call, model, x)
+    except jax.errors.TracerArrayConversionError as error:
+        raise TypeError(
+            f"`{name}` must be a function that JAX can trace; it converts its input to an array of NumPy. "
+            "Pass one that computes in NumPy as jaxnn.from_numpy(function, shape)"
+        ) from error
 
 
 def prepare(
@@ -178,10 +193,7 @@ def broadcast_like(name: str, value: Any, x: Any) -> Any:
 def check_batch_like(name: str, value: Any, x: Any) -> Any:
     """Check a batch: the structure of `x`, with one leading axis."""
     value = as_example(name, value)
-    shape = jax.tree.leaves(value)[0].shape
-    if not shape or shape[0] == 0:
-        raise ValueError(f"`{name}` must hold at least one example, along a first axis; got shape {shape}")
-    return _cast_like(name, value, x, shape[:1])
+    return _cast_like(name, value, x, (_checks.check_count({name: value}),))
 
 
 def _cast_like(name: str, value: Any, x: Any, rows: tuple[int, ...]) -> Any:
@@ -211,7 +223,7 @@ def _is_number_list(x: Any) -> bool:
 def _check_target(target: Any, output: Any, name: str, *, differentiable: bool) -> Any:
     if callable(target):
         target = as_model(target, name)
-        scalar = output_shape(target, output)
+        scalar = output_shape(target, output, name)
         if getattr(scalar, "shape", None) != ():
             raise ValueError(f"`{name}` must give a scalar of the output; got {scalar}")
         _check_kind(scalar.dtype, name, differentiable=differentiable)
@@ -231,6 +243,7 @@ def _check_target(target: Any, output: Any, name: str, *, differentiable: bool) 
             f"`{name}` must hold {len(output.shape)} indices, for an output of shape {output.shape}; "
             f"got {target!r}"
         )
+    indices = tuple(as_numpy(name, index) for index in indices)
     for index, size in zip(indices, output.shape, strict=True):
         _check_index(index, size, target, name)
     return tuple(jnp.asarray(index) for index in indices)

@@ -104,8 +104,8 @@ MESH = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     [
         (3, (X,), {}, TypeError, "`fn` must be callable.*got int"),
         (Partial(jnp.add, "a"), (X,), {}, TypeError, "`fn` must be a pytree of arrays"),
-        (FN, (X, LABELS[:5]), {}, ValueError, r"same number of examples.*\[5, 37\]"),
-        (NETWORK, (X[:0],), {}, ValueError, r"at least one; got \[0\]"),
+        (FN, (X, LABELS[:5]), {}, ValueError, r"same number of examples.*got \(37, 5\), \(5,\)"),
+        (NETWORK, (X[:0],), {}, ValueError, r"at least 1, along a first axis; got \(0, 5\)"),
         (NETWORK, (), {}, ValueError, "`arrays` must hold at least one array"),
         (NETWORK, (1.0,), {}, ValueError, r"`arrays\[0\]` must have shape \(N, "),
         (NETWORK, (np.array(["a"]),), {}, TypeError, r"`arrays\[0\]` must be an array of numbers"),

@@ -2,9 +2,11 @@
 
 Each adapter has the module's arrays as leaves of a pytree and everything else as static data, so two
 modules of one structure share their compiled programs. The module itself is never changed. There is one file
-per library; start with `linen`, the simplest. `common` has the parts that all use.
+per library; start with `linen`, the simplest. `common` has the parts that all use. A function in NumPy has no
+arrays that JAX sees: it is static altogether.
 """
 
 from jaxnn._adapters.equinox import from_equinox as from_equinox
 from jaxnn._adapters.linen import from_linen as from_linen
 from jaxnn._adapters.nnx import from_nnx as from_nnx
+from jaxnn._adapters.numpy_function import from_numpy as from_numpy

@@ -16,7 +16,7 @@ from jax.extend import core
 from jaxnn._engine.graph import Graph, Run, Step
 from jaxnn._engine.jaxpr import evaluate
 from jaxnn._engine.loops import scan as loop
-from jaxnn._engine.primitives import is_inexact, is_real
+from jaxnn._engine.primitives import CALLBACKS, NO_GRADIENT, is_inexact, is_real
 from jaxnn._engine.scans import Scan
 
 Rule = Callable[..., Sequence[Any]]
@@ -147,6 +147,8 @@ def gradient(step: Step, cotangents: Sequence[Any], run: Run, *_: Run) -> Sequen
 def refuse(method: str, step: Step, why: str = "", rules: Collection[str] = ()) -> NotImplementedError:
     """The error for a step that a method has no sound rule for; `rules` are the primitives that have one."""
     names = dict.fromkeys(eqn.primitive.name for eqn in step.equations)
+    if not CALLBACKS.isdisjoint(names):
+        return NotImplementedError(f"{method} needs a model that JAX can see; `model` {NO_GRADIENT}")
     reason = f": {why}" if why else ""
     supported = f"; other than affine and elementwise operations it has rules for {', '.join(sorted(rules))}"
     return NotImplementedError(

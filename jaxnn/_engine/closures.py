@@ -12,14 +12,16 @@ from typing import Any
 
 from jax.tree_util import Partial
 
+from jaxnn._engine.primitives import CALLBACKS
+
 _REMEDIES = {
     "flax.nnx": "Pass `jaxnn.from_nnx(module)` in its place, again after each change of the module",
     "keras": "Pass the weights as arrays: `jax.tree_util.Partial(lambda variables, x: "
     "model.stateless_call(variables, [], x[None])[0][0], [v.value for v in model.trainable_variables])`",
     "torch": "JAX cannot trace it: convert the weights to arrays, and pass "
-    "`jax.tree_util.Partial(function, weights)`",
+    "`jax.tree_util.Partial(function, weights)`; or, for methods that only evaluate the model, "
+    "`jaxnn.from_numpy(function, shape)`",
 }
-_CALLBACKS = {"pure_callback", "io_callback"}  # evaluated at each call, so with the state of that time
 _WITHOUT_STATE = {"jax", "numpy", "flax", "optax", "haiku", "equinox", "jaxnn"}
 _MOST = 200  # functions and objects looked at
 
@@ -89,6 +91,8 @@ def _referenced(value: Any, label: str) -> Iterator[tuple[str, Any]]:
     elif hasattr(value, "__wrapped__"):  # jitted, or otherwise decorated
         yield label, value.__wrapped__
     elif callable(value) and not isinstance(value, type) and hasattr(value, "__dict__"):
+        if type(value).__module__.startswith("jaxnn."):  # checked when it was made, or calls back
+            return
         yield from ((f"{label}.{name}", each) for name, each in vars(value).items())
 
 
@@ -101,7 +105,8 @@ def _global_names(code: CodeType) -> tuple[str, ...]:
 
 @functools.lru_cache(4096)
 def _calls_back(code: CodeType) -> bool:
-    return bool(_CALLBACKS.intersection(code.co_names)) or any(map(_calls_back, _inner(code)))
+    """Whether a function calls back to the host: there it is evaluated with the state of that time."""
+    return bool(CALLBACKS.intersection(code.co_names)) or any(map(_calls_back, _inner(code)))
 
 
 def _inner(code: CodeType) -> list[CodeType]:

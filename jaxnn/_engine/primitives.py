@@ -25,6 +25,13 @@ COMBINERS = {
     "reduce", "reduce_window", "scatter", "scatter-add", "scatter-sub", "scatter-mul", "scatter-min",
     "scatter-max",
 }  # fmt: skip
+# Calls to Python on the host, and why no method sees through them.
+CALLBACKS = {"pure_callback", "io_callback"}
+NO_GRADIENT = (
+    "calls a function on the host, as by `jaxnn.from_numpy`, and has no gradient. Use a method that only "
+    "evaluates the model: `feature_ablation`, `occlusion`, `shapley_values`, `kernel_shap`, `lime`, `rise`, "
+    "`permutation_importance`, the learned rules, or the attacks `square` and `hop_skip_jump`"
+)
 
 # The same value: up to its precision, and on more devices.
 NAMES = {"tap", "name"}

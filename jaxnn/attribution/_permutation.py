@@ -79,23 +79,13 @@ def permutation_importance(
     if isinstance(target, list):
         target = _checks.check_array("target", target)
     target = jax.tree.map(lambda leaf: _checks.check_array("target", leaf), target)
-    _check_lengths(x, target)
+    _checks.check_count({"x": x, "target": target}, at_least=2)
     example, label = _row((x, target), 0)
     value = jax.eval_shape(_loss, model, loss, example, label)
     if getattr(value, "shape", None) != ():
         raise ValueError(f"`loss` must give a scalar for one example; got {value}")
     groups, n = check_groups(groups, n_groups, example)
     return _permutation_importance(model, loss, x, target, groups, key, n=n, sampling=sampling)
-
-
-def _check_lengths(x: PyTree, target: PyTree) -> None:
-    leaves = jax.tree.leaves((x, target))
-    lengths = {leaf.shape[:1] for leaf in leaves}
-    if len(lengths) != 1 or not jax.tree.leaves(target) or leaves[0].shape[:1] in ((), (0,), (1,)):
-        raise ValueError(
-            "`x` and `target` must have shape (N, ...), the same number of examples, at least 2; got shapes "
-            + ", ".join(str(leaf.shape) for leaf in leaves)
-        )
 
 
 def _row(tree: PyTree, index: jax.Array | int) -> PyTree:

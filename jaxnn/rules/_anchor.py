@@ -84,7 +84,7 @@ def anchor(
         n_samples: the size of the fresh sample on which a rule is tested.
         spread: the scale of the noise, in standard deviations of the inputs.
         decide: a function from the output to its class; see `distill_tree`.
-        names: of the features.
+        names: of the features; by default those of the columns of a data frame.
         classes: names of the classes.
 
     Returns:

@@ -28,7 +28,7 @@ class RuleList(NamedTuple):
         fidelity: the fraction of the held-out inputs for which list and model predict the same class.
         accuracy: the fraction for which the list predicts the label; None without labels.
         text: the list as text.
-        names: of the features.
+        names: of the features; by default those of the columns of a data frame.
         classes: names of the classes.
     """
 

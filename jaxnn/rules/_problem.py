@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from jaxnn import _checks
 from jaxnn._map import map_examples
-from jaxnn._model import as_model
+from jaxnn._model import as_model, output_shape
 from jaxnn._precision import wide_dtype
 from jaxnn._typing import Model, PyTree
 from jaxnn.rules._sampling import Region, Sampler, draw
@@ -115,7 +115,7 @@ def prepare(
     rows = check_examples("inputs", inputs)
     spread = _checks.check_real("spread", spread, at_least=0)
     model = as_model(model)
-    output = jax.eval_shape(model, rows[0])
+    output = output_shape(model, rows[0])
     if decide is None and (getattr(output, "ndim", 0) != 1 or output.size < 2):
         raise ValueError(
             "`decide` must be given, a function from the output to a class (0, 1, ...), as the output is no "
@@ -128,6 +128,7 @@ def prepare(
     is_flag = jnp.issubdtype(dtype, jnp.bool_)
     if not (is_flag or jnp.issubdtype(dtype, jnp.integer)) or prediction.shape != ():
         raise ValueError(f"`decide` must give one integer, the class; got {prediction}")
+    names = _column_names(inputs) if names is None and features is None else names
     features = as_model(FLATTEN if features is None else features)
     vector = jax.eval_shape(features, rows[0])
     if getattr(vector, "ndim", 0) != 1 or vector.size == 0:
@@ -168,12 +169,19 @@ def check_examples(name: str, values: ArrayLike) -> Shaped[Array, "n ..."]:
     if not _checks.is_concrete(values):
         raise TypeError(f"`{name}` must not be traced: the rules depend on its values")
     array = _checks.check_real_array(name, values)
+    _checks.check_count({name: array})
     if array.ndim < 2 or array.size == 0:
         raise ValueError(
             f"`{name}` must have shape (n, ...), one example per row, not empty; got {array.shape}"
         )
     _checks.check_finite(name, array)
     return array
+
+
+def _column_names(inputs: ArrayLike) -> Names:
+    """The names of the columns of a data frame, where it has them, or None; pandas numbers those without."""
+    columns = list(getattr(inputs, "columns", []))
+    return columns if columns and all(isinstance(column, str) for column in columns) else None
 
 
 def check_names(name: str, values: Names, count: int, pattern: str, meaning: str) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float
 from jaxnn._engine.graph import Graph, graph
 from jaxnn._engine.held import hold
 from jaxnn._engine.jaxpr import bind
-from jaxnn._engine.primitives import is_affine, is_real
+from jaxnn._engine.primitives import CALLBACKS, NO_GRADIENT, is_affine, is_real
 from jaxnn._model import as_example, as_model
 from jaxnn._typing import Model, PyTree
 
@@ -175,6 +175,8 @@ def _kink(eqn: core.JaxprEqn, read: Sequence[Any], moving: Sequence[bool]) -> Ki
     if known and (name != "clamp" or moving == [False, True, False]):
         output, gaps = (_ELEMENTWISE | _REDUCTIONS)[name](operands, eqn)
         return output.astype(aval.dtype), gaps
+    if name in CALLBACKS:
+        raise NotImplementedError(f"`model` {NO_GRADIENT}")
     raise NotImplementedError(
         f"the model has the operation {name!r} on values that depend on its input, which is not known to be "
         "piecewise linear, as ReLU and leaky ReLU are; for a network that ends in a sigmoid or a softmax, "

@@ -62,7 +62,7 @@ def trepan(
         spread: the scale of the noise, in standard deviations of the inputs.
         decide: a function from the output to its class; see `distill_tree`.
         features: a function from one input to the features; see `distill_tree`.
-        names: of the features.
+        names: of the features; by default those of the columns of a data frame.
         classes: names of the classes.
 
     Returns:

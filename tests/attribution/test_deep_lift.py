@@ -334,7 +334,7 @@ def test_bad_input():
         attribution.deep_lift(jnp.sum, x, baseline="black")
     with pytest.raises(ValueError, match=r"`baselines` must have shape \(2, 3\)"):
         attribution.deep_lift_shap(jnp.sum, x, baselines=jnp.zeros((2, 4)))
-    with pytest.raises(ValueError, match="`baselines` must hold at least one"):
+    with pytest.raises(ValueError, match="`baselines` must hold examples, at least 1"):
         attribution.deep_lift_shap(jnp.sum, x, baselines=jnp.zeros((0, 3)))
     with pytest.raises(ValueError, match="`batch_size`"):
         attribution.deep_lift_shap(jnp.sum, x, baselines=jnp.zeros((2, 3)), batch_size=0)

@@ -297,7 +297,7 @@ WRONG = {
         attribution.expected_gradients,
         {"key": KEY, "baselines": np.zeros((0, 12))},
         ValueError,
-        "`baselines` must hold at least one",
+        "`baselines` must hold examples, at least 1",
     ),
 }
 
