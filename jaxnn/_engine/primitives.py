@@ -167,6 +167,7 @@ def _expanded(high: Any) -> core.ClosedJaxpr:
     def expand(*flat: Any) -> list[Any]:
         return jax.tree.leaves(high.expand(*jax.tree.unflatten(high.in_tree, flat)))
 
+    expand.__name__ = getattr(getattr(high, "traced", None), "fun_name", "expand")
     return jax.make_jaxpr(expand)(*high.in_avals_flat)
 
 
