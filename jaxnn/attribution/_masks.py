@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
+from jaxnn._engine.memory import Batch
 from jaxnn._model import broadcast_like, count_elements, prepare, scalar
 from jaxnn._typing import Model, PyTree, Target
 
@@ -37,6 +38,10 @@ class Game:
     def output(self, x: PyTree) -> jax.Array:
         """The scalar output at any input."""
         return scalar(self.model, self.target)(x)
+
+    def batch_size(self, batch: Batch) -> int:
+        """How many sets of groups to evaluate at once."""
+        return batch.size(jax.make_jaxpr(self)(jnp.ones(self.n, bool)))
 
     def spread(self, values: jax.Array) -> PyTree:
         """See `spread`."""
