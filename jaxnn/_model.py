@@ -75,7 +75,8 @@ def as_model(model: Any, name: str = "model") -> Any:
 
 
 @jax.jit
-def _call(model: Any, x: Any) -> Any:
+def call(model: Any, x: Any) -> Any:
+    """`model(x)`, traced once per structure of the model and the example."""
     return model(x)
 
 
@@ -86,7 +87,7 @@ def output_shape(model: Callable[..., Any], x: Any) -> Any:
         model: a callable pytree, as `as_model` returns it.
         x: one example, or the `jax.ShapeDtypeStruct` of each of its arrays.
     """
-    return jax.eval_shape(_call, model, x)
+    return jax.eval_shape(call, model, x)
 
 
 def prepare(

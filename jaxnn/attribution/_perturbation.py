@@ -14,7 +14,7 @@ from jaxnn._engine.memory import Batch, check_batch_size
 from jaxnn._model import broadcast_like, prepare, scalar
 from jaxnn._precision import widen
 from jaxnn._typing import Model, PyTree, Target
-from jaxnn.attribution._masks import Game, like_floats, make_game
+from jaxnn.attribution._masks import Game, examples_at_once, like_floats, make_game
 
 Windows = tuple[tuple[int, ...], ...]  # one per leaf of the example
 
@@ -170,7 +170,7 @@ def _occlusion(
     strides: Windows,
     batch: Batch,
 ) -> PyTree:
-    f = scalar(model, target)
+    f, batch_size = scalar(model, target), examples_at_once(batch, model, x)
     leaves, structure = jax.tree.flatten(x)
     drops = []
     for i, (leaf, empty) in enumerate(zip(leaves, jax.tree.leaves(baseline), strict=True)):
@@ -182,7 +182,7 @@ def _occlusion(
             return f(jax.tree.unflatten(structure, [*leaves[:i], changed, *leaves[i + 1 :]]))
 
         covers = [_covers(*axis) for axis in zip(leaf.shape, windows[i], strides[i], strict=True)]
-        drops.append(_drops(of_leaf, leaf, empty, covers, batch))
+        drops.append(_drops(of_leaf, leaf, empty, covers, batch_size))
     return jax.tree.unflatten(structure, drops)
 
 
@@ -191,7 +191,7 @@ def _drops(
     x: jax.Array,
     empty: jax.Array,
     covers: list[np.ndarray],
-    batch: Batch,
+    batch_size: int,
 ) -> jax.Array:
     counts = tuple(len(cover) for cover in covers)
     count = math.prod(counts)
@@ -202,8 +202,7 @@ def _drops(
             mask = mask[..., None] & jnp.asarray(cover)[place]
         return f(jnp.where(mask, empty, x))
 
-    size = batch.size(jax.make_jaxpr(hidden)(jnp.array(0)))
-    outputs = widen(chunked_map(hidden, count + 1, size))
+    outputs = widen(chunked_map(hidden, count + 1, batch_size))
     drops = (outputs[count] - outputs[:count]).reshape(counts)
     for cover in covers:  # contracts the first axis and appends the elements': after all, in order again
         mean = (cover / cover.sum(axis=0)).astype(drops.dtype)  # over the windows that cover each element
