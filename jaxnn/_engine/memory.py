@@ -39,8 +39,8 @@ def peak_bytes(jaxpr: core.Jaxpr) -> int:
     """The largest number of bytes that the computed values take at once, in the order of the equations.
 
     A value is counted from the equation that computes it to the last one that reads it. Inputs and constants
-    are not counted. The compiler may choose another order, and computes some values without storing them: the
-    estimate was 0.2 to 1.8 times as much as it allocated per evaluation.
+    are not counted. The compiler may choose another order, and computes some values without storing them: of
+    a transformer and a ResNet the estimate was 0.5 to 1.8 times as much as it allocated per evaluation.
     """
     last = {v: i for i, eqn in enumerate(jaxpr.eqns) for v in variables(eqn.invars)}
     last.update(dict.fromkeys(variables(jaxpr.outvars), len(jaxpr.eqns)))
