@@ -80,7 +80,8 @@ def as_model(model: Any, name: str = "model") -> Any:
 
 
 @jax.jit
-def _call(model: Any, x: Any) -> Any:
+def call(model: Any, x: Any) -> Any:
+    """`model(x)`, traced once per structure of the model and the example."""
     return model(x)
 
 
@@ -96,7 +97,7 @@ def output_shape(model: Callable[..., Any], x: Any, name: str = "model") -> Any:
         TypeError: the model converts its input to an array of NumPy.
     """
     try:
-        return jax.eval_shape(_call, model, x)
+        return jax.eval_shape(call, model, x)
     except jax.errors.TracerArrayConversionError as error:
         raise TypeError(
             f"`{name}` must be a function that JAX can trace; it converts its input to an array of NumPy. "

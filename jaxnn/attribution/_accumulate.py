@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 
 from jaxnn import _checks
 from jaxnn._engine.loops import chunked_scan
+from jaxnn._engine.memory import Batch, check_batch_size
 from jaxnn._precision import wide_dtype, widen
 from jaxnn._typing import Key, PyTree
 
@@ -46,35 +47,44 @@ class Sampling(NamedTuple):
 
     Attributes:
         n_samples: number of samples.
-        batch_size: samples per chunk.
+        batch_size: how many samples per chunk.
         with_error: whether to return an `Estimate`.
     """
 
     n_samples: int
-    batch_size: int
+    batch_size: Batch
     with_error: bool = False
 
 
 def check_sampling(
-    key: Key, n_samples: int, batch_size: int, *, with_error: bool = False, at_least: int = 1
+    key: Key,
+    n_samples: int,
+    batch_size: int | None,
+    most: int,
+    *,
+    with_error: bool = False,
+    at_least: int = 1,
 ) -> Sampling:
-    """Check the key and the options of a Monte Carlo estimate; a standard error takes 2 samples."""
+    """Check the key and the options of a Monte Carlo estimate; a standard error takes 2 samples.
+
+    `most` is the largest number of samples at a time where `batch_size` is None.
+    """
     _checks.check_key("key", key)
     return Sampling(
         _checks.check_integer("n_samples", n_samples, at_least=max(at_least, 2 if with_error else 1)),
-        _checks.check_integer("batch_size", batch_size, at_least=1),
+        check_batch_size(batch_size, most),
         bool(with_error),
     )
 
 
-def weighted_sum(function: Function, rows: PyTree, weights: np.ndarray, batch_size: int) -> PyTree:
-    """`sum_k weights_k * function(rows_k)`, `batch_size` rows at a time.
+def weighted_sum(function: Function, rows: PyTree, weights: np.ndarray, batch_size: Batch) -> PyTree:
+    """`sum_k weights_k * function(rows_k)`, a chunk of rows at a time.
 
     Args:
         function: from one row to a pytree of arrays.
         rows: a pytree of NumPy arrays, `(n, ...)`.
         weights: `(n,)`.
-        batch_size: rows per chunk.
+        batch_size: how many rows per chunk.
     """
     # Copies: JAX caches the array of a NumPy array by identity, also after float64 has been enabled.
     rows, factors = jax.tree.map(lambda a: jnp.asarray(a.astype(_canonical(a.dtype))), (rows, weights))
@@ -89,8 +99,9 @@ def weighted_sum(function: Function, rows: PyTree, weights: np.ndarray, batch_si
             values,
         ), None
 
-    start = jax.tree.map(lambda s: jnp.zeros(s.shape, wide_dtype(s.dtype)), _shapes(function, rows))
-    return chunked_scan(step, start, len(weights), batch_size)[0]
+    one, shapes = jax.make_jaxpr(function, return_shape=True)(jax.tree.map(lambda row: row[0], rows))
+    start = jax.tree.map(lambda s: jnp.zeros(s.shape, wide_dtype(s.dtype)), shapes)
+    return chunked_scan(step, start, len(weights), batch_size.size(one))[0]
 
 
 def moments(function: Function, sampling: Sampling) -> PyTree:
@@ -100,9 +111,9 @@ def moments(function: Function, sampling: Sampling) -> PyTree:
         values = jax.vmap(function)(indices)
         return _map_moments(lambda m, v: merge(m, widen(v), valid), current, values), None
 
-    shapes = _shapes(function, jnp.arange(sampling.n_samples))
+    one, shapes = jax.make_jaxpr(function, return_shape=True)(jnp.array(0))
     start = jax.tree.map(lambda s: no_samples(s.shape, wide_dtype(s.dtype)), shapes)
-    return chunked_scan(step, start, sampling.n_samples, sampling.batch_size)[0]
+    return chunked_scan(step, start, sampling.n_samples, sampling.batch_size.size(one))[0]
 
 
 def estimate(function: Function, sampling: Sampling, finish: Function) -> PyTree:
@@ -130,10 +141,6 @@ def as_dtype_of(values: PyTree, x: PyTree) -> PyTree:
 
 def _map_moments(function: Callable[..., PyTree], *trees: PyTree) -> PyTree:
     return jax.tree.map(function, *trees, is_leaf=lambda value: isinstance(value, Moments))
-
-
-def _shapes(function: Function, rows: PyTree) -> PyTree:
-    return jax.eval_shape(function, jax.tree.map(lambda row: row[0], rows))
 
 
 def no_samples(shape: tuple[int, ...], dtype: DTypeLike) -> Moments:

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn import _checks
 from jaxnn._engine.backward import Plan, Rule, StaticRules, backward, check_rules, with_rules
 from jaxnn._engine.graph import graph
 from jaxnn._engine.held import zeros_for_held
+from jaxnn._engine.memory import Batch, check_batch_size
 from jaxnn._engine.softmax import shift_invariants
 from jaxnn._model import broadcast_like, check_batch_like, prepare, scalar
 from jaxnn._typing import Model, PyTree, Target
@@ -155,7 +155,8 @@ def deep_lift_shap(
         x: the example, an array or a pytree of arrays.
         target: an output index, None, or a function; see `saliency`.
         baselines: of the structure of `x`, each array with a first axis of the `n` baselines.
-        batch_size: number of baselines at once, which bounds the memory; None is all.
+        batch_size: number of baselines at once, which bounds the memory. None: all, or fewer as in
+            `integrated_gradients`.
         primitive_rules: as in `deep_lift`.
         check_completeness: as in `deep_lift`.
 
@@ -184,24 +185,22 @@ def deep_lift_shap(
     model, x, target = prepare(model, x, target, holds=True)
     baselines = check_batch_like("baselines", baselines, x)
     count = jax.tree.leaves(baselines)[0].shape[0]
-    batch_size = count if batch_size is None else _checks.check_integer("batch_size", batch_size, at_least=1)
-    batch_size = min(batch_size, count)  # all larger sizes are one program
+    batch = check_batch_size(batch_size, count)
+    batch = batch._replace(most=min(batch.most, count))  # all larger sizes are one program
     rules = check_rules(primitive_rules)
-    attributions, gap = _deep_lift_shap(
-        model, x, target, baselines, batch_size=batch_size, primitive_rules=rules
-    )
+    attributions, gap = _deep_lift_shap(model, x, target, baselines, batch=batch, primitive_rules=rules)
     warn_if_incomplete("deep_lift_shap", gap if check_completeness else None, ADVICE)
     return zeros_for_held(attributions)
 
 
-@jax.jit(static_argnames=("batch_size", "primitive_rules"))
+@jax.jit(static_argnames=("batch", "primitive_rules"))
 def _deep_lift_shap(
     model: Model,
     x: PyTree,
     target: Target,
     baselines: PyTree,
     *,
-    batch_size: int,
+    batch: Batch,
     primitive_rules: StaticRules,
 ) -> tuple[PyTree, jax.Array]:
     def one(index: jax.Array) -> tuple[PyTree, jax.Array]:
@@ -209,6 +208,6 @@ def _deep_lift_shap(
         return _deep_lift(model, x, target, baseline, primitive_rules=primitive_rules)
 
     count = jax.tree.leaves(baselines)[0].shape[0]
-    mean = weighted_sum(one, np.arange(count), np.full(count, 1 / count), batch_size)
+    mean = weighted_sum(one, np.arange(count), np.full(count, 1 / count), batch)
     attributions, gap = mean
     return as_dtype_of(attributions, x), gap

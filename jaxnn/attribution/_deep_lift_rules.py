@@ -16,6 +16,7 @@ from jax.extend import core
 from jaxnn._engine.backward import Rule, gradient, refuse, register, summed_to
 from jaxnn._engine.graph import Graph, Run, Step
 from jaxnn._engine.jaxpr import bind
+from jaxnn._engine.loops import chunked_map
 from jaxnn._engine.primitives import (
     ADDITIONS,
     EXTREMA,
@@ -31,6 +32,7 @@ from jaxnn._engine.softmax import Normalization, normalization
 from jaxnn._precision import widen
 
 Multipliers = Sequence[jax.Array | None]
+_BLOCK = 2**19  # elements of a normalization at a time
 PrimitiveRule = Callable[[Graph, Step, jax.Array, Run, Run], Multipliers]
 RULES: dict[str, PrimitiveRule] = {}
 """`rule(graph, step, multiplier, run, run0) -> multipliers of step.inputs`, by primitive."""
@@ -232,13 +234,38 @@ def _shapley_pair(
 
 
 def _normalization(softmax: Normalization, multiplier: jax.Array, run: Run, run0: Run) -> jax.Array:
+    """The multiplier of the numerator of a normalization.
+
+    A large one is computed some rows at a time, as the rule computes some dozen arrays of its size. Without a
+    loop XLA computes them for all softmaxes of a model before it needs them, and stores them.
+    """
+    a, a0 = run[softmax.numerator], run0[softmax.numerator]
+    rows = next((axis for axis in range(a.ndim) if axis not in softmax.axes), None)
+    size = 0 if rows is None else _BLOCK * a.shape[rows] // max(a.size, 1)
+    if rows is None or softmax.mask is not None or size >= a.shape[rows]:
+        call: Callable[..., list[Any]] = (lambda v: [v]) if softmax.mask is None else softmax.mask.call
+        return _of_numerator(call, softmax.axes, multiplier, a, a0)
+    axes = tuple(axis - (axis > rows) for axis in softmax.axes)
+    parts = [jnp.moveaxis(part, rows, 0) for part in (multiplier, a, a0)]
+
+    def of_row(row: jax.Array) -> jax.Array:
+        return _of_numerator(lambda v: [v], axes, *(part[row] for part in parts))
+
+    return jnp.moveaxis(chunked_map(of_row, a.shape[rows], max(size, 1)), 0, rows)
+
+
+def _of_numerator(
+    call: Callable[..., list[Any]],
+    axes: tuple[int, ...],
+    multiplier: jax.Array,
+    a: jax.Array,
+    a0: jax.Array,
+) -> jax.Array:
     """Of `a / (a + r)`: the value `a` and the sum `r` of all others are the two players.
 
     As a quotient of `a` and the total, it would be the difference of two numbers as large as one total
     over the other: of confident softmaxes nothing but rounding would be left.
     """
-    a, a0 = run[softmax.numerator], run0[softmax.numerator]
-    call: Callable[..., list[Any]] = (lambda v: [v]) if softmax.mask is None else softmax.mask.call
     ((terms,), pull), (terms0,) = jax.vjp(call, a), call(a0)
 
     def fraction(value: jax.Array, rest: jax.Array) -> jax.Array:
@@ -246,9 +273,9 @@ def _normalization(softmax: Normalization, multiplier: jax.Array, run: Run, run0
         # Of nothing, each may count for half of the total; it need only be finite.
         return jnp.where(total == 0, 0.5, _ratio(value, jnp.where(total == 0, 1, total)))
 
-    rest, rest0 = _others(terms, softmax.axes), _others(terms0, softmax.axes)
+    rest, rest0 = _others(terms, axes), _others(terms0, axes)
     of_own, of_rest = _shapley_pair(fraction, (a, rest), (a0, rest0))
-    (of_others,) = pull([_others(multiplier * of_rest, softmax.axes)])
+    (of_others,) = pull([_others(multiplier * of_rest, axes)])
     return multiplier * of_own + of_others
 
 

@@ -19,6 +19,7 @@ from jaxnn.attribution._accumulate import (
     safe_sqrt,
     standard_error,
 )
+from jaxnn.attribution._masks import Game
 
 SPARE = 16  # draws beyond one per feature that residuals need for a standard error
 
@@ -43,23 +44,21 @@ class LeastSquares(NamedTuple):
     intercept: bool
 
 
-def solve(
-    problem: LeastSquares, output: Callable[[jax.Array], jax.Array], columns: int, sampling: Sampling
-) -> Estimate:
+def solve(problem: LeastSquares, game: Game, columns: int, sampling: Sampling) -> Estimate:
     """The solution `(columns,)` and its standard error, zeros unless `sampling.with_error`.
 
     Args:
         problem: the sets, rows, weights and penalty.
-        output: from one set to the output, `y`.
+        game: from one set to the output, `y`.
         columns: number of unknowns.
         sampling: its `batch_size` counts sets.
     """
     weights = jax.eval_shape(problem.draw, jnp.array(0))[1]
-    dtype, size = weights.dtype, max(1, sampling.batch_size // weights.size)
+    dtype, size = weights.dtype, max(1, game.batch_size(sampling.batch_size) // weights.size)
 
     def gather(sums: PyTree, indices: jax.Array, valid: jax.Array) -> tuple[PyTree, jax.Array]:
         sets, weights = jax.vmap(problem.draw)(indices)
-        outputs = widen(jax.vmap(jax.vmap(output))(sets))
+        outputs = widen(jax.vmap(jax.vmap(game))(sets))
         rows, offsets = jax.vmap(jax.vmap(problem.row))(sets)
         weighted = rows * (weights * valid[:, None])[..., None]
         gram, moment = sums

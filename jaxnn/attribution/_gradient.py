@@ -108,7 +108,7 @@ def smooth_grad(
     noise: Scalar = 0.15,
     bounds: Bounds | None = None,
     squared: bool = False,
-    batch_size: int = 25,
+    batch_size: int | None = None,
     with_error: bool = False,
 ) -> PyTree:
     """SmoothGrad: the mean gradient over noisy copies of the example, less noisy than the gradient at it.
@@ -125,7 +125,8 @@ def smooth_grad(
         noise: sigma as a fraction of the range of the inputs, at least 0.
         bounds: `(low, high)`, the range of the inputs; None for that of `x`, of each array separately.
         squared: whether to square the gradients before their mean.
-        batch_size: samples at a time; memory grows with it, and not with `n_samples`.
+        batch_size: samples at a time; memory grows with it, and not with `n_samples`. None: at most 25, as in
+            `integrated_gradients`.
         with_error: whether to return an `Estimate`, the values with their standard errors.
 
     Returns:
@@ -149,7 +150,7 @@ def smooth_grad(
         >>> [round(float(attribution.smooth_grad(kink, [x], **options)[0]), 1) for x in (-1.0, 0.0, 1.0)]
         [0.0, 0.5, 1.0]
     """
-    sampling = check_sampling(key, n_samples, batch_size, with_error=with_error)
+    sampling = check_sampling(key, n_samples, batch_size, 25, with_error=with_error)
     prepared = _prepare_noisy(model, x, target, key, noise, bounds)
     return zeros_for_held(_smooth_grad(*prepared, squared=bool(squared), sampling=sampling))
 
@@ -186,7 +187,7 @@ def var_grad(
     n_samples: int = 25,
     noise: Scalar = 0.15,
     bounds: Bounds | None = None,
-    batch_size: int = 25,
+    batch_size: int | None = None,
 ) -> PyTree:
     """VarGrad: the variance of the gradient over noisy copies of the example.
 
@@ -200,7 +201,8 @@ def var_grad(
         n_samples: number of noisy copies.
         noise: sigma as a fraction of the range of the inputs, at least 0.
         bounds: `(low, high)`, the range of the inputs; None for that of `x`, of each array separately.
-        batch_size: samples at a time; memory grows with it, and not with `n_samples`.
+        batch_size: samples at a time; memory grows with it, and not with `n_samples`. None: at most 25, as in
+            `integrated_gradients`.
 
     Returns:
         Of the structure of `x`, in squared units of the output per unit of the input.
@@ -221,7 +223,7 @@ def var_grad(
         >>> (variance > 0).tolist()
         [False, True]
     """
-    sampling = check_sampling(key, n_samples, batch_size)
+    sampling = check_sampling(key, n_samples, batch_size, 25)
     return zeros_for_held(_var_grad(*_prepare_noisy(model, x, target, key, noise, bounds), sampling))
 
 

@@ -19,7 +19,7 @@ def layer_integrated_gradients(
     baseline: PyTree = 0.0,
     steps: int = 50,
     quadrature: Quadrature = "gauss_legendre",
-    batch_size: int = 10,
+    batch_size: int | None = None,
 ) -> jax.Array:
     """Layer integrated gradients along the straight path between a layer's values at the baseline and at `x`.
 
@@ -35,7 +35,8 @@ def layer_integrated_gradients(
         baseline: an input: of the structure and shapes of `x`, or one number for all.
         steps: number of nodes of the quadrature rule.
         quadrature: as in `integrated_gradients`.
-        batch_size: steps at a time; memory grows with it, and not with `steps`.
+        batch_size: steps at a time; memory grows with it, and not with `steps`. None: as in
+            `integrated_gradients`.
 
     Returns:
         Of the layer's shape, in units of the output.
@@ -73,7 +74,7 @@ def layer_conductance(
     baseline: PyTree = 0.0,
     steps: int = 50,
     quadrature: Quadrature = "gauss_legendre",
-    batch_size: int = 10,
+    batch_size: int | None = None,
 ) -> jax.Array:
     """Layer conductance: the part of integrated gradients that flows through each unit of a layer.
 
@@ -89,7 +90,8 @@ def layer_conductance(
         baseline: of the structure and shapes of `x`, or one number for all.
         steps: number of steps between nodes.
         quadrature: whose nodes, as in `integrated_gradients`.
-        batch_size: steps at a time; memory grows with it, and not with `steps`.
+        batch_size: steps at a time; memory grows with it, and not with `steps`. None: as in
+            `integrated_gradients`.
 
     Returns:
         Of the layer's shape, in units of the output.
@@ -137,7 +139,7 @@ def internal_influence(
     baseline: PyTree = 0.0,
     steps: int = 50,
     quadrature: Quadrature = "gauss_legendre",
-    batch_size: int = 10,
+    batch_size: int | None = None,
 ) -> jax.Array:
     """Internal influence: the mean gradient with respect to each unit of a layer along a path of inputs.
 
@@ -152,7 +154,8 @@ def internal_influence(
         baseline: of the structure and shapes of `x`, or one number for all.
         steps: number of nodes of the quadrature rule.
         quadrature: as in `integrated_gradients`.
-        batch_size: steps at a time; memory grows with it, and not with `steps`.
+        batch_size: steps at a time; memory grows with it, and not with `steps`. None: as in
+            `integrated_gradients`.
 
     Returns:
         Of the layer's shape, in units of the output per unit of the layer.

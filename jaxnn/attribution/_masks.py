@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
-from jaxnn._model import broadcast_like, count_elements, prepare, scalar
+from jaxnn._engine.memory import Batch
+from jaxnn._model import broadcast_like, call, count_elements, prepare, scalar
 from jaxnn._typing import Model, PyTree, Target
 
 Groups = PyTree  # integers, of the structure of the example; None: one group per element
@@ -38,9 +39,22 @@ class Game:
         """The scalar output at any input."""
         return scalar(self.model, self.target)(x)
 
+    def batch_size(self, batch: Batch) -> int:
+        """How many sets of groups to evaluate at once."""
+        return examples_at_once(batch, self.model, self.x)
+
     def spread(self, values: jax.Array) -> PyTree:
         """See `spread`."""
         return spread(values, self.groups, self.x)
+
+
+def examples_at_once(batch: Batch, model: Model, x: PyTree) -> int:
+    """How many changed copies of an example to evaluate at once."""
+
+    def output_of_changed(change: jax.Array) -> PyTree:
+        return call(model, jax.tree.map(lambda leaf: jnp.where(change, leaf, leaf), x))
+
+    return batch.size(jax.make_jaxpr(output_of_changed)(jnp.array(True)))
 
 
 def make_game(

@@ -12,6 +12,7 @@ from jaxnn import _checks
 from jaxnn._engine.affine_prefix import split_affine_prefix
 from jaxnn._engine.held import zeros_for_held
 from jaxnn._engine.loops import vary_like
+from jaxnn._engine.memory import Batch, check_batch_size
 from jaxnn._model import broadcast_like, check_batch_like, prepare_gradient, scalar
 from jaxnn._typing import Key, Model, PyTree, Quadrature, Scalar, Target
 from jaxnn.attribution._accumulate import Sampling, as_dtype_of, check_sampling, estimate, weighted_sum
@@ -26,26 +27,26 @@ class QuadratureRule(NamedTuple):
     Attributes:
         name: which nodes and weights.
         steps: number of nodes.
-        batch_size: nodes per chunk.
+        batch_size: how many nodes per chunk.
     """
 
     name: Quadrature
     steps: int
-    batch_size: int
+    batch_size: Batch
 
     def mean(self, function: Callable[[jax.Array], PyTree]) -> PyTree:
         """The mean of a function of the position over [0, 1], in at least float32."""
         return weighted_sum(function, *nodes(self.name, self.steps), self.batch_size)
 
 
-def check_steps(steps: int, quadrature: Quadrature, batch_size: int) -> QuadratureRule:
+def check_steps(steps: int, quadrature: Quadrature, batch_size: int | None) -> QuadratureRule:
     """Check the options of a path method."""
     _checks.check_option("quadrature", quadrature, QUADRATURES)
     least = 2 if quadrature == "trapezoid" else 1
     return QuadratureRule(
         quadrature,
         _checks.check_integer("steps", steps, at_least=least),
-        _checks.check_integer("batch_size", batch_size, at_least=1),
+        check_batch_size(batch_size, 10),
     )
 
 
@@ -57,7 +58,7 @@ def integrated_gradients(
     baseline: PyTree = 0.0,
     steps: int = 50,
     quadrature: Quadrature = "gauss_legendre",
-    batch_size: int = 10,
+    batch_size: int | None = None,
     check_completeness: bool = True,
 ) -> PyTree:
     """Integrated gradients along the straight path from a baseline to the input.
@@ -75,8 +76,10 @@ def integrated_gradients(
         baseline: of the structure and shapes of `x`, or one number for all.
         steps: number of nodes of the quadrature rule.
         quadrature: "gauss_legendre", "riemann_left", "riemann_right", "riemann_middle" or "trapezoid".
-        batch_size: steps at a time; memory grows with it, and not with `steps`. A single chunk, with
-            `batch_size` at `steps` or above, is compiled without a loop: faster for convolutions on a CPU.
+        batch_size: steps at a time; memory grows with it, and not with `steps`. None: at most 10, and as many
+            as are estimated to take 1 GiB, at least 1; `jax.vmap` multiplies that. The result does not depend
+            on it. A single chunk, with `batch_size` at `steps` or above, is compiled without a loop: faster
+            for convolutions on a CPU.
         check_completeness: whether to warn where the sum differs by more than 5 % from `f(x) - f(x0)`. It
             takes two evaluations and waits for the result; under `jit`, `vmap` and `grad` nothing is checked.
 
@@ -168,7 +171,7 @@ def expected_gradients(
     baselines: PyTree,
     key: Key,
     n_samples: int = 200,
-    batch_size: int = 25,
+    batch_size: int | None = None,
     with_error: bool = False,
 ) -> PyTree:
     """Expected gradients: integrated gradients in expectation over a set of baselines, estimated by sampling.
@@ -184,7 +187,8 @@ def expected_gradients(
             examples.
         key: a JAX random key. Sample `s` is drawn from `jax.random.fold_in(key, s)`.
         n_samples: number of gradients.
-        batch_size: samples at a time; memory grows with it, and not with `n_samples`.
+        batch_size: samples at a time; memory grows with it, and not with `n_samples`. None: at most 25, as in
+            `integrated_gradients`.
         with_error: whether to return an `Estimate`, the values with their standard errors.
 
     Returns:
@@ -207,7 +211,7 @@ def expected_gradients(
         >>> values.round(0).tolist()
         [1.0, 0.0]
     """
-    sampling = check_sampling(key, n_samples, batch_size, with_error=with_error)
+    sampling = check_sampling(key, n_samples, batch_size, 25, with_error=with_error)
     model, x, target = prepare_gradient(model, x, target)
     baselines = check_batch_like("baselines", baselines, x)
     return zeros_for_held(_expected_gradients(model, x, target, baselines, key, sampling))

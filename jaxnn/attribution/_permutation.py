@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxnn import _checks, losses
 from jaxnn._engine.loops import chunked_map
+from jaxnn._engine.memory import Batch
 from jaxnn._model import as_example, as_model
 from jaxnn._precision import widen
 from jaxnn._typing import Key, Model, PyTree
@@ -26,7 +27,7 @@ def permutation_importance(
     n_samples: int = 5,
     groups: PyTree = None,
     n_groups: int | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     with_error: bool = False,
 ) -> PyTree:
     """Permutation importance: the rise of the loss when one feature is shuffled among the examples.
@@ -47,7 +48,8 @@ def permutation_importance(
         groups: which elements of an example are shuffled together: as in `feature_ablation`, of the structure
             and shape of one example.
         n_groups: the number of groups; needed where `groups` is traced or a group may be empty.
-        batch_size: how many examples are evaluated at once. The result does not depend on it.
+        batch_size: how many examples are evaluated at once. None: at most 64, as in `integrated_gradients`.
+            The result does not depend on it.
         with_error: whether to return the standard error too, over permutations and not over examples, which
             takes 2 samples.
 
@@ -72,7 +74,7 @@ def permutation_importance(
         >>> bool(rise[0] > 5), float(rise[1])
         (True, 0.0)
     """
-    sampling = check_sampling(key, n_samples, batch_size, with_error=with_error)
+    sampling = check_sampling(key, n_samples, batch_size, 64, with_error=with_error)
     if not callable(loss):
         raise TypeError(f"`loss` must be a function of (output, target); got {type(loss).__name__}")
     model, loss, x = as_model(model), as_model(loss, "loss"), as_example("x", x)
@@ -102,11 +104,13 @@ def _permutation_importance(
     model: Model, loss: Loss, x: PyTree, target: PyTree, groups: PyTree, key: Key,
     *, n: int, sampling: Sampling,
 ) -> PyTree:  # fmt: skip
-    count, batch_size = len(jax.tree.leaves(x)[0]), sampling.batch_size
+    count = len(jax.tree.leaves(x)[0])
 
     def loss_at(example: PyTree, index: jax.Array) -> jax.Array:
         return widen(_loss(model, loss, example, _row(target, index)))
 
+    first = jnp.array(0)
+    batch_size = sampling.batch_size.size(jax.make_jaxpr(loss_at)(_row(x, first), first))
     losses_before = chunked_map(lambda index: loss_at(_row(x, index), index), count, batch_size)
 
     def mean_rise(key: Key, group: jax.Array) -> jax.Array:
@@ -123,5 +127,5 @@ def _permutation_importance(
         return chunked_map(lambda group: mean_rise(sample_key, group), n, max(1, batch_size // count))
 
     example = _row(x, 0)
-    one_by_one = sampling._replace(batch_size=1)
+    one_by_one = sampling._replace(batch_size=Batch(1))
     return estimate(rises, one_by_one, lambda values: spread(values, groups, example))

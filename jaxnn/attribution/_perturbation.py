@@ -10,10 +10,11 @@ from jax import lax
 
 from jaxnn import _checks
 from jaxnn._engine.loops import chunked_map
+from jaxnn._engine.memory import Batch, check_batch_size
 from jaxnn._model import broadcast_like, prepare, scalar
 from jaxnn._precision import widen
 from jaxnn._typing import Model, PyTree, Target
-from jaxnn.attribution._masks import Game, like_floats, make_game
+from jaxnn.attribution._masks import Game, examples_at_once, like_floats, make_game
 
 Windows = tuple[tuple[int, ...], ...]  # one per leaf of the example
 
@@ -26,7 +27,7 @@ def feature_ablation(
     baseline: PyTree = 0.0,
     groups: PyTree = None,
     n_groups: int | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
 ) -> PyTree:
     """Feature ablation: the drop of the output when one feature is replaced by the baseline.
 
@@ -41,7 +42,8 @@ def feature_ablation(
         groups: which elements are ablated together: integers from 0 to n - 1, of the structure and shape
             of `x` (or a shape that broadcasts: one superpixel for all channels). None: each element alone.
         n_groups: n; needed where `groups` is traced or a group may be empty.
-        batch_size: how many changed examples are evaluated at once. The result does not depend on it.
+        batch_size: how many changed examples are evaluated at once. None: at most 64, as in
+            `integrated_gradients`. The result does not depend on it.
 
     Returns:
         Of the structure of `x`, in units of the output.
@@ -61,15 +63,15 @@ def feature_ablation(
         >>> attribution.feature_ablation(model, [2.0, 3.0, 1.0], groups=[0, 1, 1]).tolist()
         [6.0, 7.0, 7.0]
     """
-    batch_size = _checks.check_integer("batch_size", batch_size, at_least=1)
-    return _feature_ablation(make_game(model, x, target, baseline, groups, n_groups), batch_size)
+    batch = check_batch_size(batch_size, 64)
+    return _feature_ablation(make_game(model, x, target, baseline, groups, n_groups), batch)
 
 
-@jax.jit(static_argnames=("batch_size",))
-def _feature_ablation(game: Game, batch_size: int) -> PyTree:
+@jax.jit(static_argnames=("batch",))
+def _feature_ablation(game: Game, batch: Batch) -> PyTree:
     n = game.n
     # No element is in a group n: its output is that of the whole example.
-    outputs = chunked_map(lambda group: game(jnp.arange(n) != group), n + 1, batch_size)
+    outputs = chunked_map(lambda group: game(jnp.arange(n) != group), n + 1, game.batch_size(batch))
     outputs = widen(outputs)  # unsigned integers would wrap
     return game.spread(outputs[n] - outputs[:n])
 
@@ -82,7 +84,7 @@ def occlusion(
     window: PyTree,
     stride: PyTree = 1,
     baseline: PyTree = 0.0,
-    batch_size: int = 64,
+    batch_size: int | None = None,
 ) -> PyTree:
     """Occlusion: the mean drop of the output when a sliding window that covers an element hides it.
 
@@ -98,7 +100,8 @@ def occlusion(
             elements is ignored.
         stride: the step along each axis, likewise, at most the window's size; or one integer for all.
         baseline: the value of a hidden element: a number, or of the structure of `x`.
-        batch_size: how many changed examples are evaluated at once. The result does not depend on it.
+        batch_size: how many changed examples are evaluated at once. None: at most 64, as in
+            `integrated_gradients`. The result does not depend on it.
 
     Returns:
         Of the structure of `x`, in units of the output.
@@ -115,11 +118,11 @@ def occlusion(
         >>> attribution.occlusion(lambda x: x.sum(), [1.0, 2.0, 3.0], window=(2,)).tolist()
         [3.0, 4.0, 5.0]
     """
-    batch_size = _checks.check_integer("batch_size", batch_size, at_least=1)
+    batch = check_batch_size(batch_size, 64)
     model, x, target = prepare(model, x, target, differentiable=False)
     baseline = broadcast_like("baseline", baseline, x)
     windows, strides = _check_windows(window, stride, x)
-    return _occlusion(model, x, target, baseline, windows=windows, strides=strides, batch_size=batch_size)
+    return _occlusion(model, x, target, baseline, windows=windows, strides=strides, batch=batch)
 
 
 def _check_windows(window: PyTree, stride: PyTree, x: PyTree) -> tuple[Windows, Windows]:
@@ -156,7 +159,7 @@ def _check_window(window: PyTree, stride: PyTree, leaf: jax.Array) -> tuple[tupl
     return window, steps
 
 
-@jax.jit(static_argnames=("windows", "strides", "batch_size"))
+@jax.jit(static_argnames=("windows", "strides", "batch"))
 def _occlusion(
     model: Model,
     x: PyTree,
@@ -165,9 +168,9 @@ def _occlusion(
     *,
     windows: Windows,
     strides: Windows,
-    batch_size: int,
+    batch: Batch,
 ) -> PyTree:
-    f = scalar(model, target)
+    f, batch_size = scalar(model, target), examples_at_once(batch, model, x)
     leaves, structure = jax.tree.flatten(x)
     drops = []
     for i, (leaf, empty) in enumerate(zip(leaves, jax.tree.leaves(baseline), strict=True)):

@@ -28,7 +28,7 @@ def rise(
     probability: float = 0.5,
     axes: tuple[int, ...] | None = None,
     baseline: PyTree = 0.0,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     with_error: bool = False,
 ) -> PyTree:
     """RISE: the mean output while an element is visible, over random masks.
@@ -49,7 +49,8 @@ def rise(
         axes: the axes of `x` that the masks extend over; along all others a mask is constant, such as the
             channels of an image. None: the first two, height and width, or the only one.
         baseline: the value of a masked element: a number, or of the shape of `x`.
-        batch_size: how many masked examples are evaluated at once. The result does not depend on it.
+        batch_size: how many masked examples are evaluated at once. None: at most 64, as in
+            `integrated_gradients`. The result does not depend on it.
         with_error: whether to return the standard error too, which takes 2 samples.
 
     Returns:
@@ -73,7 +74,7 @@ def rise(
         >>> bool(values[0, 0] > values[7, 7])
         True
     """
-    sampling = check_sampling(key, n_samples, batch_size, with_error=with_error)
+    sampling = check_sampling(key, n_samples, batch_size, 64, with_error=with_error)
     probability = _checks.check_real("probability", probability, above=0, below=1)
     model, x, target = prepare(model, x, target, differentiable=False)
     if not isinstance(x, jax.Array) or x.ndim == 0:

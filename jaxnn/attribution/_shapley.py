@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn import _checks
 from jaxnn._engine.loops import chunked_map
+from jaxnn._engine.memory import Batch, check_batch_size
 from jaxnn._precision import widen
 from jaxnn._typing import Key, Model, PyTree, Target
 from jaxnn.attribution._accumulate import Sampling, check_sampling, estimate
@@ -24,7 +24,7 @@ def shapley_values(
     baseline: PyTree = 0.0,
     groups: PyTree = None,
     n_groups: int | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
 ) -> PyTree:
     """Shapley values, computed exactly from all `2^n` sets of features.
 
@@ -40,7 +40,8 @@ def shapley_values(
         groups: which elements form one feature; see `feature_ablation`. Every element of a group gets the
             group's attribution. At most 20 groups; `shapley_sampling` and `kernel_shap` take more.
         n_groups: the number of groups; needed where `groups` is traced or a group may be empty.
-        batch_size: how many changed examples are evaluated at once. The result does not depend on it.
+        batch_size: how many changed examples are evaluated at once. None: at most 64, as in
+            `integrated_gradients`. The result does not depend on it.
 
     Returns:
         Of the structure of `x`, in units of the output.
@@ -58,24 +59,24 @@ def shapley_values(
         >>> attribution.shapley_values(lambda x: x[0] * x[1] + x[2], [2.0, 3.0, 1.0]).tolist()
         [3.0, 3.0, 1.0]
     """
-    batch_size = _checks.check_integer("batch_size", batch_size, at_least=1)
+    batch = check_batch_size(batch_size, 64)
     game = make_game(model, x, target, baseline, groups, n_groups)
     if game.n > _MOST_GROUPS:
         raise ValueError(
             f"`groups` must be at most {_MOST_GROUPS}, as each set of them is evaluated; got {game.n}. "
             "`shapley_sampling` and `kernel_shap` estimate the values of more"
         )
-    return _shapley_values(game, batch_size)
+    return _shapley_values(game, batch)
 
 
-@jax.jit(static_argnames=("batch_size",))
-def _shapley_values(game: Game, batch_size: int) -> PyTree:
+@jax.jit(static_argnames=("batch",))
+def _shapley_values(game: Game, batch: Batch) -> PyTree:
     n = game.n
 
     def value(index: jax.Array) -> jax.Array:  # the bits of the index are the features that are present
         return game((index >> jnp.arange(n)) & 1 == 1)
 
-    values = widen(chunked_map(value, 2**n, batch_size))
+    values = widen(chunked_map(value, 2**n, game.batch_size(batch)))
     sizes = np.bitwise_count(np.arange(2**n))
     weights = jnp.asarray([1 / (n * math.comb(n - 1, size)) for size in range(n)], values.dtype)
     # For the feature of each bit: the indices where the bit is 0, paired with those where it is 1.
@@ -97,7 +98,7 @@ def shapley_sampling(
     baseline: PyTree = 0.0,
     groups: PyTree = None,
     n_groups: int | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     with_error: bool = False,
 ) -> PyTree:
     """Shapley value sampling: estimate Shapley values by adding the features one by one in random orders.
@@ -116,7 +117,8 @@ def shapley_sampling(
         groups: which elements form one feature; see `feature_ablation`. Every element of a group gets the
             group's attribution.
         n_groups: the number of groups; needed where `groups` is traced or a group may be empty.
-        batch_size: how many changed examples are evaluated at once. The result does not depend on it.
+        batch_size: how many changed examples are evaluated at once. None: at most 64, as in
+            `integrated_gradients`. The result does not depend on it.
         with_error: whether to return the standard error too, which takes 2 samples.
 
     Returns:
@@ -138,14 +140,14 @@ def shapley_sampling(
         >>> float(values.sum()), float(values[2])
         (7.0, 1.0)
     """
-    sampling = check_sampling(key, n_samples, batch_size, with_error=with_error)
+    sampling = check_sampling(key, n_samples, batch_size, 64, with_error=with_error)
     game = make_game(model, x, target, baseline, groups, n_groups)
     return _shapley_sampling(game, key, sampling)
 
 
 @jax.jit(static_argnames=("sampling",))
 def _shapley_sampling(game: Game, key: Key, sampling: Sampling) -> PyTree:
-    n, batch_size = game.n, sampling.batch_size
+    n, batch_size = game.n, game.batch_size(sampling.batch_size)
     empty = widen(game.output(game.baseline))
 
     def gains(index: jax.Array) -> jax.Array:
@@ -154,4 +156,4 @@ def _shapley_sampling(game: Game, key: Key, sampling: Sampling) -> PyTree:
         values = widen(chunked_map(lambda last: game(ranks <= last), n, batch_size))
         return jnp.diff(values, prepend=empty)[ranks]
 
-    return estimate(gains, sampling._replace(batch_size=max(1, batch_size // n)), game.spread)
+    return estimate(gains, sampling._replace(batch_size=Batch(max(1, batch_size // n))), game.spread)

@@ -200,10 +200,10 @@ def _grow(model: Model, corners: Float[np.ndarray, "4 2"], max_regions: int) -> 
         batch, queue = queue[:_BATCH], queue[_BATCH:]
         centers = np.stack([polygon.mean(axis=0) for _, polygon in batch])
         regions: LinearRegion = map_examples(Partial(linear_region, model), centers, batch_size=_BATCH)
-        if not all(np.isfinite(part).all() for part in regions[:4]):
+        if not all(np.isfinite(part).all() for part in jax.tree.leaves(regions[:4])):
             raise ValueError("`model` must hold finite numbers only, and its output must be finite")
         for i, (node, polygon) in enumerate(batch):
-            region = LinearRegion(*(leaf[i] for leaf in regions))
+            region = jax.tree.map(lambda leaf, i=i: leaf[i], regions)
             line = _first_cut(region, polygon, thin)
             if line is None:
                 builder.maps[node] = np.asarray(region.kernel), np.asarray(region.bias)

@@ -5,7 +5,6 @@ pool) the side on which the input lies is taken, and the distance from the kink 
 region where no gap changes its sign, all values and gaps are affine in the input.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -20,9 +19,14 @@ from jaxtyping import Array, Bool, Float
 from jaxnn._engine.graph import Graph, graph
 from jaxnn._engine.held import hold
 from jaxnn._engine.jaxpr import bind
+from jaxnn._engine.loops import ChunkStep, chunked_scan, vary_like
+from jaxnn._engine.memory import BUDGET, Batch
 from jaxnn._engine.primitives import CALLBACKS, NO_GRADIENT, is_affine, is_real
 from jaxnn._model import as_example, as_model
+from jaxnn._precision import wide_dtype, widen
 from jaxnn._typing import Model, PyTree
+
+_CHUNK = 2**25  # bytes of a chunk of derivatives: larger chunks were no faster
 
 
 class LinearRegion(NamedTuple):
@@ -33,8 +37,9 @@ class LinearRegion(NamedTuple):
     Attributes:
         kernel: `(n_in, n_out)`: the output of the model at `z` is `z @ kernel + bias`.
         bias: `(n_out,)`.
-        normals: `(m, n_in)`: the region is the polytope of all `z` with `normals @ z <= offsets`.
-        offsets: `(m,)`.
+        normals: `(m, n_in)`: the region is the polytope of all `z` with `normals @ z <= offsets`. None where
+            they were left out.
+        offsets: `(m,)`; None without the normals.
         radius: a scalar: half the side of the largest cube around the input inside the region, in units of
             the input.
         distance: a scalar: the Euclidean distance from the input to the nearest face of the region.
@@ -42,13 +47,13 @@ class LinearRegion(NamedTuple):
 
     kernel: Float[Array, "n_in n_out"]
     bias: Float[Array, "n_out"]
-    normals: Float[Array, "m n_in"]
-    offsets: Float[Array, "m"]
+    normals: Float[Array, "m n_in"] | None
+    offsets: Float[Array, "m"] | None
     radius: Float[Array, ""]
     distance: Float[Array, ""]
 
 
-def linear_region(model: Model, x: PyTree) -> LinearRegion:
+def linear_region(model: Model, x: PyTree, *, normals: bool | None = None) -> LinearRegion:
     """Linear region: the exact affine map of a piecewise linear model around an input, and where it holds.
 
     `model(z) = z @ kernel + bias` for every `z` with `normals @ z <= offsets`: there each unit is on the same
@@ -58,17 +63,25 @@ def linear_region(model: Model, x: PyTree) -> LinearRegion:
     exactly on its kink belongs to the region that the comparison in the model selects; the radius is then 0.
     The region is that of one activation pattern: a neighbor may have the same map.
 
+    A unit with a kink has one normal of `n_in` elements, and more of them in pools and maxima: a small
+    convolutional network has gigabytes of normals. The map, the radius and the distance are computed from a
+    few normals at a time, in memory that grows with `m` and with `n_in`, but not with their product. The time
+    is that of `n_in` derivatives, or of `m + n_out` gradients if these are fewer.
+
     Args:
         model: a callable of one example, piecewise linear. For a network that ends in a sigmoid or a softmax,
             use the signal before it: `lambda x: jaxnn.capture(network, x)[1]["output_in"]`.
         x: the example, an array or a pytree of arrays; flattened, its floating-point arrays have `n_in`
             elements. Integers and booleans are held.
+        normals: whether the result has the normals and offsets. None: it has them, and is refused before any
+            computation where they take more than 1 GiB.
 
     Returns:
         A `LinearRegion`. Without any kink the region is the whole space, `m` is 0 and the radius infinite.
 
     Raises:
         TypeError: `model` is not callable, or `x` does not hold numbers.
+        ValueError: `normals` is None, and they take more than 1 GiB.
         NotImplementedError: the model has an operation that is not piecewise linear; the message names it.
 
     References:
@@ -85,11 +98,11 @@ def linear_region(model: Model, x: PyTree) -> LinearRegion:
         >>> bool((region.normals @ jnp.array([-5.0, 0.1]) <= region.offsets).all())  # x_0 <= 0 and x_1 >= 0
         True
     """
-    return _linear_region(*hold(as_model(model), as_example("x", x)))
+    return _linear_region(*hold(as_model(model), as_example("x", x)), keep=normals)
 
 
-@jax.jit
-def _linear_region(model: Model, x: PyTree) -> LinearRegion:
+@jax.jit(static_argnames=("keep",))
+def _linear_region(model: Model, x: PyTree, *, keep: bool | None) -> LinearRegion:
     flat, unravel = ravel_pytree(x)
 
     def output_of(values: jax.Array) -> jax.Array:
@@ -101,26 +114,106 @@ def _linear_region(model: Model, x: PyTree) -> LinearRegion:
         output, gaps, differences = _follow(line, values)
         return (output, gaps), (output, gaps, differences)
 
-    size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(jax.eval_shape(parts, flat)[0]))
-    jacobian = jax.jacfwd if flat.size <= size else jax.jacrev
-    (gradients, normals), (output, gaps, differences) = jacobian(parts, has_aux=True)(flat)
-    kernel = gradients.T
+    n_out, m = (part.size for part in jax.eval_shape(parts, flat)[0])
+    if keep is None:
+        _check_bytes(m, flat.size, flat.dtype.itemsize)
+    derivatives = _by_columns if flat.size <= n_out + m else _by_rows
+    found, (output, gaps, differences) = derivatives(parts, flat, keep=keep is not False)
+    kernel, normals, sizes, squares = found
     # Each gap is at least 0 here: 0 <= gap + normals @ (z - x).
     # Gradients that cancel, as between two maxima of the same value, leave rounding errors. Beside a constant
     # none cancel: the gradient of a unit may be of any size.
-    sizes = jnp.abs(normals).sum(axis=1)
     rounding = 8 * jnp.finfo(flat.dtype).eps * jnp.max(sizes, initial=0)
     face = sizes > jnp.where(differences, rounding, 0)
-    # The gradient of a root at 0 is not finite, so normals of no face are replaced by ones.
-    steep = jnp.where(face[:, None], normals, 1)
+    # The gradient of a root at 0 is not finite, so the norm of no face is replaced by 1.
+    radius = _nearest(gaps / jnp.where(face, sizes, 1), face)
+    distance = _nearest(gaps / jnp.sqrt(jnp.where(face, squares, 1)), face)
     return LinearRegion(
         kernel=kernel,
         bias=output - flat @ kernel,
-        normals=-normals,
-        offsets=gaps - normals @ flat,
-        radius=_nearest(gaps / jnp.abs(steep).sum(axis=1), face),
-        distance=_nearest(gaps / jnp.linalg.norm(steep, axis=1), face),
+        normals=None if normals is None else -normals,
+        offsets=None if normals is None else gaps - normals @ flat,
+        radius=radius.astype(gaps.dtype),
+        distance=distance.astype(gaps.dtype),
     )
+
+
+def _check_bytes(kinks: int, inputs: int, itemsize: int) -> None:
+    size = kinks * inputs * itemsize
+    if size > BUDGET:
+        raise ValueError(
+            f"`normals` would take {size / 2**30:,.1f} GiB, for {kinks:,} kinks and {inputs:,} inputs; "
+            "`normals=False` leaves them out of the result, and `normals=True` computes them anyway"
+        )
+
+
+class _Derivatives(NamedTuple):
+    """The kernel, and of the gradient of each gap: itself, where it is kept, and its two squared norms.
+
+    Attributes:
+        kernel: `(n_in, n_out)`.
+        normals: `(m, n_in)`, or None.
+        sizes: `(m,)`: the sum of the absolute values of each gradient.
+        squares: `(m,)`: that of their squares.
+    """
+
+    kernel: jax.Array
+    normals: jax.Array | None
+    sizes: jax.Array
+    squares: jax.Array
+
+
+Parts = Callable[[jax.Array], tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, ...]]]
+
+
+def _by_columns(parts: Parts, flat: jax.Array, *, keep: bool) -> tuple[_Derivatives, tuple[jax.Array, ...]]:
+    """The derivative in each input, a chunk of inputs at a time."""
+    (_, gaps), push, values = jax.linearize(parts, flat, has_aux=True)
+
+    def step(sums: tuple[jax.Array, ...], indices: jax.Array, valid: jax.Array) -> tuple[Any, Any]:
+        directions = _basis(indices, flat) * valid[:, None].astype(flat.dtype)
+        kernel, normals = jax.vmap(push)(directions)
+        sums = tuple(a + b for a, b in zip(sums, _norms(normals, 0), strict=True))
+        return sums, (kernel, normals if keep else None)
+
+    zeros = jnp.zeros(gaps.shape, wide_dtype(gaps.dtype))
+    sums, (kernel, normals) = _chunks(step, (zeros, zeros), flat.size, jax.make_jaxpr(push)(flat))
+    return _Derivatives(kernel, None if normals is None else normals.T, *sums), values
+
+
+def _by_rows(parts: Parts, flat: jax.Array, *, keep: bool) -> tuple[_Derivatives, tuple[jax.Array, ...]]:
+    """The gradient of each output and each gap, a chunk of them at a time."""
+    (output, gaps), pull, values = jax.vjp(parts, flat, has_aux=True)
+
+    def of_outputs(_: None, indices: jax.Array, valid: jax.Array) -> tuple[None, jax.Array]:
+        rows = jax.vmap(lambda row: pull((row, jnp.zeros_like(gaps)))[0])(_basis(indices, output))
+        return None, rows
+
+    def of_gaps(_: None, indices: jax.Array, valid: jax.Array) -> tuple[None, Any]:
+        rows = jax.vmap(lambda row: pull((jnp.zeros_like(output), row))[0])(_basis(indices, gaps))
+        return None, (rows if keep else None, *_norms(rows, 1))
+
+    work = jax.make_jaxpr(pull)((output, gaps))
+    kernel = _chunks(of_outputs, None, output.size, work)[1].T
+    return _Derivatives(kernel, *_chunks(of_gaps, None, gaps.size, work)[1]), values
+
+
+def _basis(indices: jax.Array, like: jax.Array) -> jax.Array:
+    """Unit vectors `(n, size)`."""
+    return vary_like(jax.nn.one_hot(indices, like.size, dtype=like.dtype), like)
+
+
+def _norms(normals: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+    """Along one axis, the sums of the absolute values and of the squares."""
+    wide = widen(normals)
+    return jnp.sum(jnp.abs(wide), axis), jnp.sum(jnp.square(wide), axis)
+
+
+def _chunks(step: ChunkStep, carry: Any, count: int, work: core.ClosedJaxpr) -> tuple[Any, Any]:
+    """`chunked_scan` in chunks of `_CHUNK` bytes, also over no index; `work` is that of one index."""
+    if count == 0:
+        return step(carry, jnp.arange(0), jnp.zeros(0, bool))
+    return chunked_scan(step, carry, count, Batch(count, bounded=True).size(work, _CHUNK))
 
 
 def _nearest(lengths: Float[Array, "m"], face: Bool[Array, "m"]) -> Float[Array, ""]:

@@ -11,6 +11,7 @@ import pytest
 from jax import lax
 
 from jaxnn import attribution
+from jaxnn.attribution import _deep_lift_rules
 from tests.conftest import in_precision
 from tests.engine.test_graph import RELUS
 
@@ -456,3 +457,42 @@ def test_a_divisor_that_changes_its_sign_adds_up_too():
     x, x0 = jnp.array([3.0, 2.0, 0.0]), jnp.array([-1.0, -0.5, 1.0])
     found = attribution.deep_lift(lambda x: x[0] / x[1] + x[2] * (1 / x[1]), x, baseline=x0)
     np.testing.assert_allclose(found.sum(), 1.5 - 2 + 2, rtol=1e-5)
+
+
+# --- memory
+
+
+@pytest.mark.long("all but the first")
+@pytest.mark.parametrize("axis", [-1, 0, 1, (0, 2), (0, 1, 2)])
+def test_a_large_softmax_by_rows(axis, monkeypatch):
+    """In blocks of a few rows, the last one shorter, as all at once; so are its derivative and a batch."""
+
+    def values(block):
+        def model(x):  # a new one, which is traced anew
+            return jnp.sum(jax.nn.softmax(x @ x.swapaxes(1, 2), axis=axis) * jnp.arange(7.0))
+
+        monkeypatch.setattr(_deep_lift_rules, "_BLOCK", block)
+        explain = functools.partial(attribution.deep_lift, model, baseline=0.1)
+        return [*jax.vmap(explain)(jnp.stack([x, 2 * x])), jax.grad(lambda x: explain(x)[0, 0, 0])(x)]
+
+    x = jax.random.normal(jax.random.key(0), (5, 7, 3))
+    for block in (1, 100):
+        for by_rows, whole in zip(values(block), values(10**6), strict=True):
+            np.testing.assert_allclose(by_rows, whole, rtol=1e-4, atol=1e-5)
+
+
+def attend(layers, x):
+    for _ in range(layers):
+        scores = jax.nn.softmax(jnp.einsum("shd,thd->hst", x, x), axis=-1)
+        x = x + jnp.einsum("hst,thd->shd", scores, x)
+    return x.sum()
+
+
+def test_memory_of_attention_grows_by_few_matrices_per_layer():
+    peak = []
+    for layers in (2, 4):
+        explain = jax.jit(functools.partial(attribution.deep_lift, functools.partial(attend, layers)))
+        compiled = explain.lower(jnp.ones((512, 8, 4))).compile()
+        peak.append(compiled.memory_analysis().temp_size_in_bytes)
+    matrix = 8 * 512 * 512 * 4
+    assert (peak[1] - peak[0]) / 2 < 9 * matrix  # 24 without blocks

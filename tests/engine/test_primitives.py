@@ -110,7 +110,9 @@ def with_own_vjp(function):
 def test_what_holds_a_jaxpr_is_in_the_table(transform, table):
     jaxpr = primitives.standard(jax.make_jaxpr(transform(jnp.sin))(X).jaxpr)
     (eqn,) = [eqn for eqn in jaxpr.eqns if eqn.primitive.name in table]
-    inside = [inner for inner in inner_jaxprs(eqn) if "sin" in {e.primitive.name for _, e in walk(inner.jaxpr)}]
+    inside = [
+        inner for inner in inner_jaxprs(eqn) if "sin" in {e.primitive.name for _, e in walk(inner.jaxpr)}
+    ]
     assert len(inside) == 1
     held = eqn.params[inside[0].parameter]
     held = held[inside[0].number] if isinstance(held, tuple | list) else held
