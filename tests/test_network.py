@@ -192,3 +192,12 @@ def test_importing_starts_no_device_and_needs_no_plots():
         "assert not {'matplotlib', 'sklearn', 'mlxtend', 'pooch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_draws_the_numbers_of_float32(dtype):
+    """`jax.random.normal` in bfloat16 has 128 values, and others than in float32."""
+    single, half = (jaxnn.init(jax.random.key(0), (50, 40), dtype=d) for d in ("float32", dtype))
+    kernel = half.layers[0].kernel
+    np.testing.assert_array_equal(kernel, single.layers[0].kernel.astype(dtype))
+    assert len(np.unique(np.asarray(kernel, np.float32))) > 300

@@ -10,11 +10,11 @@ from jax import lax
 from jaxnn import _checks
 from jaxnn._engine.loops import while_loop
 from jaxnn._model import broadcast_like
-from jaxnn._precision import wide_dtype
+from jaxnn._precision import draw_wide, wide_dtype
 from jaxnn._typing import Key, Model, PyTree, Scalar
 from jaxnn.attacks._common import Attack, Bounds, Task, check_within, final_result, prepare, ravel
 from jaxnn.attacks._criteria import Label
-from jaxnn.attacks._geometry import distance, steepest
+from jaxnn.attacks._geometry import distance, steepest, symmetric
 from jaxnn.attacks._search import search_radius, to_boundary
 
 _DRAWS = 1000  # largest number of noise inputs, until one is adversarial
@@ -174,7 +174,7 @@ def _adversarial_noise(task: Task, key: Key, limit: int) -> tuple[jax.Array, jax
 
     def draw(carry: Any) -> Any:
         count, _, _ = carry
-        uniform = jax.random.uniform(jax.random.fold_in(key, count), x.shape, x.dtype)
+        uniform = draw_wide(jax.random.uniform, jax.random.fold_in(key, count), x.shape, x.dtype)
         noise = jnp.clip(task.low + uniform * (task.high - task.low), *task.bounds)
         return count + 1, noise, task.succeeds(noise)
 
@@ -192,9 +192,9 @@ def _normal(
     def small_step(number: jax.Array) -> tuple[jax.Array, jax.Array]:
         step_key = jax.random.fold_in(key, number)
         if task.norm == "l2":
-            direction = jax.random.normal(step_key, point.shape, point.dtype)
+            direction = draw_wide(jax.random.normal, step_key, point.shape, point.dtype)
         else:
-            direction = jax.random.uniform(step_key, point.shape, point.dtype, -1, 1)
+            direction = draw_wide(symmetric, step_key, point.shape, point.dtype)
         moved = jnp.clip(point + radius * direction / distance(direction, "l2"), *task.bounds)
         valid = (number < count).astype(point.dtype)
         sign = jnp.where(task.succeeds(moved), valid, -valid)
