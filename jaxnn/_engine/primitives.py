@@ -39,10 +39,12 @@ SCATTERED_ADDITIONS = {"scatter-add", "scatter-sub"}
 SUMS = {"reduce_sum", "reduce_window_sum", "cumsum"}
 # Products with weights, by the kind of layer that they make.
 PRODUCTS = {"dot_general": "dense", "conv_general_dilated": "conv"}
-MAXIMA = {"reduce_max", "reduce_window_max"}
-EXTREMA = MAXIMA | {"reduce_min", "reduce_window_min"}
+MAXIMA = {"reduce_max", "reduce_window_max", "cummax"}
+EXTREMA = MAXIMA | {"reduce_min", "reduce_window_min", "cummin"}
 # Results are operands in another order, a different one for other values.
-SELECTIONS = {"sort", "top_k", "cummax", "cummin"}
+SELECTIONS = {"sort", "top_k"}
+# Products of many elements.
+CHAINED_PRODUCTS = {"reduce_prod", "cumprod"}
 MULTIPLICATIONS = {"mul", "div"}
 ROOTS = {"sqrt", "rsqrt"}
 COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge"}

@@ -34,7 +34,7 @@ LRP_ROWS = {
     "lrp alpha_beta": Row(lambda n, x: attribution.lrp(n, x, 1, rule="alpha_beta", **LRP), (100,)),
 }
 # Of the model's dtype: what is of its output or of a layer.
-OF_THE_MODEL = {"completeness_gap", "misclassified", "classified_as", "confident"}
+OF_THE_MODEL = {"completeness_gap", "misclassified", "classified_as", "confident", "under_attack"}
 
 
 def _parameters():
