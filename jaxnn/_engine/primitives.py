@@ -50,7 +50,7 @@ ROOTS = {"sqrt", "rsqrt"}
 COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge"}
 LOGIC = {"and", "or", "not", "xor"}
 # Operations whose result may not change with the value that is subtracted in a softmax.
-SHIFTS = {"reduce_max", "stop_gradient"}
+SHIFTS = {"reduce_max", "scatter-max", "stop_gradient"}
 
 # Affine, element by element, in one operand, the others being constant; `SCALINGS` under a further condition.
 _AFFINE_ELEMENTWISE = ADDITIONS | IDENTITY | {"neg", "mul"}

@@ -535,3 +535,50 @@ def test_a_cumulative_extremum_is_that_of_each_part(name):
             found = attribution.deep_lift(cumulative, x, k, baseline=baseline)
             expected = attribution.deep_lift(lambda x, k=k: of_a_part(x, k), x, baseline=baseline)
             np.testing.assert_allclose(found, expected, atol=1e-14)
+
+
+NODES = 4
+FROM, TO = np.int32([0, 1, 2, 3, 1, 2, 0, 3]), np.int32([0, 0, 0, 1, 1, 2, 2, 2])
+
+
+def segment_softmax(z, segments):
+    raised = jnp.exp(z - jax.ops.segment_max(z, segments, NODES)[segments])
+    return raised / jax.ops.segment_sum(raised, segments, NODES)[segments]
+
+
+def same_by_a_matrix(z, segments):
+    """Without a shift, and with a product for the sums."""
+    same = (segments[:, None] == segments).astype(z.dtype)
+    return jnp.exp(z) / (same @ jnp.exp(z))
+
+
+def graph_attention(x, softmax, segments=TO):
+    values = x @ W[:4].astype(x.dtype)
+    attention = softmax(jax.nn.leaky_relu(values[FROM] + 2 * values[segments]), segments)
+    return jnp.tanh(jax.ops.segment_sum(attention * values[FROM], segments, NODES)).sum()
+
+
+def test_a_softmax_over_segments_does_not_depend_on_its_shift():
+    with in_precision("float64"):
+        x, baseline = np.random.default_rng(6).normal(size=(2, NODES, 4))
+        expected = attribution.deep_lift(lambda x: graph_attention(x, same_by_a_matrix), x, baseline=baseline)
+        found = attribution.deep_lift(lambda x: graph_attention(x, segment_softmax), x, baseline=baseline)
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+        edges = attribution.deep_lift(
+            lambda x: graph_attention(x["nodes"], segment_softmax, x["to"]),
+            {"nodes": x, "to": TO},
+            baseline={"nodes": baseline, "to": TO},
+        )
+        np.testing.assert_allclose(edges["nodes"], expected, atol=1e-12)
+
+
+def test_a_largest_element_of_a_segment_that_is_no_shift_is_refused():
+    def of_other_segments(x):
+        raised = jnp.exp(x[FROM] - jax.ops.segment_max(x[FROM], TO, NODES)[TO])
+        return (raised / jax.ops.segment_sum(raised, FROM, NODES)[FROM]).sum()
+
+    for f in (of_other_segments, lambda x: jax.ops.segment_max(x[FROM], TO, NODES).sum()):
+        with pytest.raises(
+            NotImplementedError, match="deep_lift has no rule for the primitive 'scatter-max'"
+        ):
+            attribution.deep_lift(f, jnp.arange(4.0))
