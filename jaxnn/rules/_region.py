@@ -33,7 +33,8 @@ class LinearRegion(NamedTuple):
     Attributes:
         kernel: `(n_in, n_out)`: the output of the model at `z` is `z @ kernel + bias`.
         bias: `(n_out,)`.
-        normals: `(m, n_in)`: the region is the polytope of all `z` with `normals @ z <= offsets`.
+        normals: `(m, n_in)`: the region is the polytope of all `z` with `normals @ z <= offsets`. Zeros for a
+            kink that the input does not move.
         offsets: `(m,)`.
         radius: a scalar: half the side of the largest cube around the input inside the region, in units of
             the input.
@@ -111,8 +112,9 @@ def _linear_region(model: Model, x: PyTree) -> LinearRegion:
     sizes = jnp.abs(normals).sum(axis=1)
     rounding = 8 * jnp.finfo(flat.dtype).eps * jnp.max(sizes, initial=0)
     face = sizes > jnp.where(differences, rounding, 0)
-    # The gradient of a root at 0 is not finite, so normals of no face are replaced by ones.
+    # The gradient of a root at 0 is not finite, so normals of no face are replaced by ones for lengths.
     steep = jnp.where(face[:, None], normals, 1)
+    normals = jnp.where(face[:, None], normals, 0)
     return LinearRegion(
         kernel=kernel,
         bias=output - flat @ kernel,
