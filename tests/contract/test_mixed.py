@@ -42,7 +42,7 @@ def _parameters():
         function = name.split()[0]
         explains = hasattr(attribution, function) or hasattr(attacks, function)
         if explains and function not in BY_DECISIONS:
-            marks = [] if name in FULL or name == "deep_lift" else [pytest.mark.long]
+            marks = [] if name in FULL and name != "pgd" else [pytest.mark.long]
             yield pytest.param(name, id=name, marks=marks)
 
 

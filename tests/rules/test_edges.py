@@ -203,9 +203,9 @@ def test_a_threshold_has_four_digits_or_as_many_as_it_takes():
     assert vocabulary.rule(*ends, 0) == "if 1.5 < x <= 2 then no"
 
 
-def explained(model, inputs, held_out, key):
+def explained(model, inputs, held_out, **options):
     """An anchor, as the others are called."""
-    found = rules.anchor(model, inputs[0], inputs, key=key, n_samples=500)
+    found = rules.anchor(model, inputs[0], inputs, **options)
     return found._replace(rule=(found.rule,))
 
 
@@ -216,7 +216,7 @@ def test_text_and_rule_agree_on_and_next_to_each_threshold(grow, dtype):
     with in_precision(dtype):
         dtype = jnp.dtype(dtype)
         x = uniform(300, key=1).astype(dtype)
-        found = grow(quarters, x, held_out=x, key=KEY)
+        found = grow(quarters, x, held_out=x, key=KEY, n_samples=500)
         learned = found.rule if grow is explained else found.rules
         assert learned
         for rule in learned:
