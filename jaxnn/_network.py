@@ -12,6 +12,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Real
 
 from jaxnn import _activation, _checks
+from jaxnn._precision import draw_wide
 from jaxnn._rewrite import tap
 from jaxnn._typing import ActivationName, Key
 
@@ -153,8 +154,8 @@ def _init(
     keys = jax.random.split(key, (len(activations), 2))
     shapes = itertools.pairwise(sizes)
     for (kernel_key, bias_key), shape, activation in zip(keys, shapes, activations, strict=True):
-        kernel = kernel_init(kernel_key, shape, dtype)
-        bias = bias_init(bias_key, shape[1:], dtype) if use_bias else None
+        kernel = draw_wide(kernel_init, kernel_key, shape, dtype)
+        bias = draw_wide(bias_init, bias_key, shape[1:], dtype) if use_bias else None
         layers.append(Dense(kernel, bias, activation))
     return Network(tuple(layers))
 

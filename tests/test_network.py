@@ -107,7 +107,7 @@ def test_each_activation_is_what_its_name_says(name):
 def test_intermediates_are_named():
     network = jaxnn.init(jax.random.key(0), (4, 3, 2, 1))
     jaxpr = jax.make_jaxpr(network)(jnp.zeros(4))
-    names = [eqn.params["name"] for eqn in jaxpr.eqns if eqn.primitive.name == "name"]
+    names = [eqn.params["name"] for eqn in jaxpr.eqns if eqn.primitive.name == "tap"]
     layers = ["hidden_0", "hidden_1", "output"]
     assert names == [name + end for name in layers for end in ("_in", "")]
     assert network.layer_names == tuple(layers)
@@ -192,3 +192,12 @@ def test_importing_starts_no_device_and_needs_no_plots():
         "assert not {'matplotlib', 'sklearn', 'mlxtend', 'pooch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_draws_the_numbers_of_float32(dtype):
+    """`jax.random.normal` in bfloat16 has 128 values, and others than in float32."""
+    single, half = (jaxnn.init(jax.random.key(0), (50, 40), dtype=d) for d in ("float32", dtype))
+    kernel = half.layers[0].kernel
+    np.testing.assert_array_equal(kernel, single.layers[0].kernel.astype(dtype))
+    assert len(np.unique(np.asarray(kernel, np.float32))) > 300

@@ -182,11 +182,11 @@ def with_rules(method: str, rule: Rule, fixed: frozenset[Any], rules: StaticRule
     """Extend a method's rule: fixed values get nothing, the caller's rules come first, unsound steps raise.
 
     A method that compares two runs has a chain rule of differences: it passes through linear operations on
-    complex numbers, and through `stop_gradient`, which is the identity on values.
+    complex numbers.
 
     Args:
         method: its name, for errors.
-        rule: for all steps of real numbers but `stop_gradient`.
+        rule: for all steps of real numbers.
         fixed: values that the output does not depend on.
         rules: of the caller, `rule(step, cotangents, *values)` with one tuple of values per run.
     """
@@ -210,8 +210,6 @@ def with_rules(method: str, rule: Rule, fixed: frozenset[Any], rules: StaticRule
         if not numbers(*step.inputs, step.outputs[0]):
             why = "its operands or results that depend on the input are not real numbers"
             raise refuse(method, step, why)
-        if step.name == "stop_gradient" and len(runs) == 1:
-            raise refuse(method, step, "the output may depend on the value whose gradient is stopped")
         return rule(step, cotangents, *runs)
 
     return apply

@@ -1,4 +1,4 @@
-"""Which axis of a value holds the channels: that of the convolution that it comes from."""
+"""Which axis of a value holds the channels: that of the convolution that it comes from, or goes to."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,7 +7,18 @@ from typing import Any
 from jax.extend import core
 
 from jaxnn._engine.inline import inline_calls
-from jaxnn._engine.primitives import CALLS, CUSTOM, PRODUCTS, REMAT, RESHAPES, variables
+from jaxnn._engine.primitives import (
+    CALLS,
+    CUSTOM,
+    LAYOUT,
+    PRODUCTS,
+    REMAT,
+    RESHAPES,
+    SAME_AXES,
+    is_elementwise,
+    variables,
+)
+from jaxnn._engine.softmax import Axes, axes_after
 
 LOST = -1  # a convolution's, but no longer known which axis
 
@@ -71,3 +82,36 @@ def _reshaped(before: Sequence[int], after: Sequence[int], axis: int) -> int:
         if size == before[axis] and math.prod(after[:i]) == math.prod(before[:axis])
     ]
     return places[0] if len(places) == 1 else LOST
+
+
+def input_channel_axis(function: Callable[..., Any], x: Any) -> int | None:
+    """The axis of the channels in a function's only argument, from the first convolution of it.
+
+    Returns:
+        The axis that is none of the convolution's spatial ones; None where there is no convolution of the
+        argument, but for elementwise operations, padding and changes of its layout.
+    """
+    jaxpr = inline_calls(function, [x], CALLS | REMAT | CUSTOM).jaxpr.jaxpr
+    (argument,) = jaxpr.invars
+    axes: dict[Any, Axes] = {argument: tuple(range(len(x.shape)))}
+    for eqn in jaxpr.eqns:
+        operands: list[Any] = [v for v in variables(eqn.invars) if v in axes]
+        if not operands:
+            continue
+        along = axes[operands[0]]
+        if PRODUCTS.get(eqn.primitive.name) == "conv" and eqn.invars[0] is operands[0]:
+            spatial = {along[i] for i in eqn.params["dimension_numbers"].lhs_spec[2:]}
+            rest = [axis for axis in range(len(x.shape)) if axis not in spatial]
+            return rest[0] if len(rest) == 1 and None not in spatial else None
+        after = _axes_after(eqn, operands, along)
+        if after is not None:
+            axes.update((v, after) for v in eqn.outvars)
+    return None
+
+
+def _axes_after(eqn: core.JaxprEqn, operands: Sequence[Any], axes: Axes) -> Axes | None:
+    """The axes of the argument along those of a result; None where they are mixed."""
+    if eqn.primitive.name in LAYOUT:
+        return axes_after(eqn, axes)
+    same = is_elementwise(eqn, operands) or eqn.primitive.name in SAME_AXES
+    return axes if same else None

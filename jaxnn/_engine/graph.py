@@ -77,6 +77,7 @@ class Graph:
         known: values that do not depend on the input and are known while tracing: computed from literals,
             and from closed-over arrays that repeat one number.
         constants: all other values that do not depend on the input, such as weights.
+        sources: the operation that computes each constant.
         structure: of the result.
     """
 
@@ -85,6 +86,7 @@ class Graph:
     outputs: tuple[Any, ...]
     known: Run
     constants: Run
+    sources: Mapping[Any, core.JaxprEqn]
     structure: Any
 
     def run(self, *inputs: Any, apply: Callable[..., list[Any]] = lambda step, *a: step.call(*a)) -> Run:
@@ -175,7 +177,8 @@ def graph(
             needed.extend(step.inputs)
     ordered = tuple(step for _, step in sorted(steps.values(), key=lambda each: each[0]))
     inputs, outputs = tuple(jaxpr.invars), tuple(jaxpr.outvars)
-    return Graph(ordered, inputs, outputs, builder.known, builder.constants, traced.structure)
+    sources = {v: eqn for eqn in jaxpr.eqns for v in eqn.outvars if v not in depends}
+    return Graph(ordered, inputs, outputs, builder.known, builder.constants, sources, traced.structure)
 
 
 def _constants(jaxpr: core.Jaxpr, consts: Sequence[Any], depends: set[Any], others: Run) -> tuple[Run, Run]:

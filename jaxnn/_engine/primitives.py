@@ -41,6 +41,8 @@ RESHAPES = {"reshape", "squeeze", "expand_dims"}
 PERMUTATIONS = RESHAPES | IDENTITY | {"transpose"}
 LAYOUT = RESHAPES | {"transpose", "broadcast_in_dim"}
 MOVES = LAYOUT | {"rev", "slice", "split"}
+# The same axes, in another number of places or another precision.
+SAME_AXES = MOVES | {"pad", "convert_element_type"}
 JOINS = {"concatenate", "stack"}
 
 ADDITIONS = {"add", "add_any", "sub"}
@@ -48,16 +50,18 @@ SCATTERED_ADDITIONS = {"scatter-add", "scatter-sub"}
 SUMS = {"reduce_sum", "reduce_window_sum", "cumsum"}
 # Products with weights, by the kind of layer that they make.
 PRODUCTS = {"dot_general": "dense", "conv_general_dilated": "conv"}
-MAXIMA = {"reduce_max", "reduce_window_max"}
-EXTREMA = MAXIMA | {"reduce_min", "reduce_window_min"}
+MAXIMA = {"reduce_max", "reduce_window_max", "cummax"}
+EXTREMA = MAXIMA | {"reduce_min", "reduce_window_min", "cummin"}
 # Results are operands in another order, a different one for other values.
-SELECTIONS = {"sort", "top_k", "cummax", "cummin"}
+SELECTIONS = {"sort", "top_k"}
+# Products of many elements.
+CHAINED_PRODUCTS = {"reduce_prod", "cumprod"}
 MULTIPLICATIONS = {"mul", "div"}
 ROOTS = {"sqrt", "rsqrt"}
 COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge"}
 LOGIC = {"and", "or", "not", "xor"}
 # Operations whose result may not change with the value that is subtracted in a softmax.
-SHIFTS = {"reduce_max", "stop_gradient"}
+SHIFTS = {"reduce_max", "scatter-max", "stop_gradient"}
 
 # Affine, element by element, in one operand, the others being constant; `SCALINGS` under a further condition.
 _AFFINE_ELEMENTWISE = ADDITIONS | IDENTITY | {"neg", "mul"}

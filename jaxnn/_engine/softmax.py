@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jax.extend import core
 
+from jaxnn._checks import is_concrete
 from jaxnn._engine.graph import Graph, Step
 from jaxnn._engine.primitives import (
     ADDITIONS,
@@ -24,11 +25,28 @@ from jaxnn._engine.primitives import (
     MULTIPLICATIONS,
     RESHAPES,
     SHIFTS,
+    is_integer,
     is_real,
     variables,
 )
 
-Axes = tuple[int | None, ...]
+
+class Segments(NamedTuple):
+    """An axis of segments, read for each element of another axis: `shift[..., indices[i], ...]`.
+
+    Attributes:
+        axis: of the segments.
+        indices: of the segment of each element: the variable, or its values as bytes where they are known.
+        wraps: whether negative ones count from the end.
+    """
+
+    axis: int
+    indices: Any
+    wraps: bool
+
+
+Axis = int | Segments | None
+Axes = tuple[Axis, ...]
 """For each axis of a value, the axis of another value that runs along it."""
 
 
@@ -162,6 +180,10 @@ def _unary(graph: Graph, eqn: core.JaxprEqn, dependence: _Dependence, place: int
         return dependence._replace(axes=tuple(a for i, a in enumerate(axes) if i not in eqn.params["axes"]))
     if name == "dot_general":
         return _product(eqn, dependence, place)
+    if name == "gather" and place == 0:
+        return _read_segments(graph, eqn, dependence)
+    if name == "scatter-add" and place == 2 and kind == "factor":
+        return _sum_segments(graph, eqn, dependence)
     sign = _sign(name, kind)
     if sign is not None:
         return dependence._replace(times=times * (sign if place == 1 else 1))
@@ -185,7 +207,7 @@ def axes_after(eqn: core.JaxprEqn, axes: Axes) -> Axes | None:
     """The axes that run along those of a value after it changes its layout; None where that is unknown."""
     name = eqn.primitive.name
     if name == "broadcast_in_dim":
-        placed: list[int | None] = [None] * len(eqn.params["shape"])
+        placed: list[Axis] = [None] * len(eqn.params["shape"])
         for i, to in enumerate(eqn.params["broadcast_dimensions"]):
             placed[to] = axes[i]
         return tuple(placed)
@@ -210,9 +232,86 @@ def _product(eqn: core.JaxprEqn, dependence: _Dependence, place: int) -> _Depend
     shared = [axes[i] for i in batch[place]]
     own = [axis for i, axis in enumerate(axes) if i not in (*contracted[place], *batch[place])]
     output: Any = eqn.outvars[0]
-    others: list[int | None] = [None] * (output.aval.ndim - len(shared) - len(own))
+    others: list[Axis] = [None] * (output.aval.ndim - len(shared) - len(own))
     free = [*own, *others] if place == 0 else [*others, *own]
     return dependence._replace(axes=(*shared, *free))
+
+
+def _read_segments(graph: Graph, eqn: core.JaxprEqn, dependence: _Dependence) -> _Dependence:
+    """The dependence of `value[indices]`."""
+    numbers, axes = eqn.params["dimension_numbers"], dependence.axes
+    indices = _segment_indices(graph, eqn.invars[1])
+    sizes: Any = eqn.invars[0].aval
+    (axis, *more) = numbers.start_index_map
+    whole = all(i == axis or n == sizes.shape[i] for i, n in enumerate(eqn.params["slice_sizes"]))
+    if indices is None or more or not whole or numbers.collapsed_slice_dims != (axis,):
+        raise _UnknownError
+    result: Any = eqn.outvars[0]
+    rest = iter([a for i, a in enumerate(axes) if i != axis])
+    read = axes[axis]
+    if isinstance(read, Segments):
+        raise _UnknownError
+    own = None if read is None else Segments(read, *indices)
+    ndim = result.aval.ndim
+    return dependence._replace(
+        axes=tuple(next(rest) if i in numbers.offset_dims else own for i in range(ndim))
+    )
+
+
+def _sum_segments(graph: Graph, eqn: core.JaxprEqn, dependence: _Dependence) -> _Dependence:
+    """The dependence of the sums of the elements in each segment: they share its shift."""
+    numbers, axes = eqn.params["dimension_numbers"], dependence.axes
+    indices = _segment_indices(graph, eqn.invars[1])
+    (axis, *more) = numbers.scatter_dims_to_operand_dims
+    whole = numbers.inserted_window_dims == (axis,) and _constant(graph, eqn.invars[0]) == 0
+    if indices is None or more or not whole:
+        raise _UnknownError
+    (along,) = (each for i, each in enumerate(axes) if i not in numbers.update_window_dims)
+    rest = [axes[i] for i in numbers.update_window_dims]
+    if along is None:
+        return dependence._replace(axes=(*rest[:axis], None, *rest[axis:]))
+    if not isinstance(along, Segments) or along.indices != indices[0] or along.wraps < indices[1]:
+        raise _UnknownError
+    return dependence._replace(axes=(*rest[:axis], along.axis, *rest[axis:]))
+
+
+def _segment_indices(graph: Graph, v: Any) -> tuple[Any, bool] | None:
+    """The constant integers `(elements,)` that an operand `(elements, 1)` of indices is, or None.
+
+    And whether negative ones count from the end, as by `jnp`: `where(i < 0, i + n, i)`.
+    """
+    if isinstance(v, core.Literal) or v.aval.ndim != 2 or v.aval.shape[1] != 1:
+        return None
+    size, wraps = v.aval.size, False
+    while v in graph.sources:
+        eqn = graph.sources[v]
+        source: Any = eqn.invars[0]
+        if eqn.primitive.name in LAYOUT | IDENTITY | {"convert_element_type"} and source.aval.size == size:
+            v = source
+        elif _is_wrapped(graph, eqn):
+            v, wraps = eqn.invars[1], True
+        else:
+            return None
+    if v not in graph.constants or v.aval.ndim != 1 or not is_integer(v):
+        return None
+    value = graph.constants[v]
+    # One array may be several variables.
+    return (np.asarray(value).tobytes() if is_concrete(value) else v), wraps
+
+
+def _is_wrapped(graph: Graph, eqn: core.JaxprEqn) -> bool:
+    """Whether an operation adds a number to negative integers, and leaves all others."""
+    if eqn.primitive.name != "select_n":
+        return False
+    condition, plain, moved = eqn.invars
+    added, compared = graph.sources.get(moved), graph.sources.get(condition)
+    if added is None or added.primitive.name != "add" or added.invars[0] is not plain:
+        return False
+    if compared is not None:
+        below_zero = compared.primitive.name == "lt" and _constant(graph, compared.invars[1]) == 0
+        return below_zero and compared.invars[0] is plain
+    values = [graph.read(v, {}) for v in (condition, plain)]
+    return is_concrete(values) and bool(np.array_equal(values[0], np.asarray(values[1]) < 0))
 
 
 def _binary(eqn: core.JaxprEqn, a: _Dependence, b: _Dependence) -> _Dependence:

@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 
 from jaxnn import _checks
 from jaxnn._engine.loops import fori_loop, scan
-from jaxnn._precision import wide_dtype
+from jaxnn._precision import draw_wide, wide_dtype
 from jaxnn._typing import Key, Model, NoiseKind, Norm, PyTree, Scalar
 from jaxnn.attacks._climb import best_of, start_of
 from jaxnn.attacks._common import Attack, Bounds, Task, final_result, prepare
@@ -84,7 +84,7 @@ def _noise(task: Task, key: Key, *, kind: NoiseKind, n_samples: int) -> Attack:
     def sample(number: jax.Array | int) -> Attack:
         if kind == "uniform":
             return final_result(task, start_of(fixed, key, number), 0)
-        change = jax.random.normal(jax.random.fold_in(key, number), x.shape, x.dtype)
+        change = draw_wide(jax.random.normal, jax.random.fold_in(key, number), x.shape, x.dtype)
         change *= fixed.epsilon / distance(change, fixed.norm)
         return final_result(task, fixed.confine(x + change), 0)
 

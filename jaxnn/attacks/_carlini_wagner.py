@@ -43,7 +43,8 @@ def carlini_wagner(
 ) -> Attack:
     """Carlini-Wagner L2 attack: minimize squared distance plus a weighted margin loss.
 
-    Minimizes `||x(w) - x||_2^2 + c * max(confidence - margin(model(x(w))), 0)` over `w` with Adam, where
+    Minimizes `||x(w) - x||_2^2 + c * max(confidence - margin(model(x(w))), 0)` over `w` with Adam, distances
+    being in units of the widest range of the bounds, where
     `x(w) = low + (high - low) * (tanh(w) + 1) / 2` lies within the bounds for every `w`. The constant `c`
     grows tenfold until the attack succeeds, and is then bisected. The nearest success of all steps is moved
     towards `x` by a final bisection.
@@ -59,7 +60,7 @@ def carlini_wagner(
         steps: number of steps of Adam per constant, at least 1.
         search_steps: number of constants, at least 1.
         learning_rate: of Adam, at least 0.
-        initial_constant: the first `c`, at least 0.
+        initial_constant: the first `c`, at least 0, per unit of the margin: more for logits of smaller size.
         confidence: the margin to reach, in units of the margin, at least 0.
         abort_early: whether to stop a constant when the objective has not decreased by 0.01 % within a tenth
             of the steps.
@@ -159,10 +160,11 @@ def _descend(
     x, wide = task.x, weight.dtype
     low, high = (bound.astype(wide) for bound in task.bounds)
     center, half = (low + high) / 2, (high - low) / 2
+    width = jnp.max(high - low)  # the unit of distances: the weight is for any unit of the input
 
     def loss(w: jax.Array) -> tuple[jax.Array, _Nearest]:
         moved = jnp.clip((center + half * jnp.tanh(w)).astype(x.dtype), *task.bounds)
-        square = jnp.sum(jnp.square(moved.astype(wide) - x.astype(wide)))
+        square = jnp.sum(jnp.square((moved.astype(wide) - x.astype(wide)) / width))
         margin = task.margin_at(moved).astype(wide)
         return square + weight * jnp.maximum(-margin, 0), _Nearest(moved, square, margin > 0)
 

@@ -124,9 +124,11 @@ def _step(margins: Callable[[jax.Array], jax.Array], x: jax.Array, norm: Norm, l
     rows = vary_like(jnp.eye(values.size, dtype=values.dtype), values)
     gradients = jax.vmap(lambda row: pull(row)[0])(rows)
     sizes = jax.vmap(lambda gradient: distance(gradient, "l2" if norm == "l2" else "l1"))(gradients)
-    tiny = jnp.asarray(1e-8, sizes.dtype)
-    lengths = jnp.abs(values).astype(sizes.dtype) / (sizes + tiny)
+    usable = sizes > 0
+    divisors = jnp.where(usable, sizes, 1)
+    lengths = jnp.where(usable, jnp.abs(values).astype(sizes.dtype) / divisors, jnp.inf)
     nearest = jnp.argmin(lengths)
-    gradient, length = gradients[nearest], lengths[nearest]
+    gradient = gradients[nearest]
+    length = jnp.where(usable[nearest], lengths[nearest], 0)  # no margin has a gradient
     length = length + _BEYOND * jnp.maximum(length, least)
-    return length * (gradient / (sizes[nearest] + tiny) if norm == "l2" else jnp.sign(gradient))
+    return length * (gradient / divisors[nearest] if norm == "l2" else jnp.sign(gradient))

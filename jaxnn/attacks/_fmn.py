@@ -100,8 +100,8 @@ def _fmn(task: Task, step_size: jax.Array, gamma: jax.Array, *, steps: int) -> A
         nearer = success & (size <= least)
         best, least = jnp.where(nearer, candidate, best), jnp.where(nearer, size, least)
         succeeded = succeeded | success
-        dual = jnp.maximum(distance(gradient.astype(wide), _DUAL[norm]), 1e-12)
-        to_boundary = jnp.abs(value).astype(wide) / dual
+        dual = distance(gradient.astype(wide), _DUAL[norm])
+        to_boundary = jnp.where(dual > 0, jnp.abs(value).astype(wide) / jnp.where(dual > 0, dual, 1), largest)
         to_boundary = jnp.where(jnp.isnan(to_boundary), 0, to_boundary)
         outwards = jnp.maximum(radius * (1 + change), jnp.where(succeeded, 0, size + to_boundary))
         radius = jnp.where(success, jnp.minimum(radius * (1 - change), least), outwards)

@@ -8,7 +8,7 @@ import optax.projections
 from jax import lax
 from jax.typing import DTypeLike
 
-from jaxnn._precision import wide_dtype, widen
+from jaxnn._precision import draw_wide, wide_dtype, widen
 from jaxnn._typing import Norm
 
 NORMS = get_args(Norm)
@@ -82,12 +82,17 @@ def uniform_in_ball(
     """
     epsilon = jnp.asarray(epsilon, dtype)
     if norm == "linf":
-        return jax.random.uniform(key, shape, dtype, -1, 1) * epsilon
+        return draw_wide(symmetric, key, shape, dtype) * epsilon
     direction_key, size_key = jax.random.split(key)
-    draw = jax.random.normal if norm == "l2" else jax.random.laplace
-    direction = draw(direction_key, shape, dtype)
-    size = jax.random.uniform(size_key, (), dtype) ** (1 / direction.size)
+    law = jax.random.normal if norm == "l2" else jax.random.laplace
+    direction = draw_wide(law, direction_key, shape, dtype)
+    size = jax.random.uniform(size_key, (), wide_dtype(dtype)) ** (1 / direction.size)
     return direction * (epsilon * size.astype(dtype) / distance(direction, norm))
+
+
+def symmetric(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
+    """Numbers drawn uniformly from -1 to 1."""
+    return jax.random.uniform(key, shape, dtype, -1, 1)
 
 
 def steepest(gradient: jax.Array, norm: Norm) -> jax.Array:

@@ -9,12 +9,13 @@ from jax import lax
 
 from jaxnn import _checks
 from jaxnn._engine.loops import while_loop
+from jaxnn._engine.memory import Batch, check_batch_size
 from jaxnn._model import broadcast_like
-from jaxnn._precision import wide_dtype
+from jaxnn._precision import draw_wide, wide_dtype
 from jaxnn._typing import Key, Model, PyTree, Scalar
 from jaxnn.attacks._common import Attack, Bounds, Task, check_within, final_result, prepare, ravel
 from jaxnn.attacks._criteria import Label
-from jaxnn.attacks._geometry import distance, steepest
+from jaxnn.attacks._geometry import distance, steepest, symmetric
 from jaxnn.attacks._search import search_radius, to_boundary
 
 _DRAWS = 1000  # largest number of noise inputs, until one is adversarial
@@ -36,7 +37,7 @@ def hop_skip_jump(
     initial_evaluations: int = 100,
     max_evaluations: int = 10_000,
     gamma: Scalar = 1.0,
-    batch_size: int = 50,
+    batch_size: int | None = None,
 ) -> Attack:
     """HopSkipJump: the nearest adversarial input by decisions alone, whether an input is adversarial or not.
 
@@ -61,7 +62,8 @@ def hop_skip_jump(
         max_evaluations: largest number of small steps of an estimate, at least 1.
         gamma: the boundary is located to the fraction `gamma * n_in ** -1.5` of the distance (`n_in ** -2`
             for linf), and small steps have a length of `gamma / n_in` of the distance; above 0.
-        batch_size: number of small steps per batch; memory grows with it, and with no other number.
+        batch_size: number of small steps per batch; memory grows with it, and with no other number. None: at
+            most 50, and as many as are estimated to take 1 GiB.
 
     Returns:
         An `Attack`, without success if `start`, or all of the noise, is not adversarial.
@@ -87,8 +89,8 @@ def hop_skip_jump(
         "queries": _checks.check_integer("queries", queries, at_least=10),
         "first": _checks.check_integer("initial_evaluations", initial_evaluations, at_least=1),
         "most": _checks.check_integer("max_evaluations", max_evaluations, at_least=1),
-        "batch_size": _checks.check_integer("batch_size", batch_size, at_least=1),
     }
+    batch = check_batch_size(batch_size, 50)
     gamma = _checks.check_real("gamma", gamma, above=0)
     task = prepare(
         model, x, label, norm=norm, norms=("l2", "linf"), bounds=bounds, targeted=targeted, key=key,
@@ -99,7 +101,7 @@ def hop_skip_jump(
         check_within("start", start, task.bounds)
     elif _checks.known_false(jnp.all(jnp.isfinite(task.high - task.low))):
         raise ValueError("`start` must be given where `bounds` are not finite: uniform noise has no range")
-    return _hop_skip_jump(task, start, key, gamma=gamma, **sizes)
+    return _hop_skip_jump(task, start, key, gamma=gamma, batch=batch, **sizes)
 
 
 class _State(NamedTuple):
@@ -112,7 +114,7 @@ class _State(NamedTuple):
     least: jax.Array
 
 
-@jax.jit(static_argnames=("queries", "first", "most", "gamma", "batch_size"))
+@jax.jit(static_argnames=("queries", "first", "most", "gamma", "batch"))
 def _hop_skip_jump(
     task: Task,
     start: jax.Array | None,
@@ -122,10 +124,11 @@ def _hop_skip_jump(
     first: int,
     most: int,
     gamma: float,
-    batch_size: int,
+    batch: Batch,
 ) -> Attack:
     fixed = lax.stop_gradient(task)
     x, norm = fixed.x, fixed.norm
+    batch_size = batch.size(jax.make_jaxpr(fixed.margin_at)(x))
     halvings = _halvings(fixed, gamma, queries)
     limit = queries - 1 - halvings  # before the way back to the boundary, and the final query
 
@@ -174,7 +177,7 @@ def _adversarial_noise(task: Task, key: Key, limit: int) -> tuple[jax.Array, jax
 
     def draw(carry: Any) -> Any:
         count, _, _ = carry
-        uniform = jax.random.uniform(jax.random.fold_in(key, count), x.shape, x.dtype)
+        uniform = draw_wide(jax.random.uniform, jax.random.fold_in(key, count), x.shape, x.dtype)
         noise = jnp.clip(task.low + uniform * (task.high - task.low), *task.bounds)
         return count + 1, noise, task.succeeds(noise)
 
@@ -192,9 +195,9 @@ def _normal(
     def small_step(number: jax.Array) -> tuple[jax.Array, jax.Array]:
         step_key = jax.random.fold_in(key, number)
         if task.norm == "l2":
-            direction = jax.random.normal(step_key, point.shape, point.dtype)
+            direction = draw_wide(jax.random.normal, step_key, point.shape, point.dtype)
         else:
-            direction = jax.random.uniform(step_key, point.shape, point.dtype, -1, 1)
+            direction = draw_wide(symmetric, step_key, point.shape, point.dtype)
         moved = jnp.clip(point + radius * direction / distance(direction, "l2"), *task.bounds)
         valid = (number < count).astype(point.dtype)
         sign = jnp.where(task.succeeds(moved), valid, -valid)

@@ -31,7 +31,8 @@ def loss_of(task: Task, loss: AttackLoss) -> Margin:
     def logits_ratio(z: jax.Array) -> jax.Array:
         ordered = jnp.sort(z)[::-1]
         last = (ordered[2] + ordered[3]) / 2 if targeted else ordered[2]
-        return margin(z) / (ordered[0] - last + 1e-12)
+        ratio_of = ordered[0] - last
+        return margin(z) / jnp.where(ratio_of > 0, ratio_of, 1)
 
     return cross_entropy if loss == "cross_entropy" else logits_ratio
 

@@ -87,6 +87,7 @@ def robust_accuracy(
     if concrete and is_nan.any():
         raise ValueError(f"`model` must not return NaN; it does for {is_nan.sum()} of `inputs`")
     accuracy = {0.0: robust.mean()}
+    largest = _largest(inputs) if concrete else 0.0
     numbers = np.arange(len(classes))
     with progress_bar("radii", len(radii), enabled=progress) as advance:
         for radius in sorted(set(radii)):
@@ -95,9 +96,9 @@ def robust_accuracy(
                 data = (inputs, classes, numbers)
                 if concrete:
                     data = jax.tree.map(lambda leaf, rows=rows: np.asarray(leaf)[rows], data)
-                success, sizes = many(Partial(_attack_one, model, attack, np.float32(radius), key), *data)
+                success, sizes = many(Partial(_attack_one, model, attack, jnp.asarray(radius), key), *data)
                 if concrete:
-                    _check_distances(sizes, radius)
+                    _check_distances(sizes, radius, largest)
                     robust[rows] = ~success
                 else:
                     robust = robust & ~success
@@ -152,14 +153,21 @@ def _check_data(model: Model, inputs: PyTree, labels: Labels) -> tuple[PyTree, A
     return inputs, rows
 
 
-def _check_distances(distances: np.ndarray, radius: float) -> None:
-    """Raise if the model returned NaN, or if the attack left the ball."""
+def _largest(inputs: PyTree) -> float:
+    """The largest absolute value of all floating-point inputs."""
+    leaves = [leaf for leaf in jax.tree.leaves(inputs) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return max((float(np.max(np.abs(leaf), initial=0)) for leaf in leaves), default=0.0)
+
+
+def _check_distances(distances: np.ndarray, radius: float, largest: float) -> None:
+    """Raise if the model returned NaN, or if the attack left the ball by more than rounding."""
     if np.isnan(distances).any():
         raise ValueError(
             f"`model` must not return NaN; it does for {np.isnan(distances).sum()} attacked inputs"
         )
     slack = 0.02 if distances.dtype.itemsize < 4 else 1e-4
-    if (distances > radius * (1 + slack) + 1e-6).any():
+    rounding = 8 * float(jnp.finfo(distances.dtype).eps) * largest
+    if (distances > radius * (1 + slack) + rounding).any():
         raise ValueError(
             f"`attack` must stay within epsilon = {radius}; it reached {distances.max()}. Do `inputs` lie "
             "within its bounds? functools.partial(attack, bounds=(low, high)) sets others"

@@ -10,9 +10,10 @@ from jaxnn.attacks._geometry import distance
 
 
 def search_radius(task: Task) -> jax.Array:
-    """The width of the bounds; where they are infinite, the size of the input, and at least 1."""
+    """The width of the bounds; where they are infinite, the size of the input, or 1 for one of zeros."""
     width = task.high - task.low
-    return jnp.max(jnp.where(jnp.isfinite(width), width, jnp.maximum(jnp.abs(task.x), 1)))
+    size = jnp.max(jnp.abs(task.x))
+    return jnp.max(jnp.where(jnp.isfinite(width), width, jnp.where(size > 0, size, 1)))
 
 
 def farthest(task: Task) -> jax.Array:

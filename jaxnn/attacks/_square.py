@@ -11,7 +11,7 @@ from jax import lax
 
 from jaxnn import _checks
 from jaxnn._engine.loops import while_loop
-from jaxnn._precision import wide_dtype
+from jaxnn._precision import draw_wide, wide_dtype
 from jaxnn._typing import Key, Model, PyTree, Scalar
 from jaxnn.attacks._baselines import image_shape_of
 from jaxnn.attacks._common import Attack, Bounds, Task, final_result, prepare
@@ -131,7 +131,7 @@ def _signs(uniform: jax.Array) -> jax.Array:
 
 
 def _stripes(key: jax.Array, shape: tuple[int, int, int], epsilon: jax.Array) -> jax.Array:
-    uniform = jax.random.uniform(key, (1, *shape[1:]), epsilon.dtype)
+    uniform = draw_wide(jax.random.uniform, key, (1, *shape[1:]), epsilon.dtype)
     return epsilon * jnp.broadcast_to(_signs(uniform), shape)
 
 
@@ -189,7 +189,7 @@ def _tiles(key: jax.Array, shape: tuple[int, int, int], epsilon: jax.Array) -> j
     rows, columns = np.arange(shape[0])[:, None], np.arange(shape[1])[None, :]
     bumps = _bumps(jnp.asarray(rows % side), jnp.asarray(columns % side), jnp.asarray(side))
     grid = (-(-shape[0] // side), -(-shape[1] // side), shape[2])
-    signs = _signs(jax.random.uniform(key, grid, epsilon.dtype))
+    signs = _signs(draw_wide(jax.random.uniform, key, grid, epsilon.dtype))
     delta = bumps[..., None].astype(epsilon.dtype) * signs[rows // side, columns // side]
     return epsilon * delta / distance(delta, "l2")
 

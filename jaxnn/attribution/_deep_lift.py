@@ -38,10 +38,16 @@ def deep_lift(
     `(y - y0) / (r - r0)`. Through a product: the mean of the other factor. Through a quotient `y = a / b`
     whose divisor keeps its sign, also where it is written as a product by a reciprocal:
     `m_a = 2 / (b + b0)`, `m_b = -(y + y0) / (b + b0)`, which stays bounded where a normalizer is near 0 at
-    the baseline. Through any other function of two values: their Shapley values. Through a value divided by
-    a sum, as in a softmax: those of the value itself and of all others together. Through the maximum of a
-    window: the two elements that are the largest in the two runs. The function is what counts: relu, GELU,
-    softmax and normalization may be written in any way, reused, nested and skipped.
+    the baseline. Through a product of many factors, and any other function of two values: their Shapley
+    values. Through a value divided by a sum, as in a softmax: those of the value itself and of all others
+    together. Through the maximum of a window: the two elements that are the largest in the two runs. Through
+    sorting and `top_k`: on the straight path between the two runs, an element gets the multiplier of a rank
+    for the fraction of the path on which it has that rank. The function is what counts: relu, GELU, softmax
+    and normalization may be written in any way, reused, nested and skipped.
+
+    Routes by integers that are computed from the input, such as the experts that the indices of `top_k`
+    select, are refused: the two runs may take different routes, and no rule says which input the difference
+    is due to. `lrp` and gradient methods explain the route that was taken.
 
     Args:
         model: a callable of one example.
@@ -83,14 +89,14 @@ def deep_lift(
         >>> attribution.deep_lift(model, [3.0, 2.0]).tolist()
         [5.0, 3.0]
 
-        A rule for an operation that is refused otherwise: of a pair's product, the mean of the other factor.
+        A rule in the place of a built-in one: of a pair's product, the first factor changes first.
 
         >>> def pair_rule(step, multipliers, values, baseline_values):
         ...     (m,), (pair,), (pair0,) = multipliers, values, baseline_values
-        ...     return [m * (pair + pair0)[::-1] / 2]
+        ...     return [m * jnp.stack([pair0[1], pair[0]])]
         >>> rules = {"reduce_prod": pair_rule}
         >>> attribution.deep_lift(jnp.prod, [3.0, 2.0], primitive_rules=rules).tolist()
-        [3.0, 3.0]
+        [0.0, 6.0]
     """
     model, x, target = prepare(model, x, target, holds=True)
     baseline = broadcast_like("baseline", baseline, x)

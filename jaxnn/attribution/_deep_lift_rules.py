@@ -5,6 +5,7 @@ inputs of multiplier times change is preserved. This is why the attributions add
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,19 +18,25 @@ from jaxnn._engine.backward import Rule, gradient, refuse, register, summed_to
 from jaxnn._engine.graph import Graph, Run, Step
 from jaxnn._engine.jaxpr import bind
 from jaxnn._engine.loops import chunked_map
+from jaxnn._engine.memory import Batch
 from jaxnn._engine.primitives import (
     ADDITIONS,
+    CHAINED_PRODUCTS,
     EXTREMA,
     LAYOUT,
     MAXIMA,
     POWERS,
     PRODUCTS,
     SCALINGS,
+    is_real,
     variables,
 )
 from jaxnn._engine.relu import relu_factor
 from jaxnn._engine.softmax import Normalization, normalization
 from jaxnn._precision import widen
+from jaxnn.attribution._accumulate import weighted_sum
+from jaxnn.attribution._deep_lift_order import rank_multipliers
+from jaxnn.attribution._path import nodes
 
 Multipliers = Sequence[jax.Array | None]
 _BLOCK = 2**19  # elements of a normalization at a time
@@ -319,3 +326,43 @@ def _extremum(graph: Graph, step: Step, multiplier: jax.Array, run: Run, run0: R
     (plain,) = pull(multiplier)
     equal = x == x0
     return [jnp.where(equal, plain, (change + change0) / jnp.where(equal, 1, x - x0))]
+
+
+@rule(*CHAINED_PRODUCTS)
+def _chained_product(graph: Graph, step: Step, multiplier: jax.Array, run: Run, run0: Run) -> Multipliers:
+    """The Shapley values of the factors as players: of two, the mean of the other.
+
+    A product is linear in each factor. So they are an integral of its gradient over the straight path between
+    the two runs (Owen, 1972), which Gauss-Legendre quadrature computes exactly.
+    """
+    (v,) = step.inputs
+    x, x0 = run[v], run0[v]
+
+    def at(position: jax.Array) -> jax.Array:
+        t = position.astype(x.dtype)
+        (pulled,) = jax.vjp(lambda x: step.call(x)[0], (1 - t) * x0 + t * x)[1](multiplier)
+        return pulled
+
+    axes = step.params["axes"] if "axes" in step.params else (step.params["axis"],)
+    factors = math.prod(x.shape[axis] for axis in axes)
+    positions, weights = nodes("gauss_legendre", max(1, -(-factors // 2)))
+    return [weighted_sum(at, positions, weights, Batch(1)).astype(x.dtype)]
+
+
+@rule("sort")
+def _sort(graph: Graph, step: Step, multiplier: jax.Array, run: Run, run0: Run) -> Multipliers:
+    """By the ranks of each element on the way between the two runs."""
+    if any(map(is_real, step.outputs[1:])):
+        raise refuse("deep_lift", step, "it moves other values, to different places in the two runs")
+    (v,) = step.inputs
+    return [rank_multipliers(multiplier, run[v], run0[v], step.params["dimension"])]
+
+
+@rule("top_k")
+def _top_k(graph: Graph, step: Step, multiplier: jax.Array, run: Run, run0: Run) -> Multipliers:
+    """By the ranks of each element on the way between the two runs, from the largest."""
+    (v,) = step.inputs
+    axis = step.params.get("axis", v.aval.ndim - 1) % v.aval.ndim
+    widths = [(0, size - kept) for size, kept in zip(v.aval.shape, multiplier.shape, strict=True)]
+    # In descending order, the first of equal elements first.
+    return [rank_multipliers(jnp.pad(multiplier, widths), -run[v], -run0[v], axis)]

@@ -9,6 +9,7 @@ from jaxnn import _checks
 from jaxnn._engine.affine_prefix import split_affine_prefix
 from jaxnn._engine.held import zeros_for_held
 from jaxnn._model import count_elements, prepare_gradient, scalar
+from jaxnn._precision import draw_wide
 from jaxnn._typing import Key, Model, PyTree, Scalar, Target
 from jaxnn.attribution._accumulate import (
     Sampling,
@@ -260,7 +261,7 @@ class NoisyCopies:
             return leaf
         low, high = (jnp.min(leaf), jnp.max(leaf)) if self.bounds is None else self.bounds
         sigma = (self.noise * (high - low)).astype(leaf.dtype)
-        return leaf + sigma * jax.random.normal(key, leaf.shape, leaf.dtype)
+        return leaf + sigma * draw_wide(jax.random.normal, key, leaf.shape, leaf.dtype)
 
 
 def _prepare_noisy(

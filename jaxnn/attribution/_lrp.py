@@ -14,7 +14,7 @@ from jaxnn._engine.held import zeros_for_held
 from jaxnn._engine.softmax import shift_invariants
 from jaxnn._model import broadcast_like, prepare, scalar
 from jaxnn._typing import Model, PyTree, Scalar, Target
-from jaxnn.attribution._lrp_layers import WEIGHTED, bounds, input_layers, join_layers
+from jaxnn.attribution._lrp_layers import WEIGHTED, bounds, input_layers, join_complex, join_layers
 from jaxnn.attribution._lrp_rules import COMPOSITES, LAYER_KINDS, LAYER_RULES, Options
 from jaxnn.attribution._lrp_table import relevance_rule
 
@@ -55,7 +55,10 @@ def lrp(
     uses epsilon with `stabilizer`, as one affine map with constant `std`, as does a batch normalization that
     follows no layer; and the softmax of an attention uses its linearization,
     `a_i = x_i (R_i - y_i sum_j R_j)`. Sorting and `top_k` pass relevance to the element that was moved;
-    integers that are computed from the input, such as the indices of `top_k`, are constants. A
+    integers that are computed from the input, such as the indices of `top_k`, are constants. So is a value
+    behind `stop_gradient`: it keeps its relevance, as a bias does, as in a straight-through estimator,
+    `z + stop_gradient(round(z) - z)`. Linear operations on complex numbers, such as a Fourier transform, a
+    filter and the inverse transform, are one linear map, which uses epsilon with `stabilizer`. A
     standardization of the input itself passes on its relevance.
 
     Args:
@@ -160,7 +163,7 @@ def _plan(
 ) -> Plan:
     # Which layers read the input alone is known of unrolled scans.
     of_first = any(kind.startswith("first") for kind in rules)
-    plain = graph(function, *args, hold_integers=True, keep_long=not of_first)
+    plain = join_complex(graph(function, *args, hold_integers=True, keep_long=not of_first))
     shift = shift_invariants(plain)
     joined, layers = join_layers(plain, shift.carried)
     reached = input_layers(joined, layers)

@@ -25,6 +25,7 @@ from jaxnn._engine.primitives import (
     ROOTS,
     SCALINGS,
     SUMS,
+    is_real,
 )
 
 
@@ -32,8 +33,8 @@ class Layer(NamedTuple):
     """An affine map of one value, `A a + b`.
 
     Attributes:
-        kind: "dense", "conv", "pool" for a sum, "normalization" for a product with a value that is held, or
-            "scaling" for affine operations alone.
+        kind: "dense", "conv", "pool" for a sum, "complex" for linear operations on complex numbers,
+            "normalization" for a product with a value that is held, or "scaling" for affine operations alone.
         step: the whole map; of a normalization, of the value and of what is held.
         product: the product with the weights, the sum, or the first operation.
         suffix: the affine operations after it.
@@ -92,6 +93,51 @@ WEIGHTED = frozenset(PRODUCTS.values())
 """The kinds of layers that have weights."""
 
 
+COMPLEX_MAP = "complex"
+"""The name of a step, and the kind of a layer, of linear operations on complex numbers."""
+
+
+def join_complex(graph: Graph) -> Graph:
+    """Join linear operations on complex numbers to maps from real values to real ones."""
+    steps = []
+    for step in graph.steps:
+        before = None if is_real(*step.inputs) or not is_real(*step.outputs) else _complex_before(graph, step)
+        steps.append(step if before is None else _joined(before, COMPLEX_MAP))
+    return dataclasses.replace(graph, steps=tuple(steps))
+
+
+def _complex_before(graph: Graph, last: Step) -> list[Step] | None:
+    """The steps that compute a real value from complex ones, and those from real ones; all are linear."""
+    needed, found = set(last.outputs), []
+    for step in reversed(graph.steps):
+        if needed.isdisjoint(step.outputs) or (step is not last and is_real(*step.outputs)):
+            continue
+        if step.kind != "linear":
+            return None
+        found.append(step)
+        needed.update(step.inputs)
+    return found[::-1]
+
+
+def _joined(steps: Sequence[Step], kind: str) -> Step:
+    """Several linear steps as one, of the values that none of them computes."""
+    outputs = {v for step in steps for v in step.outputs}
+    inputs = tuple(v for v in dict.fromkeys(v for step in steps for v in step.inputs) if v not in outputs)
+    call = _call_of(steps, inputs)
+    equations = tuple(eqn for step in steps for eqn in step.equations)
+    return Step(kind, "linear", inputs, steps[-1].outputs, equations, call, all(s.closed for s in steps))
+
+
+def _call_of(steps: Sequence[Step], inputs: Sequence[Any]) -> Callable[..., list[Any]]:
+    def call(*values: Any) -> list[Any]:
+        results = dict(zip(inputs, values, strict=True))
+        for step in steps:
+            results.update(zip(step.outputs, step.call(*(results[v] for v in step.inputs)), strict=True))
+        return [results[v] for v in steps[-1].outputs]
+
+    return call
+
+
 def join_layers(graph: Graph, carried: Container[Any]) -> tuple[Graph, Layers]:
     """Join the steps of a function into layers: the function with one step per layer, and the layers.
 
@@ -131,6 +177,8 @@ def _kind(step: Step) -> str | None:
     """The kind of layer that begins with a step."""
     if step.kind != "linear" or len(step.inputs) != 1:
         return None
+    if step.name == COMPLEX_MAP:
+        return COMPLEX_MAP
     return "pool" if step.name in SUMS else PRODUCTS.get(step.name, "scaling" if _scales(step) else None)
 
 
@@ -144,13 +192,7 @@ def _layer(graph: Graph, kind: str, chain: Sequence[Step], held: Any) -> Layer:
         v, before = _uncentered(graph, centered)
         inputs = (v, held)
     steps = (*before, *chain)
-
-    def call(*values: Any) -> list[Any]:
-        results = dict(zip(inputs, values, strict=True))
-        for step in steps:
-            results.update(zip(step.outputs, step.call(*(results[v] for v in step.inputs)), strict=True))
-        return [results[v] for v in chain[-1].outputs]
-
+    call = _call_of(steps, inputs)
     equations = tuple(eqn for step in steps for eqn in step.equations)
     step = Step(kind, "linear", inputs, chain[-1].outputs, equations, call, all(s.closed for s in steps))
     if kind not in WEIGHTED:
@@ -241,7 +283,7 @@ def input_layers(graph: Graph, layers: Layers) -> set[Any]:
     """The outputs of the layers that read the input through affine operations alone, and no other layer."""
     direct, reached = set(graph.inputs), set()
     for step in graph.steps:
-        if not direct.issuperset(step.inputs):
+        if not direct.issuperset(step.inputs) or step.name == COMPLEX_MAP:  # its bounds are not known
             continue
         layer = layers.get(step.outputs[0])
         if layer is not None and layer.kind in WEIGHTED:
@@ -255,7 +297,8 @@ def bounds(graph: Graph, reached: set[Any], low: Sequence[Any], high: Sequence[A
     """The bounds of each value that an input layer reads, from those of the input."""
     lows, highs = dict(zip(graph.inputs, low, strict=True)), dict(zip(graph.inputs, high, strict=True))
     for step in graph.steps:
-        if step.outputs[0] in reached or not all(v in lows for v in step.inputs) or step.kind != "linear":
+        known = all(v in lows for v in step.inputs) and is_real(*step.outputs)
+        if step.outputs[0] in reached or not known or step.kind != "linear":
             continue
         one, other = (step.call(*(ends[v] for v in step.inputs)) for ends in (lows, highs))
         lows.update(zip(step.outputs, map(jnp.minimum, one, other), strict=True))

@@ -19,7 +19,7 @@ from jaxnn._engine.primitives import (
 )
 from jaxnn._engine.softmax import ShiftInvariants, normalization
 from jaxnn._typing import Scalar
-from jaxnn.attribution._lrp_layers import Layers, linear_part
+from jaxnn.attribution._lrp_layers import COMPLEX_MAP, Layers, linear_part
 from jaxnn.attribution._lrp_rules import LayerRule, Options, redistribute
 
 LayerRules = Mapping[object, tuple[LayerRule, Options]]
@@ -71,6 +71,8 @@ def relevance_rule(
             return [*pooled, *(None for _ in held)]
         if step.kind == "elementwise":
             return [relevance]
+        if step.name == COMPLEX_MAP:  # of several values; that of one is a layer
+            return context.redistribute(step, relevance, values)
         if step.kind == "linear":
             return _affine(context, step, relevances, values)
         if step.name in SELECTIONS:
@@ -107,6 +109,12 @@ def _affine(
 def _extremum(context: _Context, step: Step, relevance: jax.Array, run: Run) -> Relevances:
     """All to the extremum."""
     return gradient(step, [relevance], run)
+
+
+@rule("stop_gradient")
+def _constant(context: _Context, step: Step, relevance: jax.Array, run: Run) -> Relevances:
+    """None: the model declares the value a constant, and so it keeps its relevance, as a bias does."""
+    return [None]
 
 
 @rule(*PRODUCTS, "mul")

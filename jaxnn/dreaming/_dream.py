@@ -19,11 +19,13 @@ from jaxnn._engine.relu import is_relu
 from jaxnn._model import as_model
 from jaxnn._precision import wide_dtype
 from jaxnn._typing import Key, Model, PyTree
+from jaxnn.dreaming._model import channels_last, check_channel_axis
 from jaxnn.dreaming._objective import Objective, Term, as_objective
 from jaxnn.dreaming._parameterizations import Parameterization, fourier, pixel
 from jaxnn.dreaming._problem import (
     Bounds,
     Problem,
+    check_model,
     check_optimizer,
     check_parts,
     check_precision,
@@ -75,6 +77,7 @@ def dream(
     steps: int = 512,
     record_every: int | None = None,
     redirect: int = 0,
+    channel_axis: int | None = None,
 ) -> Dream:
     """Activation maximization: find an input that maximizes an objective of the model.
 
@@ -92,9 +95,8 @@ def dream(
             `(output, values) -> scalar` of the model's output and its named intermediates.
         key: a JAX random key, for the start and the transforms. The same key gives the same dream, for
             any size of the batch.
-        shape: of the input: `(h, w)`, `(h, w, c)`, or any other, without frequencies and neighbors.
-            `jaxnn.dreaming.flattened(model)` adapts a dense network to images. For a model of channels
-            first, `(c, h, w)`, dream in `(h, w, c)` through a function that moves the axis.
+        shape: of the input: `(h, w)`, `(h, w, c)`, `(c, h, w)`, or any other, without frequencies and
+            neighbors. `jaxnn.dreaming.flattened(model)` adapts a dense network to images.
         bounds: `(low, high)` of the input; None for no bounds.
         start: an initial input, such as an image or a back query, of that shape and within the bounds. It
             is first clipped to 0.01 of the range from either bound. None for noise.
@@ -110,14 +112,17 @@ def dream(
         record_every: number of steps between two frames, at least 1; None to record none.
         redirect: number of initial steps in which a ReLU with zero gradient everywhere passes the gradient
             that would increase its input (Lucid's redirected ReLU gradients), to revive a dead unit.
+        channel_axis: the axis of the channels in `shape`. None is that of the convolution which reads the
+            input, first in Equinox and last in Flax; the last where there is none. Parameterizations,
+            transforms and penalties always have the channels last.
 
     Returns:
         A `Dream`.
 
     Raises:
-        ValueError: `bounds` are not in order, or equal in the precision of the dream; the model, the start or
-            the parameterization does not fit the shape; the model has no such name or index, or the objective
-            is no scalar; transforms leave too small an image.
+        ValueError: `bounds` are not in order, or equal in the precision of the dream; the model, the start,
+            the parameterization or `channel_axis` does not fit the shape; the model has no such name or
+            index, or the objective is no scalar; transforms leave too small an image.
         TypeError: `model`, `objective` or another part is not callable, a number is of another type, or
             `optimizer` needs more than gradients.
 
@@ -146,8 +151,6 @@ def dream(
     is_image = len(shape) in (2, 3)
     if parameterization is None:
         parameterization = fourier() if is_image else pixel()
-    if transforms is None:
-        transforms = standard_transforms(shape) if is_image else ()
     check_types(parameterization, optimizer)
     steps = _checks.check_integer("steps", steps, at_least=1)
     if record_every is not None:
@@ -155,13 +158,20 @@ def dream(
     redirect = _checks.check_integer("redirect", redirect, at_least=0)
     if bounds is not None:
         bounds = _checks.check_interval("bounds", bounds)
+    image = check_start(start, shape, bounds, parameterization, dtype_of(model))
+    dtype = jnp.dtype(dtype_of(model) if image is None else image.dtype)
+    check_precision(bounds, dtype)
+    axis = check_channel_axis(channel_axis, model, check_model(model, shape, dtype))
+    if axis != len(shape) - 1:
+        model = channels_last(model, axis)
+        shape = (*shape[:axis], *shape[axis + 1 :], shape[axis])
+        image = None if image is None else jnp.moveaxis(image, axis, -1)
+    if transforms is None:
+        transforms = standard_transforms(shape) if is_image else ()
     problem = Problem(
         model, as_objective(objective), check_parts("transforms", transforms),
         check_parts("penalties", penalties), bounds, jnp.asarray(redirect) if redirect else None,
     )  # fmt: skip
-    image = check_start(start, shape, bounds, parameterization, dtype_of(model))
-    dtype = jnp.dtype(dtype_of(model) if image is None else image.dtype)
-    check_precision(bounds, dtype)
     check_optimizer(optimizer, parameterization, shape, wide_dtype(dtype))
     check_problem(problem, shape, dtype)
     result = _dream(
@@ -175,7 +185,13 @@ def dream(
             RuntimeWarning,
             stacklevel=2,
         )
-    return result
+    return result if axis == len(shape) - 1 else _with_channels_at(result, axis)
+
+
+def _with_channels_at(result: Dream, axis: int) -> Dream:
+    """The result with the last axis of its images moved to another place."""
+    frames = None if result.frames is None else jnp.moveaxis(result.frames, -1, axis + 1)
+    return result._replace(image=jnp.moveaxis(result.image, -1, axis), frames=frames)
 
 
 class _State(NamedTuple):

@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 from jaxnn import _checks
 from jaxnn._typing import PyTree
 from jaxnn.dreaming._objective import Objective, Values, check_name, objective_of
-from jaxnn.dreaming._part import check_finite_array
+from jaxnn.dreaming._part import check_axis, check_finite_array, with_channels_last
 
 
 def layer(layer: str) -> Objective:
@@ -66,7 +66,7 @@ def _deepdream(output: PyTree, values: Values, layer: str) -> jax.Array:
     return jnp.mean(values[layer] ** 2)
 
 
-def direction(layer: str, vector: ArrayLike) -> Objective:
+def direction(layer: str, vector: ArrayLike, *, channel_axis: int = -1) -> Objective:
     """Direction: the mean projection of a named intermediate onto a vector of channels.
 
     `mean_p sum_c a[p, c] * v[c]`.
@@ -74,6 +74,7 @@ def direction(layer: str, vector: ArrayLike) -> Objective:
     Args:
         layer: a name that `jaxnn.capture` returns.
         vector: `(c,)`, one element per channel.
+        channel_axis: the axis of the layer's channels, an integer: the last in Flax, 0 in Equinox.
 
     Returns:
         An objective.
@@ -89,11 +90,12 @@ def direction(layer: str, vector: ArrayLike) -> Objective:
         >>> float(dreaming.direction("hidden_0", [1, -1])(None, {"hidden_0": jnp.array([1.0, 5.0])}))
         -4.0
     """
-    return objective_of(_direction, (check_name(layer),), check_finite_array("vector", vector))
+    options = check_name(layer), check_axis(channel_axis)
+    return objective_of(_direction, options, check_finite_array("vector", vector))
 
 
-def _direction(output: PyTree, values: Values, layer: str, vector: jax.Array) -> jax.Array:
-    value = values[layer]
+def _direction(output: PyTree, values: Values, layer: str, channel_axis: int, vector: jax.Array) -> jax.Array:
+    value = with_channels_last(values[layer], channel_axis, layer)
     _checks.check_shape("vector", vector, value.shape[-1:], f"one element per channel of {layer!r}")
     return jnp.mean(jnp.sum(value * vector.astype(value.dtype), axis=-1))
 
@@ -135,7 +137,7 @@ def _matching(output: PyTree, values: Values, layer: str, activations: jax.Array
     return -jnp.sum((value - target) ** 2) / jnp.where(size == 0, 1, size)
 
 
-def diversity(layer: str, axis: str) -> Objective:
+def diversity(layer: str, axis: str, *, channel_axis: int = -1) -> Objective:
     """Diversity: negative mean cosine similarity to the other dreams of the batch.
 
     It compares a named intermediate of this dream with that of each other one. Of the maps of a convolution
@@ -148,6 +150,7 @@ def diversity(layer: str, axis: str) -> Objective:
     Args:
         layer: a name that `jaxnn.capture` returns.
         axis: the name of the batch axis.
+        channel_axis: the axis of the layer's channels, an integer: the last in Flax, 0 in Equinox.
 
     Returns:
         An objective, in [-1, 1]; 0 for a single dream. Each dream follows the gradient of the sum over all.
@@ -167,11 +170,11 @@ def diversity(layer: str, axis: str) -> Objective:
         >>> jax.vmap(lambda values: objective(None, values), axis_name="dreams")(seen).tolist()
         [0.0, -0.5, -0.5]
     """
-    return objective_of(_diversity, (check_name(layer), check_name(axis, "axis")))
+    return objective_of(_diversity, (check_name(layer), check_name(axis, "axis"), check_axis(channel_axis)))
 
 
-def _diversity(output: PyTree, values: Values, layer: str, axis: str) -> jax.Array:
-    value = values[layer]
+def _diversity(output: PyTree, values: Values, layer: str, axis: str, channel_axis: int) -> jax.Array:
+    value = with_channels_last(values[layer], channel_axis, layer)
     if value.ndim > 1:
         positions = value.reshape(-1, value.shape[-1])
         value = (positions.T @ positions).ravel()

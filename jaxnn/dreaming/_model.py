@@ -1,7 +1,13 @@
-"""An adapter from a model of flat inputs to one of images."""
+"""Adapters from a model of flat inputs, or of images with channels first, to one of images."""
+
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
 
+from jaxnn import _checks
+from jaxnn._engine.channel_axis import input_channel_axis
 from jaxnn._model import as_model
 from jaxnn._typing import Model, PyTree
 
@@ -32,3 +38,38 @@ def flattened(model: Model) -> jax.tree_util.Partial:
 
 def _call_flat(model: Model, x: jax.Array) -> PyTree:
     return model(x.reshape(-1))
+
+
+class _Moved(NamedTuple):
+    """Calls a model with the last axis of its input moved to another place."""
+
+    axis: int
+
+    def __call__(self, model: Model, x: jax.Array) -> PyTree:
+        return model(jnp.moveaxis(x, -1, self.axis))
+
+
+def channels_last(model: Model, axis: int) -> Model:
+    """A model whose channels lie on an axis, as one with the channels last."""
+    return Partial(_Moved(axis), model)
+
+
+def check_channel_axis(channel_axis: int | None, model: Model, example: jax.ShapeDtypeStruct) -> int:
+    """Return the axis of the channels in an input: the given one, that of the model, or the last."""
+    ndim = len(example.shape)
+    if channel_axis is not None:
+        axis = _checks.check_integer("channel_axis", channel_axis, at_least=-ndim)
+        if axis >= ndim:
+            raise ValueError(f"`channel_axis` must be an axis of `shape`, {example.shape}; got {axis}")
+        return axis % ndim
+    if ndim != 3:
+        return ndim - 1
+    found = jax.eval_shape(_channel_axis, model, example)
+    return int(*found) if found else ndim - 1
+
+
+# Jitted, to be traced once for all models of one structure: the key of the result is the axis.
+@jax.jit
+def _channel_axis(model: Model, x: jax.Array) -> dict[str, None]:
+    axis = input_channel_axis(model, x)
+    return {} if axis is None else {str(axis): None}

@@ -77,7 +77,9 @@ def as_objective(value: Any) -> Objective:
     return Objective((as_model(value, "objective"),), (jnp.asarray(1.0),))
 
 
-def objective_of(function: Callable[..., jax.Array], options: tuple[str, ...], *values: PyTree) -> Objective:
+def objective_of(
+    function: Callable[..., jax.Array], options: tuple[str | int, ...], *values: PyTree
+) -> Objective:
     """The objective `function(output, values, *options, *values)`; see `Part`."""
     return Objective((Part(function, options, values),), (jnp.asarray(1.0),))
 

@@ -17,7 +17,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from jaxnn import _checks
-from jaxnn._precision import widen
+from jaxnn._precision import draw_wide, widen
 from jaxnn._typing import PyTree
 from jaxnn.dreaming._part import check_is_image
 
@@ -70,7 +70,7 @@ def pixel(std: float = 0.01) -> Parameterization:
 def _pixel(std: float) -> Parameterization:
     def init(key: jax.Array, shape: Shape, dtype: DTypeLike) -> jax.Array:
         # One vector: a processor is several times as fast along one long axis as along many short ones.
-        return std * jax.random.normal(key, (math.prod(shape),), dtype)
+        return std * draw_wide(jax.random.normal, key, (math.prod(shape),), dtype)
 
     return Parameterization(init, jnp.reshape, jnp.ravel)
 
@@ -110,7 +110,8 @@ def fourier(std: float = 0.01, *, decay: float = 1.0) -> Parameterization:
 def _fourier(std: float, decay: float) -> Parameterization:
     def init(key: jax.Array, shape: Shape, dtype: DTypeLike) -> jax.Array:
         check_is_image(shape, "the parameterization fourier")
-        return std * jax.random.normal(key, (shape[0], shape[1] // 2 + 1, *shape[2:], 2), dtype)
+        size = (shape[0], shape[1] // 2 + 1, *shape[2:], 2)
+        return std * draw_wide(jax.random.normal, key, size, dtype)
 
     def image(params: jax.Array, shape: Shape) -> jax.Array:
         wide = widen(params)  # the Fourier transform has no half precision
@@ -220,7 +221,8 @@ def _cppn(width: int, depth: int) -> Parameterization:
         ):
             n_in = n_in if number == 0 else 2 * n_in  # two values per unit
             std = math.sqrt(1 / n_in) if number < depth else 0.1 / math.sqrt(n_in)  # a gray start
-            layers.append((std * jax.random.normal(layer_key, (n_in, n_out), dtype), jnp.zeros(n_out, dtype)))
+            kernel = std * draw_wide(jax.random.normal, layer_key, (n_in, n_out), dtype)
+            layers.append((kernel, jnp.zeros(n_out, dtype)))
         return layers
 
     def image(params: Layers, shape: Shape) -> jax.Array:

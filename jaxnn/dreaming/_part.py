@@ -1,10 +1,12 @@
 """A function with some arguments bound: the common form of objectives, transforms and penalties."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import flax.struct
 import jax
+import jax.numpy as jnp
 
 from jaxnn import _checks
 from jaxnn._typing import PyTree
@@ -35,6 +37,20 @@ def check_finite_array(name: str, value: Any) -> jax.Array:
     array = _checks.check_float_array(name, value)
     _checks.check_finite(name, array)
     return array
+
+
+def with_channels_last(value: jax.Array, channel_axis: int, layer: str) -> jax.Array:
+    """A layer's value with its channels on the last axis, or raise."""
+    if not -value.ndim <= channel_axis < value.ndim:
+        raise ValueError(
+            f"`channel_axis` must be an axis of {layer!r}, of shape {value.shape}; got {channel_axis}"
+        )
+    return jnp.moveaxis(value, channel_axis, -1)
+
+
+def check_axis(channel_axis: int) -> int:
+    """Return the number of an axis, which may be negative, or raise."""
+    return _checks.check_integer("channel_axis", channel_axis, at_least=-sys.maxsize)
 
 
 def check_is_image(shape: tuple[int, ...], user: str) -> None:

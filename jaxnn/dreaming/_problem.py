@@ -131,13 +131,19 @@ def dtype_of(model: Model) -> DTypeLike:
     return jnp.result_type(*floats) if floats else jnp.result_type(float)
 
 
-def check_problem(problem: Problem, shape: tuple[int, ...], dtype: DTypeLike) -> None:
-    """Raise unless all parts fit each other; nothing is computed."""
+def check_model(model: Model, shape: Shape, dtype: DTypeLike) -> jax.ShapeDtypeStruct:
+    """Return what an input of the model is like, or raise unless it takes the shape."""
     example = jax.ShapeDtypeStruct(shape, dtype)
     try:
-        output_shape(problem.model, example)
+        output_shape(model, example)
     except Exception as error:
         raise ValueError(f"`shape` must be one that the model takes; {shape} gives: {error}") from error
+    return example
+
+
+def check_problem(problem: Problem, shape: Shape, dtype: DTypeLike) -> None:
+    """Raise unless all parts fit each other; nothing is computed."""
+    example = jax.ShapeDtypeStruct(shape, dtype)
     jax.eval_shape(_transform, problem, _key_shape(), example)
     jax.eval_shape(_penalty, problem, example)
     output, values = jax.eval_shape(capture, problem.model, example)

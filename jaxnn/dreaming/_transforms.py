@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
-from jaxnn._precision import wide_dtype
+from jaxnn._precision import draw_wide, wide_dtype
 from jaxnn._typing import Scalar
 from jaxnn.dreaming._interpolation import apply_separable, centered, sample_grid, sample_points
 from jaxnn.dreaming._part import Part, check_is_image
@@ -214,7 +214,7 @@ def noise(std: Scalar = 0.05) -> Part:
 
 
 def _noise(key: jax.Array, image: jax.Array, std: jax.Array) -> jax.Array:
-    return image + std.astype(image.dtype) * jax.random.normal(key, image.shape, image.dtype)
+    return image + std.astype(image.dtype) * draw_wide(jax.random.normal, key, image.shape, image.dtype)
 
 
 def standard_transforms(shape: tuple[int, ...]) -> tuple[Part, ...]:

@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 from jaxnn import _checks
 from jaxnn._typing import ProbabilityActivation, PyTree
 from jaxnn.dreaming._objective import Objective, Values, check_name, objective_of
+from jaxnn.dreaming._part import check_axis, with_channels_last
 
 Index: TypeAlias = ArrayLike
 Indices: TypeAlias = tuple[jax.Array, ...]
@@ -116,12 +117,13 @@ def _neuron(output: PyTree, values: Values, layer: str, index: Indices) -> jax.A
     return _element(values[layer], index, layer)
 
 
-def channel(layer: str, index: Index) -> Objective:
-    """Channel: the mean of one channel, on the last axis of a named intermediate, over all positions.
+def channel(layer: str, index: Index, *, channel_axis: int = -1) -> Objective:
+    """Channel: the mean of one channel of a named intermediate over all positions.
 
     Args:
         layer: a name that `jaxnn.capture` returns.
-        index: of the last axis; an integer, traced or not.
+        index: of the channel; an integer, traced or not.
+        channel_axis: the axis of the layer's channels, an integer: the last in Flax, 0 in Equinox.
 
     Returns:
         An objective.
@@ -136,11 +138,12 @@ def channel(layer: str, index: Index) -> Objective:
         >>> float(dreaming.channel("map", 1)(None, {"map": jnp.arange(8.0).reshape(2, 2, 2)}))
         4.0
     """
-    return objective_of(_channel, (check_name(layer),), _check_indices(index))
+    return objective_of(_channel, (check_name(layer), check_axis(channel_axis)), _check_indices(index))
 
 
-def _channel(output: PyTree, values: Values, layer: str, index: Indices) -> jax.Array:
-    means = jnp.mean(values[layer], axis=tuple(range(values[layer].ndim - 1)))
+def _channel(output: PyTree, values: Values, layer: str, channel_axis: int, index: Indices) -> jax.Array:
+    value = with_channels_last(values[layer], channel_axis, layer)
+    means = jnp.mean(value, axis=tuple(range(value.ndim - 1)))
     return _element(means, index, layer)
 
 

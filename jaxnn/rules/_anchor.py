@@ -142,7 +142,7 @@ def anchor(
             break
     bound, correct, (low, high) = best
     prediction = int(problem.predict(np.asarray(example)[None])[0])
-    vocabulary = Vocabulary(problem.names, problem.classes, list(problem.featurize(estimator.rows).T))
+    vocabulary = Vocabulary(problem.names, problem.classes, problem.dtype)
     coverage, text = estimator.coverage(best[2]), vocabulary.rule(low, high, prediction)
     rule = Rule(low, high, prediction, coverage, correct / n_samples, text)
     return Anchor(rule, bound, bound >= precision, queries)
@@ -212,7 +212,7 @@ def _conditions_of(estimator: _Estimator, thresholds: int) -> list[tuple[int, in
     rows = estimator.problem.featurize(estimator.problem.inputs)
     return [
         (j, int(estimator.x[j] <= cut), float(cut))
-        for j, cuts in enumerate(quantiles(rows, thresholds))
+        for j, cuts in enumerate(quantiles(rows, thresholds, estimator.problem.dtype))
         for cut in cuts.tolist()
     ]
 

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
-import numpy.typing as npt
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int, Num
 
 from jaxnn import _checks
 from jaxnn._typing import Key, Model
 from jaxnn.rules._problem import prepare
+from jaxnn.rules._rule import shorten
 from jaxnn.rules._tree import Tree, TreeRules, measure_tree, prune
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ def distill_tree(
     The model is queried on the inputs and on `n_samples` samples around them,
     `z = x_i + spread * e`, with `x_i` a random input and `e` normal noise with the covariance of the inputs.
     Each element of `z` is clipped to its range in the inputs. Splits minimize the Gini impurity. A split that
-    changes no prediction is removed. Labels are used only to measure the accuracy.
+    changes no prediction is removed. Thresholds have few digits: four, or as many as separate the inputs and
+    samples as the fitted ones do. Labels are used only to measure the accuracy.
 
     Thresholds are in the units of the inputs. If a network expects scaled inputs, wrap it as a model of the
     unscaled data:
@@ -101,9 +102,13 @@ def distill_tree(
     is_leaf = fitted.children_left < 0
     fractions = np.zeros((len(nodes), len(problem.classes)), np.float32)
     fractions[:, learner.classes_] = fitted.value[:, 0] / fitted.value[:, 0].sum(axis=1, keepdims=True)
+    short = [
+        0 if leaf else shorten(threshold, training_features[:, j], problem.dtype)
+        for leaf, threshold, j in zip(is_leaf, thresholds, fitted.feature, strict=True)
+    ]
     tree = Tree(
         np.where(is_leaf, -1, fitted.feature),
-        round_down(np.where(is_leaf, 0.0, thresholds), training_features.dtype),
+        np.array(short, training_features.dtype),
         np.where(is_leaf, nodes, fitted.children_left),
         np.where(is_leaf, nodes, fitted.children_right),
         fractions,
@@ -143,9 +148,3 @@ def fit_tree(
     fitted = learner.fit(np.ldexp(values - centers, -exponents), predictions).tree_
     split_on = np.maximum(fitted.feature, 0)  # negative at a leaf
     return fitted, np.ldexp(fitted.threshold, exponents[split_on]) + centers[split_on]
-
-
-def round_down(thresholds: Float[np.ndarray, "..."], dtype: npt.DTypeLike) -> Float[np.ndarray, "..."]:
-    """Thresholds in the precision of the features: `feature <= threshold` holds exactly where it did."""
-    nearest = np.asarray(thresholds).astype(dtype)
-    return np.where(nearest > thresholds, np.nextafter(nearest, np.array(-np.inf, dtype)), nearest)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Num
 from jaxnn import _checks
 from jaxnn._typing import Key, Model
 from jaxnn.rules._problem import HeldOut, Problem, prepare
-from jaxnn.rules._rule import Rule, Vocabulary, check_features, lower_bound, measure_rule
+from jaxnn.rules._rule import Rule, Vocabulary, check_features, lower_bound, measure_rule, shorten
 
 _CONFIDENCE = 0.95  # of the bound by which rules are compared
 _BLOCK = 256  # conditions counted at once
@@ -129,7 +129,7 @@ def rule_list(
     problem = prepare(model, inputs, spread, decide, features, names, classes)
     measured_on = problem.held_out(held_out, held_out_labels)
     training_features, predictions = problem.training_data(key, n_samples)
-    candidates = Conditions.of(training_features, thresholds)
+    candidates = Conditions.of(training_features, thresholds, problem.dtype)
     chosen, default = _cover(candidates, predictions, len(problem.classes), options)
     return _measure(chosen, default, candidates, problem, measured_on)
 
@@ -143,10 +143,10 @@ class Conditions(NamedTuple):
     holds: Bool[np.ndarray, "c n"]
 
     @classmethod
-    def of(cls, features: Float[np.ndarray, "n d"], thresholds: int) -> "Conditions":
-        """Both sides of each quantile of each feature; quantiles are among the values of the examples."""
+    def of(cls, features: Float[np.ndarray, "n d"], thresholds: int, dtype: np.dtype) -> "Conditions":
+        """Both sides of each quantile of each feature."""
         rows = []
-        for j, cuts in enumerate(quantiles(features, thresholds)):
+        for j, cuts in enumerate(quantiles(features, thresholds, dtype)):
             rows += [(j, -np.inf, cut) for cut in cuts] + [(j, cut, np.inf) for cut in cuts]
         feature = np.array([j for j, _, _ in rows], int)
         low, high = (np.array([row[i] for row in rows], features.dtype) for i in (1, 2))
@@ -155,18 +155,20 @@ class Conditions(NamedTuple):
 
     def box(self, conjunction: frozenset[int], d: int) -> tuple[np.ndarray, np.ndarray]:
         """The ends of each of `d` features where the conditions all hold."""
-        low, high = np.full(d, -np.inf), np.full(d, np.inf)
+        low, high = (np.full(d, end, self.low.dtype) for end in (-np.inf, np.inf))
         for c in conjunction:
             j = self.feature[c]
             low[j], high[j] = max(low[j], self.low[c]), min(high[j], self.high[c])
         return low, high
 
 
-def quantiles(features: Float[np.ndarray, "n d"], count: int) -> list[np.ndarray]:
-    """Per feature, the values at evenly spaced quantiles, except for the largest value."""
+def quantiles(features: Float[np.ndarray, "n d"], count: int, dtype: np.dtype) -> list[np.ndarray]:
+    """Per feature, thresholds of few digits at evenly spaced quantiles, below the largest value."""
     levels = np.arange(1, count + 1) / (count + 1)
-    cuts = np.quantile(features, levels, axis=0, method="lower")
-    return [np.unique(column[column < top]) for column, top in zip(cuts.T, features.max(axis=0), strict=True)]
+    cuts = np.quantile(features.astype(np.float64), levels, axis=0, method="lower")
+    columns = zip(cuts.T, features.T, strict=True)
+    distinct = [(np.unique(column[column < values.max()]), values) for column, values in columns]
+    return [np.array([shorten(cut, v, dtype) for cut in column], v.dtype) for column, v in distinct]
 
 
 class SearchOptions(NamedTuple):
@@ -253,7 +255,7 @@ def _count(
 def _measure(
     chosen: list[_Candidate], default: int, candidates: Conditions, problem: Problem, held_out: HeldOut
 ) -> RuleList:
-    vocabulary = Vocabulary(problem.names, problem.classes, list(held_out.features.T))
+    vocabulary = Vocabulary(problem.names, problem.classes, problem.dtype)
     remaining = np.ones(len(held_out.predictions), bool)
     predictions = np.full(len(remaining), default)
     rules = []

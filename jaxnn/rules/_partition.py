@@ -20,8 +20,8 @@ from jaxnn.rules._region import LinearRegion, linear_region
 from jaxnn.rules._rule import format_number
 
 _BATCH = 32  # polygons per call
-_THIN = 1e-9  # relative to the side of the bounds: a line this close to a corner does not cut it off
-_STEEP = 1e-12  # relative to the largest normal: one smaller than this is that of no line
+_THIN = 1e-9  # of the sides of the bounds: a line this close to a corner does not cut it off
+_NEGLIGIBLE = 1e-12  # of the largest term of a sum, within the bounds: a smaller one is not printed
 Line = tuple[np.ndarray, float]  # a normal (2,) and an offset: `normal @ x <= offset` is the left side
 
 
@@ -148,7 +148,7 @@ def linear_regions(
     tree = builder.tree()
     leaves = np.array(sorted(builder.polygons), np.int32)
     polygons = tuple(builder.polygons[leaf] for leaf in leaves.tolist())
-    return LinearRegions(tree, polygons, leaves, "\n".join(_text(tree, names)))
+    return LinearRegions(tree, polygons, leaves, "\n".join(_text(tree, names, np.abs(corners).max(axis=0))))
 
 
 def _rectangle(bounds: tuple[ArrayLike, ArrayLike]) -> Float[np.ndarray, "4 2"]:
@@ -156,7 +156,8 @@ def _rectangle(bounds: tuple[ArrayLike, ArrayLike]) -> Float[np.ndarray, "4 2"]:
         raise ValueError(f"`bounds` must be (low, high); got {bounds!r}")
     ends = []
     for name, value in zip(("bounds[0]", "bounds[1]"), bounds, strict=True):
-        array = np.asarray(_checks.check_float_array(name, value), np.float64)
+        _checks.check_float_array(name, value)
+        array = np.asarray(value, np.float64)  # not from JAX, which may have rounded it to float32
         _checks.check_finite(name, array)
         if array.shape not in ((), (2,)):
             raise ValueError(f"`{name}` must be a number or have shape (2,); got {array.shape}")
@@ -194,7 +195,9 @@ class _Builder(NamedTuple):
 
 def _grow(model: Model, corners: Float[np.ndarray, "4 2"], max_regions: int) -> _Builder:
     builder = _Builder([], [], {}, {})
-    thin = _THIN * float(np.ptp(corners, axis=0).max())
+    sides = np.ptp(corners, axis=0)
+    rounding = 64 * np.finfo(np.float64).eps * np.max(np.abs(corners) / sides)
+    thin = max(_THIN, float(rounding))
     queue = [(builder.add(), corners)]
     while queue:
         batch, queue = queue[:_BATCH], queue[_BATCH:]
@@ -204,7 +207,7 @@ def _grow(model: Model, corners: Float[np.ndarray, "4 2"], max_regions: int) -> 
             raise ValueError("`model` must hold finite numbers only, and its output must be finite")
         for i, (node, polygon) in enumerate(batch):
             region = jax.tree.map(lambda leaf, i=i: leaf[i], regions)
-            line = _first_cut(region, polygon, thin)
+            line = _first_cut(region, polygon, sides, thin)
             if line is None:
                 builder.maps[node] = np.asarray(region.kernel), np.asarray(region.bias)
                 builder.polygons[node] = polygon
@@ -217,20 +220,27 @@ def _grow(model: Model, corners: Float[np.ndarray, "4 2"], max_regions: int) -> 
     return builder
 
 
-def _first_cut(region: LinearRegion, polygon: Float[np.ndarray, "corners 2"], thin: float) -> Line | None:
-    """The first face of a region that runs through a polygon, with a normal of length 1."""
+def _first_cut(
+    region: LinearRegion, polygon: Float[np.ndarray, "corners 2"], sides: Float[np.ndarray, "2"], thin: float
+) -> Line | None:
+    """The first face of a region that runs through a polygon, with a normal of length 1.
+
+    Distances are in units of the sides of the bounds, which may be in different units.
+    """
     normals, offsets = np.asarray(region.normals), np.asarray(region.offsets)
-    lengths = np.linalg.norm(normals, axis=1)
-    steep = np.flatnonzero(lengths > _STEEP * lengths.max(initial=0.0))
-    normals, offsets = normals[steep] / lengths[steep, None], offsets[steep] / lengths[steep]
-    beyond = polygon @ normals.T - offsets
+    lengths = np.linalg.norm(normals * sides, axis=1)
+    faces = np.flatnonzero(lengths > 0)
+    normals, offsets, lengths = normals[faces], offsets[faces], lengths[faces]
+    beyond = (polygon @ normals.T - offsets) / lengths
     cutting = np.flatnonzero((beyond.max(axis=0) > thin) & (beyond.min(axis=0) < -thin))
     if cutting.size == 0:
         return None
-    normal, offset = normals[cutting[0]], float(offsets[cutting[0]])
+    first = cutting[0]
     # The same orientation from either side: the text starts with a plus.
-    sign = 1.0 if normal[np.argmax(np.abs(normal) > _STEEP)] > 0 else -1.0
-    return sign * normal, sign * offset
+    terms = np.abs(normals[first] * sides)
+    sign = np.sign(normals[first][np.argmax(terms > _NEGLIGIBLE * terms.max())])
+    length = np.linalg.norm(normals[first])
+    return sign * normals[first] / length, float(sign * offsets[first] / length)
 
 
 def _cut(
@@ -252,27 +262,39 @@ def _cut(
     return np.array(below), np.array(above)
 
 
-def _text(tree: AffineTree, names: Sequence[str], node: int = 0, depth: int = 0) -> list[str]:
+def _text(
+    tree: AffineTree, names: Sequence[str], sizes: Float[np.ndarray, "2"], node: int = 0, depth: int = 0
+) -> list[str]:
+    """The tree as lines; `sizes` are the largest absolute values of the inputs."""
     indent = "    " * depth
     if tree.left[node] == node:
         maps = zip(tree.kernel[node].T, tree.bias[node], strict=True)
-        return [f"{indent}y_{k} = {_sum(weights, names, bias)}" for k, (weights, bias) in enumerate(maps)]
+        return [
+            f"{indent}y_{k} = {_sum(weights, names, bias, sizes)}" for k, (weights, bias) in enumerate(maps)
+        ]
     # Scaled so that the weight of the first input is 1.
     normal, offset = tree.normal[node], tree.offset[node]
-    scale = normal[0] if abs(normal[0]) > _STEEP else normal[1]
+    terms = np.abs(normal * sizes)
+    scale = normal[0] if terms[0] > _NEGLIGIBLE * terms[1] else normal[1]
     return [
-        f"{indent}if {_sum(normal / scale, names, 0.0)} <= {format_number(offset / scale)}:",
-        *_text(tree, names, int(tree.left[node]), depth + 1),
+        f"{indent}if {_sum(normal / scale, names, 0.0, sizes)} <= {format_number(offset / scale)}:",
+        *_text(tree, names, sizes, int(tree.left[node]), depth + 1),
         f"{indent}else:",
-        *_text(tree, names, int(tree.right[node]), depth + 1),
+        *_text(tree, names, sizes, int(tree.right[node]), depth + 1),
     ]
 
 
-def _sum(weights: Float[np.ndarray, "2"], names: Sequence[str], bias: float) -> str:
+def _sum(
+    weights: Float[np.ndarray, "2"], names: Sequence[str], bias: float, sizes: Float[np.ndarray, "2"]
+) -> str:
     """A weighted sum as text, such as `2 x_0 - x_1 + 0.5`."""
-    terms = [(weight, name) for weight, name in zip(weights, names, strict=True) if abs(weight) > _STEEP]
+    contributions = np.abs([*(weights * sizes), bias])
+    kept = contributions > _NEGLIGIBLE * contributions.max()
+    terms = [
+        term for term, keep in zip([*zip(weights, names, strict=True), (bias, "")], kept, strict=True) if keep
+    ]
     parts: list[str] = []
-    for value, name in [*terms, (bias, "")] if abs(bias) > _STEEP or not terms else terms:
+    for value, name in terms or [(0.0, "")]:
         size = format_number(abs(value))
         word = name if name and size == "1" else f"{size} {name}".rstrip()
         sign = "-" if value < 0 else "+"

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 from jaxnn import _checks
 from jaxnn._map import map_examples
 from jaxnn._model import as_model, output_shape
-from jaxnn._precision import wide_dtype
+from jaxnn._precision import float_dtype, wide_dtype
 from jaxnn._typing import Model, PyTree
 from jaxnn.rules._sampling import Region, Sampler, draw
 
@@ -47,6 +47,7 @@ class Problem(NamedTuple):
         classes: names of the classes.
         inputs: `(n, ...)`: the data to learn from.
         sampler: draws new inputs around them.
+        dtype: of the features, floating-point.
     """
 
     model: Model
@@ -56,6 +57,7 @@ class Problem(NamedTuple):
     classes: tuple[str, ...]
     inputs: Shaped[Array, "n ..."]
     sampler: Sampler
+    dtype: np.dtype
 
     def predict(self, inputs: Shaped[np.ndarray, "n ..."] | jax.Array) -> Int[np.ndarray, "n"]:
         """The class of each input."""
@@ -141,7 +143,9 @@ def prepare(
         count = 2 if classes is None else len(classes)
     names = check_names("names", names, vector.size, "x_{}", "one per feature")
     classes = check_names("classes", classes, count, "class {}", "one per class")
-    return Problem(model, decide, features, names, classes, rows, Sampler.of(features, rows, spread))
+    sampler = Sampler.of(features, rows, spread)
+    dtype = jnp.dtype(float_dtype(vector.dtype))
+    return Problem(model, decide, features, names, classes, rows, sampler, dtype)
 
 
 def classify(model: Model, decide: Model, x: jax.Array) -> tuple[Int[Array, ""], Bool[Array, ""]]:

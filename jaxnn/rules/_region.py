@@ -37,8 +37,8 @@ class LinearRegion(NamedTuple):
     Attributes:
         kernel: `(n_in, n_out)`: the output of the model at `z` is `z @ kernel + bias`.
         bias: `(n_out,)`.
-        normals: `(m, n_in)`: the region is the polytope of all `z` with `normals @ z <= offsets`. None where
-            they were left out.
+        normals: `(m, n_in)`: the region is the polytope of all `z` with `normals @ z <= offsets`. Zeros for a
+            kink that the input does not move. None where they were left out.
         offsets: `(m,)`; None without the normals.
         radius: a scalar: half the side of the largest cube around the input inside the region, in units of
             the input.
@@ -128,6 +128,8 @@ def _linear_region(model: Model, x: PyTree, *, keep: bool | None) -> LinearRegio
     # The gradient of a root at 0 is not finite, so the norm of no face is replaced by 1.
     radius = _nearest(gaps / jnp.where(face, sizes, 1), face)
     distance = _nearest(gaps / jnp.sqrt(jnp.where(face, squares, 1)), face)
+    if normals is not None:
+        normals = jnp.where(face[:, None], normals, 0)
     return LinearRegion(
         kernel=kernel,
         bias=output - flat @ kernel,

@@ -1,11 +1,13 @@
 """A rule: an interval per feature and the class that the model predicts there; its text and measures."""
 
+import decimal
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 from scipy.special import betaincinv
@@ -14,7 +16,6 @@ from jaxnn import _checks
 from jaxnn.rules._problem import HeldOut
 
 Ends: TypeAlias = Float[np.ndarray, "d"]
-_NO_VALUES = np.zeros(0)
 
 
 class Rule(NamedTuple):
@@ -29,8 +30,8 @@ class Rule(NamedTuple):
         coverage: the fraction of the examples that the rule decides, in [0, 1].
         precision: the fraction of those for which the model predicts that class, in [0, 1]; NaN if there are
             none.
-        text: the rule as text. Thresholds have four digits, or as many more as it takes to decide the
-            measured examples alike.
+        text: the rule as text. Thresholds have four digits, or as many more as it takes to separate the
+            examples that the rule was learned from. The text decides every input as the rule does.
     """
 
     low: Ends
@@ -59,25 +60,28 @@ class Vocabulary(NamedTuple):
     Attributes:
         names: of the features.
         classes: names of the classes.
-        distinguishable: per feature, values that its printed thresholds separate as the thresholds do.
+        dtype: of the features.
     """
 
     names: Sequence[str]
     classes: Sequence[str]
-    distinguishable: Sequence[np.ndarray]
+    dtype: np.dtype
 
     def rule(self, low: Ends, high: Ends, prediction: int) -> str:
         """The rule as text, such as `if 2 < width <= 3 and height > 1 then class 0`."""
         parts = []
-        for start, end, name, values in zip(low, high, self.names, self.distinguishable, strict=True):
+        for start, end, name in zip(low, high, self.names, strict=True):
             if np.isfinite(start) and np.isfinite(end):
-                values = np.append(values, (float(start) + float(end)) / 2)  # the two must print differently
-                parts.append(f"{format_number(start, values)} < {name} <= {format_number(end, values)}")
+                parts.append(f"{self.threshold(start)} < {name} <= {self.threshold(end)}")
             elif np.isfinite(end):
-                parts.append(f"{name} <= {format_number(end, values)}")
+                parts.append(f"{name} <= {self.threshold(end)}")
             elif np.isfinite(start):
-                parts.append(f"{name} > {format_number(start, values)}")
+                parts.append(f"{name} > {self.threshold(start)}")
         return f"if {' and '.join(parts) or 'anything'} then {self.classes[prediction]}"
+
+    def threshold(self, value: Float[np.ndarray, ""]) -> str:
+        """A threshold as text."""
+        return format_threshold(value, self.dtype)
 
 
 def measure_rule(
@@ -90,13 +94,56 @@ def measure_rule(
     return Rule(low, high, prediction, float(decided.mean()), precision, text)
 
 
-def format_number(value: float, distinguishable: np.ndarray = _NO_VALUES) -> str:
-    """Four digits, or as many more as separate the given values as `<= value` does; no minus before zero."""
-    value = float(value)
-    below = distinguishable[distinguishable <= value].max(initial=-np.inf)
-    above = distinguishable[distinguishable > value].min(initial=np.inf)
-    texts = [f"{value:.{digits}g}" for digits in range(4, 18)] if value else ["0"]
-    return next((text for text in texts if below <= float(text) < above), texts[-1])
+def format_number(value: float) -> str:
+    """Four digits; no minus before zero."""
+    return f"{float(value) + 0.0:.4g}"
+
+
+def shorten(threshold: float, values: Float[np.ndarray, "n"], dtype: npt.DTypeLike) -> Float[np.ndarray, ""]:
+    """The threshold of fewest digits, at least four, that separates values as `value <= threshold` does.
+
+    Its digits stand for it: a feature is at most the threshold exactly where it is at most the digits, be
+    they read in the precision of the features or in more.
+
+    Args:
+        threshold: the one to shorten.
+        values: of the feature.
+        dtype: of the features, as the model has them.
+    """
+    exact = values.astype(np.float64)
+    below = exact[exact <= threshold].max(initial=-np.inf)
+    above = exact[exact > threshold].min(initial=np.inf)
+    for number in (near for text in _decimals(threshold) for near in _neighbors(text)):
+        short = np.asarray(number).astype(dtype)
+        if below <= float(short) < above and float(short) <= number:
+            return short.astype(values.dtype)
+    return round_down(np.asarray(threshold), values.dtype)
+
+
+def format_threshold(threshold: Float[np.ndarray, ""], dtype: npt.DTypeLike) -> str:
+    """The fewest digits, at least four, that stand for a threshold; see `shorten`."""
+    for text in _decimals(float(threshold)):
+        if float(threshold) <= float(text) and np.asarray(float(text)).astype(dtype) == threshold:
+            return text
+    return repr(float(threshold))
+
+
+def _decimals(value: float) -> list[str]:
+    """A number to four digits and more, up to all of it."""
+    return [f"{value + 0.0:.{digits}g}" for digits in range(4, 18)]
+
+
+def _neighbors(text: str) -> list[float]:
+    """A number, and those that differ by one in its last digit: one of them is rounded downwards."""
+    number = decimal.Decimal(text)
+    last = decimal.Decimal((0, (1,), int(number.as_tuple().exponent)))
+    return [float(number), float(number + last), float(number - last)]
+
+
+def round_down(thresholds: Float[np.ndarray, "..."], dtype: npt.DTypeLike) -> Float[np.ndarray, "..."]:
+    """Thresholds in the precision of the features: `feature <= threshold` holds exactly where it did."""
+    nearest = np.asarray(thresholds).astype(dtype)
+    return np.where(nearest > thresholds, np.nextafter(nearest, np.array(-np.inf, dtype)), nearest)
 
 
 def lower_bound(correct: ArrayLike, trials: ArrayLike, confidence: float) -> np.ndarray:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from jaxnn._engine.loops import scan
 from jaxnn._map import map_examples
-from jaxnn._precision import float_dtype, widen
+from jaxnn._precision import draw_wide, float_dtype, widen
 from jaxnn._typing import Key, Model
 
 _BATCH = 1024  # samples per call: one compiled program for any number of them
@@ -85,7 +85,8 @@ def draw_one(
 ) -> tuple[Float[Array, ""], Float[Array, "size"]]:
     """The random numbers of one sample: a uniform number in [0, 1) that selects an input, and the noise."""
     select_key, noise_key = jax.random.split(jax.random.fold_in(key, number))
-    return jax.random.uniform(select_key), jax.random.normal(noise_key, root.shape[:1], root.dtype) @ root
+    noise = draw_wide(jax.random.normal, noise_key, root.shape[:1], root.dtype)
+    return jax.random.uniform(select_key), noise @ root
 
 
 def move(sampler: Sampler, bounds: Interval, center: jax.Array, noise: Float[Array, "size"]) -> jax.Array:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from jaxnn import _checks
 from jaxnn._engine.loops import while_loop
 from jaxnn.rules._problem import HeldOut, Problem
-from jaxnn.rules._rule import Rule, Vocabulary, format_number, measure_rule
+from jaxnn.rules._rule import Rule, Vocabulary, measure_rule
 
 
 class Tree(NamedTuple):
@@ -94,7 +94,7 @@ def measure_tree(tree: Tree, problem: Problem, held_out: HeldOut) -> TreeRules:
     # The path of each input: its node after 0, 1, ... splits; the last is its leaf.
     path = [np.asarray(_nodes_at(tree, features, level)) for level in range(_depth(tree) + 1)]
     scores = [held_out.score(predictions[nodes]) for nodes in path]
-    vocabulary = Vocabulary(problem.names, problem.classes, _distinguishable(tree, held_out.features))
+    vocabulary = Vocabulary(problem.names, problem.classes, problem.dtype)
     rules = tuple(
         measure_rule(vocabulary, held_out, low, high, int(predictions[leaf]), path[-1] == leaf)
         for leaf, low, high in _boxes(tree, len(problem.names))
@@ -107,15 +107,6 @@ def measure_tree(tree: Tree, problem: Problem, held_out: HeldOut) -> TreeRules:
 @jax.jit
 def _nodes_at(tree: Tree, features: Float[Array, "m d"], level: ArrayLike) -> Int[Array, "m"]:
     return jax.vmap(tree.leaf, (0, None))(features, level)
-
-
-def _distinguishable(tree: Tree, features: Float[np.ndarray, "m d"]) -> list[np.ndarray]:
-    """Per feature: held-out values, and midpoints between thresholds, so that all print differently."""
-    values = []
-    for j, column in enumerate(features.T):
-        thresholds = np.unique(tree.threshold.astype(np.float64)[tree.feature == j])
-        values.append(np.concatenate([column, (thresholds[1:] + thresholds[:-1]) / 2]))
-    return values
 
 
 def _depth(tree: Tree, node: int = 0) -> int:
@@ -139,7 +130,8 @@ def _boxes(tree: Tree, d: int) -> list[tuple[int, np.ndarray, np.ndarray]]:
         visit(int(tree.left[node]), low, below)
         visit(int(tree.right[node]), above, high)
 
-    visit(0, np.full(d, -np.inf), np.full(d, np.inf))
+    low, high = (np.full(d, end, tree.threshold.dtype) for end in (-np.inf, np.inf))
+    visit(0, low, high)
     return boxes
 
 
@@ -150,7 +142,7 @@ def _text(tree: Tree, vocabulary: Vocabulary, node: int = 0, depth: int = 0) -> 
         return [f"{indent}{vocabulary.classes[prediction]} ({tree.fractions[node][prediction]:.0%})"]
     j = int(tree.feature[node])
     name = vocabulary.names[j]
-    threshold = format_number(tree.threshold[node], vocabulary.distinguishable[j])
+    threshold = vocabulary.threshold(tree.threshold[node])
     return [
         f"{indent}if {name} <= {threshold}:",
         *_text(tree, vocabulary, int(tree.left[node]), depth + 1),

@@ -11,8 +11,9 @@ from jaxtyping import Float, Int, Num, Shaped
 
 from jaxnn import _checks
 from jaxnn._typing import Key, Model
-from jaxnn.rules._distill import fit_tree, round_down, tree_learner
+from jaxnn.rules._distill import fit_tree, tree_learner
 from jaxnn.rules._problem import Problem, prepare
+from jaxnn.rules._rule import shorten
 from jaxnn.rules._sampling import Region, draw
 from jaxnn.rules._tree import Tree, TreeRules, measure_tree, prune
 
@@ -146,7 +147,8 @@ def _best_split(
     fitted, thresholds = fit_tree(stump, features, predictions)
     if fitted.node_count == 1:
         return None
-    j, threshold = int(fitted.feature[0]), round_down(thresholds[0], features.dtype)
+    j = int(fitted.feature[0])
+    threshold = shorten(thresholds[0], features[:, j], problem.dtype)
     is_low = features[:, j] <= threshold
     high, low = region.high.copy(), region.low.copy()
     high[j] = low[j] = threshold

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 
 import flax.linen as nn
 import jax
@@ -294,9 +295,9 @@ def test_a_straight_through_rounding_is_the_rounding():
 
 
 REFUSED = {
-    "sort": lambda x: jnp.sort(x)[0],
-    "reduce_prod": jnp.prod,
-    "cumprod": lambda x: jnp.cumprod(x)[-1],
+    "sort": lambda x: lax.sort((x, jnp.sin(x)))[1][0],
+    "gather": lambda x: x[jnp.argsort(x)] @ jnp.arange(5.0),
+    "cumlogsumexp": lambda x: lax.cumlogsumexp(x)[-1],
     "while": lambda x: lax.while_loop(lambda h: h[0] < 3, lambda h: h + 1, x).sum(),
     "cond": lambda x: lax.cond(x[0] > 0, jnp.sin, jnp.cos, x).sum(),
     "dynamic_slice": lambda x: x[jnp.argmax(x)],
@@ -356,23 +357,23 @@ def test_a_softmax_of_huge_numbers():
 def test_a_rule_of_the_caller_for_a_primitive():
     def pair(step, multipliers, values, baseline_values):
         (m,), (x,), (x0,) = multipliers, values, baseline_values
-        return (m * (x + x0)[::-1] / 2,)
+        return (m * jnp.stack([x0[1], x[0]]),)  # the first factor changes first
 
     def model(x):
         return jnp.prod(jnp.tanh(2 * x))
 
     x, baselines = jnp.array([0.5, -1.0]), jnp.array([[0.1, 0.2], [1.0, 0.0]])
-    with pytest.raises(NotImplementedError, match="no rule for the primitive 'reduce_prod'; .* atan2, conv"):
-        attribution.deep_lift(model, x)
+    with pytest.raises(NotImplementedError, match="no rule for the primitive 'cumlogsumexp'; .* atan2, conv"):
+        attribution.deep_lift(lambda x: lax.cumlogsumexp(x)[-1], x)
     rules = {"reduce_prod": pair}
-    by_two = lambda x: jnp.tanh(2 * x[0]) * jnp.tanh(2 * x[1])  # noqa: E731
+    expected = []
     for baseline in baselines:
         found = attribution.deep_lift(model, x, baseline=baseline, primitive_rules=rules)
-        expected = attribution.deep_lift(by_two, x, baseline=baseline)
-        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        (a, b), (a0, b0) = np.tanh(2 * x), np.tanh(2 * baseline)
+        expected.append([(a - a0) * b0, a * (b - b0)])
+        np.testing.assert_allclose(found, expected[-1], rtol=1e-5)
     found = attribution.deep_lift_shap(model, x, baselines=baselines, primitive_rules=rules)
-    expected = attribution.deep_lift_shap(by_two, x, baselines=baselines)
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_allclose(found, np.mean(expected, axis=0), rtol=1e-5)
 
 
 def rms_norm(x, epsilon=1e-6):
@@ -496,3 +497,128 @@ def test_memory_of_attention_grows_by_few_matrices_per_layer():
         peak.append(compiled.memory_analysis().temp_size_in_bytes)
     matrix = 8 * 512 * 512 * 4
     assert (peak[1] - peak[0]) / 2 < 9 * matrix  # 24 without blocks
+
+
+def shapley_values_of(function, x, baseline):
+    """By all coalitions of the elements."""
+    n, values = len(x), np.zeros(len(x))
+    for inside in itertools.product([False, True], repeat=n):
+        size = sum(inside)
+        weight = math.factorial(size) * math.factorial(n - size - 1) / math.factorial(n) if size < n else 0
+        point = np.where(inside, x, baseline)
+        for i in range(n):
+            if not inside[i]:
+                values[i] += weight * (function(np.where(np.arange(n) == i, x, point)) - function(point))
+    return values
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_the_factors_of_a_product_get_their_shapley_values(n):
+    x, baseline = np.random.default_rng(n).normal(size=(2, n))
+    x[n // 2] = 0  # a product by logarithms would fail
+    with in_precision("float64"):
+        product = attribution.deep_lift(jnp.prod, x, baseline=baseline)
+        np.testing.assert_allclose(product, shapley_values_of(np.prod, x, baseline), atol=1e-14)
+        cumulative = attribution.deep_lift(lambda x: jnp.cumprod(x)[-1], x, baseline=baseline)
+        np.testing.assert_allclose(cumulative, product, atol=1e-14)
+
+
+def rank_integral(x, baseline, rank, steps=20_000):
+    """Integrated gradients of one sorted value, by the midpoint rule."""
+    t = (np.arange(steps)[:, None] + 0.5) / steps
+    places = np.argsort(baseline + t * (x - baseline), axis=1)[:, rank]
+    return (x - baseline) * np.bincount(places, minlength=len(x)) / steps
+
+
+ORDERS = {
+    "sort": lambda x: jnp.sort(x),
+    "descending": lambda x: jnp.sort(x, descending=True)[::-1],
+    "top_k": lambda x: lax.top_k(x, 6)[0][::-1],
+    "of another axis": lambda x: jnp.sort(jnp.stack([x, 2 * x], 1), axis=0)[:, 0],
+}
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_a_sorted_value_is_shared_by_the_ranks_on_the_way(name):
+    x, baseline = np.random.default_rng(2).normal(size=(2, 6))
+    x[2] = baseline[2]
+    with in_precision("float64"):
+        f = jax.jit(lambda rank, x, x0: attribution.deep_lift(ORDERS[name], x, rank, baseline=x0))
+        for rank in range(6):
+            found = f(rank, x, baseline)
+            np.testing.assert_allclose(found, rank_integral(x, baseline, rank), atol=2e-3)
+            np.testing.assert_allclose(found.sum(), np.sort(x)[rank] - np.sort(baseline)[rank], atol=1e-14)
+            np.testing.assert_allclose(f(rank, baseline, x), -found, atol=1e-14)
+
+
+def test_an_order_that_stays_is_a_permutation_also_of_equal_elements():
+    x = jnp.array([2.0, -1.0, 2.0, 0.0, 0.5])
+    weights = jnp.array([1.0, 10.0, 100.0, 1000.0])
+    for f in (lambda x: jnp.sort(x)[1:] @ weights, lambda x: lax.top_k(x, 4)[0] @ weights):
+        found = attribution.deep_lift(lambda x, f=f: f(x.at[3].set(-jnp.inf)), x, baseline=x - 1)
+        expected = jax.grad(f)(x.at[3].set(-jnp.inf)).at[3].set(0)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+CUMULATIVE = {
+    "cummax": (lambda x: lax.cummax(x), lambda x, k: x[: k + 1].max()),
+    "cummin": (lambda x: lax.cummin(x, reverse=True), lambda x, k: x[k:].min()),
+}
+
+
+@pytest.mark.parametrize("name", CUMULATIVE)
+def test_a_cumulative_extremum_is_that_of_each_part(name):
+    cumulative, of_a_part = CUMULATIVE[name]
+    x, baseline = np.random.default_rng(4).normal(size=(2, 6))
+    with in_precision("float64"):
+        for k in range(6):
+            found = attribution.deep_lift(cumulative, x, k, baseline=baseline)
+            expected = attribution.deep_lift(lambda x, k=k: of_a_part(x, k), x, baseline=baseline)
+            np.testing.assert_allclose(found, expected, atol=1e-14)
+
+
+NODES = 4
+FROM, TO = np.int32([0, 1, 2, 3, 1, 2, 0, 3]), np.int32([0, 0, 0, 1, 1, 2, 2, 2])
+
+
+def segment_softmax(z, segments):
+    raised = jnp.exp(z - jax.ops.segment_max(z, segments, NODES)[segments])
+    return raised / jax.ops.segment_sum(raised, segments, NODES)[segments]
+
+
+def same_by_a_matrix(z, segments):
+    """Without a shift, and with a product for the sums."""
+    same = (segments[:, None] == segments).astype(z.dtype)
+    return jnp.exp(z) / (same @ jnp.exp(z))
+
+
+def graph_attention(x, softmax, segments=TO):
+    values = x @ W[:4].astype(x.dtype)
+    attention = softmax(jax.nn.leaky_relu(values[FROM] + 2 * values[segments]), segments)
+    return jnp.tanh(jax.ops.segment_sum(attention * values[FROM], segments, NODES)).sum()
+
+
+def test_a_softmax_over_segments_does_not_depend_on_its_shift():
+    with in_precision("float64"):
+        x, baseline = np.random.default_rng(6).normal(size=(2, NODES, 4))
+        expected = attribution.deep_lift(lambda x: graph_attention(x, same_by_a_matrix), x, baseline=baseline)
+        found = attribution.deep_lift(lambda x: graph_attention(x, segment_softmax), x, baseline=baseline)
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+        edges = attribution.deep_lift(
+            lambda x: graph_attention(x["nodes"], segment_softmax, x["to"]),
+            {"nodes": x, "to": TO},
+            baseline={"nodes": baseline, "to": TO},
+        )
+        np.testing.assert_allclose(edges["nodes"], expected, atol=1e-12)
+
+
+def test_a_largest_element_of_a_segment_that_is_no_shift_is_refused():
+    def of_other_segments(x):
+        raised = jnp.exp(x[FROM] - jax.ops.segment_max(x[FROM], TO, NODES)[TO])
+        return (raised / jax.ops.segment_sum(raised, FROM, NODES)[FROM]).sum()
+
+    for f in (of_other_segments, lambda x: jax.ops.segment_max(x[FROM], TO, NODES).sum()):
+        with pytest.raises(
+            NotImplementedError, match="deep_lift has no rule for the primitive 'scatter-max'"
+        ):
+            attribution.deep_lift(f, jnp.arange(4.0))

@@ -336,14 +336,14 @@ def test_a_mixture_of_experts_has_the_relevance_of_its_route():
 
 
 REFUSED = {
-    "real": lambda x: jnp.fft.fft(x).real.sum(),
+    "abs": lambda x: jnp.abs(jnp.fft.fft(x)).sum(),
+    "real": lambda x: (jnp.fft.fft(x) ** 2 * jnp.fft.fft(x)).real.sum(),
     "reduce_prod": jnp.prod,
     "while": lambda x: lax.while_loop(lambda h: h[0] < 3, lambda h: h + 1, x).sum(),
     "div": lambda x: x[0] / x[1],
     "pow": lambda x: x[0] ** x[1],
     "sub": lambda x: jax.nn.log_softmax(x)[0],
     "select_n": lambda x: jnp.where(x[0] > x[1], x[2], x[3]),
-    "stop_gradient": lambda x: (x + lax.stop_gradient(jnp.round(x) - x)).sum(),
 }
 
 
@@ -471,3 +471,75 @@ def test_without_epsilon_a_sum_of_no_terms_passes_on_nothing(options):
     assert np.isfinite(attributions).all()
     if options.get("rule") != "alpha_beta":  # a unit that nothing lowers gets alpha times its relevance
         np.testing.assert_allclose(attributions.sum(), f(x), rtol=1e-5)
+
+
+def _circulant(kernel, weights):
+    """A long convolution by Fourier transforms, by parts of complex numbers, and as a matrix product."""
+    matrix = np.stack([np.roll(kernel, i) for i in range(len(kernel))])
+
+    def by_fft(x):
+        return jnp.fft.irfft(jnp.fft.rfft(x) * jnp.fft.rfft(kernel), len(kernel))
+
+    def by_parts(x):
+        z = jnp.fft.fft(lax.complex(x, jnp.zeros_like(x))) * jnp.fft.fft(kernel)
+        return jnp.fft.ifft(jnp.conj(jnp.conj(z))).real
+
+    return [
+        lambda x, f=f: jax.nn.relu(f(x) + 0.1) @ weights for f in (lambda x: x @ matrix, by_fft, by_parts)
+    ]
+
+
+def test_a_linear_map_by_complex_numbers_is_that_by_real_ones():
+    rng = np.random.default_rng(3)
+    x, kernel, weights = rng.normal(size=16), rng.normal(size=16), rng.normal(size=(16, 3))
+    with in_precision("float64"):
+        expected, *others = [attribution.lrp(f, x, 1) for f in _circulant(kernel, weights)]
+        assert np.any(expected)
+        for found in others:
+            np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_a_complex_map_of_two_real_values_shares_by_their_terms():
+    x, weights = np.random.default_rng(4).normal(size=(2, 8))
+
+    def by_complex(x):
+        z = jnp.fft.fft(lax.complex(jnp.tanh(x[:4]), jnp.sin(x[4:])))
+        return (z.real * weights[:4] + z.imag * weights[4:]).sum()
+
+    matrix = np.fft.fft(np.eye(4))
+    map_real = np.concatenate([matrix.real, -matrix.imag])
+    map_imag = np.concatenate([matrix.imag, matrix.real])
+
+    def by_matrices(x):
+        parts = jnp.concatenate([jnp.tanh(x[:4]), jnp.sin(x[4:])])
+        return (parts @ map_real * weights[:4] + parts @ map_imag * weights[4:]).sum()
+
+    with in_precision("float64"):
+        expected, found = (
+            attribution.lrp(f, x, epsilon=1e-12, stabilizer=1e-12) for f in (by_matrices, by_complex)
+        )
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_a_straight_through_estimator_has_a_bias():
+    """`z + stop_gradient(round(z) - z)` is `z + c` with a constant `c`."""
+    rng = np.random.default_rng(5)
+    x, first, second = rng.normal(size=6), rng.normal(size=(6, 4)), rng.normal(size=(4, 2))
+    codes = np.eye(4)
+
+    def rounded(z):
+        return jnp.round(z)
+
+    def quantized(z):
+        return jnp.asarray(codes)[jnp.argmin(jnp.sum((z - codes) ** 2, axis=-1))]
+
+    with in_precision("float64"):
+        z = x @ first
+        for function in (rounded, quantized):
+            found = attribution.lrp(
+                lambda x, f=function: (x @ first + lax.stop_gradient(f(x @ first) - x @ first)) @ second, x, 0
+            )
+            shift = np.asarray(function(z)) - z
+            expected = attribution.lrp(lambda x, shift=shift: (x @ first + shift) @ second, x, 0)
+            np.testing.assert_allclose(found, expected, atol=1e-4)
+        assert not np.any(attribution.lrp(lambda x: lax.stop_gradient(x) @ first @ second, x, 0))

@@ -112,7 +112,7 @@ def test_the_gradient_is_finite_and_not_zero(row):
 
 
 @basic_promise
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
 def test_the_dtype_is_kept(row, dtype):
     with in_precision(dtype):
         output = jax.eval_shape(row.call, network(dtype=dtype), example(row, dtype=dtype))
@@ -139,11 +139,10 @@ def test_doubles_run(row):
 
 
 @_rows(ROWS.keys() - BY_DECISIONS, basic=False)
-def test_half_precision_is_near_single(row):
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_is_near_single(row, dtype):
     exact = row.call(network(), example(row))
-    half = row.call(
-        jax.tree.map(lambda a: a.astype(jnp.bfloat16), network()), example(row, dtype=jnp.bfloat16)
-    )
+    half = row.call(jax.tree.map(lambda a: a.astype(dtype), network()), example(row, dtype=dtype))
     for a, b in zip(jax.tree.leaves(half), jax.tree.leaves(exact), strict=True):
         a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
         np.testing.assert_allclose(a, b, atol=0.1 * max(1, np.abs(b).max()))

@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from jax import lax
 
 import jaxnn
 from experiments._common.digits import load_digits
@@ -546,3 +547,51 @@ def test_bad_input_raises_before_the_first_step(options, error, words, monkeypat
     with pytest.raises(error) as caught:
         jaxnn.dream(model, objective, **({"key": jax.random.key(0), "shape": (6, 6)} | arguments))
     assert words in str(caught.value)
+
+
+def _convolved(kernel, x):
+    """A convolution with the channels first, as in Equinox."""
+    convolved = lax.conv_general_dilated(x[None] - 0.5, kernel, (1, 1), "SAME")[0]
+    return jax.nn.relu(jaxnn.tap(convolved, "maps")).mean((1, 2))
+
+
+@pytest.mark.long("all but the first")
+@pytest.mark.parametrize(
+    ("start", "options"),
+    [
+        (True, {"parameterization": dreaming.pixel(), "transforms": (dreaming.jitter(2),)}),
+        (False, {"penalties": (dreaming.total_variation(0.1),)}),
+    ],
+)
+def test_a_model_with_its_channels_first_dreams_as_one_with_its_channels_last(start, options):
+    rng = np.random.default_rng(0)
+    model = jax.tree_util.Partial(_convolved, rng.normal(size=(4, 3, 3, 3)).astype(np.float32))
+    moved = jax.tree_util.Partial(lambda model, x: model(jnp.moveaxis(x, -1, 0)), model)
+    image = rng.uniform(0.2, 0.8, (9, 12, 3)).astype(np.float32)
+    call = {"key": jax.random.PRNGKey(0), "steps": 3, "record_every": 1} | options
+    objective = dreaming.channel("maps", 2, channel_axis=0) + dreaming.logit(1)
+    one = jaxnn.dream(moved, objective, shape=(9, 12, 3), start=image if start else None, **call)
+    first = np.moveaxis(image, -1, 0) if start else None
+    other = jaxnn.dream(model, objective, shape=(3, 9, 12), start=first, **call)
+    np.testing.assert_allclose(jnp.moveaxis(other.image, 0, -1), one.image, atol=1e-6)
+    np.testing.assert_allclose(jnp.moveaxis(other.frames, 1, -1), one.frames, atol=1e-6)
+    np.testing.assert_allclose(other.trace, one.trace, rtol=1e-5)
+
+
+@pytest.mark.long
+def test_the_axis_of_the_channels_can_be_given_and_is_the_last_without_a_convolution():
+    def dense(x):
+        return jnp.sin(jnp.arange(x.size).reshape(x.shape) * x).sum()[None]
+
+    call = {"key": jax.random.PRNGKey(0), "steps": 1, "shape": (3, 8, 8), "transforms": ()}
+    images = [
+        jaxnn.dream(dense, dreaming.logit(0), channel_axis=axis, **call).image for axis in (None, 2, -1, 0)
+    ]
+    np.testing.assert_array_equal(images[0], images[1])
+    np.testing.assert_array_equal(images[0], images[2])
+    assert images[3].shape == (3, 8, 8)
+    assert np.any(images[3] != images[0])  # frequencies of other axes
+    with pytest.raises(ValueError, match=r"`channel_axis` must be an axis of `shape`, \(3, 8, 8\); got 3"):
+        jaxnn.dream(dense, dreaming.logit(0), channel_axis=3, **call)
+    with pytest.raises(ValueError, match="`channel_axis` must be an axis of 'maps'"):
+        dreaming.channel("maps", 0, channel_axis=2)(None, {"maps": jnp.ones((2, 2))})

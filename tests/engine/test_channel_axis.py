@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxnn._engine.channel_axis import LOST, channel_axis
+from jaxnn._engine.channel_axis import LOST, channel_axis, input_channel_axis
 
 KEY = jax.random.key(0)
 FIRST, LAST = jnp.ones((3, 8, 10)), jnp.ones((8, 10, 3))
@@ -56,3 +56,21 @@ CASES = {
 def test_the_axis_is_that_of_the_convolution(name):
     function, x, expected = CASES[name]
     assert channel_axis(function, x) == expected
+
+
+INPUTS = {
+    "linen": (CASES["linen"][0], LAST, 2),
+    "linen, one channel": (linen(nn.Conv(6, (3, 3)), LAST[..., :1])[0], LAST[..., :1], 2),
+    "equinox": (convolved, FIRST, 0),
+    "equinox, one channel": (eqx.nn.Conv2d(1, 6, 3, key=KEY), FIRST[:1], 0),
+    "scaled and padded": (lambda x: convolved(jnp.pad((x - 0.5) / 2, ((0, 0), (1, 1), (1, 1)))), FIRST, 0),
+    "moved": (lambda x: convolved(jnp.moveaxis(x, -1, 0)), LAST, 2),
+    "after a product": (lambda x: convolved(x @ jnp.ones((10, 10))), FIRST, None),
+    "no convolution": (lambda x: jax.nn.relu(x @ jnp.ones((3, 4))), LAST, None),
+}
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_the_axis_of_an_input_is_that_of_the_convolution_that_reads_it(name):
+    function, x, expected = INPUTS[name]
+    assert input_channel_axis(function, x) == expected

@@ -152,14 +152,15 @@ def test_the_parts_of_a_region_know_their_ends():
     assert split.left_fraction == pytest.approx(np.mean(x[:, 0] <= split.threshold))
 
 
-def read(text, row, names):
+def read(text, row, names, number=float):
     """Whether the conditions that a text states hold for a row, by the digits that stand there."""
     for part in text.removeprefix("if ").split(" then ")[0].split(" and "):
         low, name, high = re.fullmatch(r"(?:(\S+) < )?(\w+)(?: (?:<=) (\S+))?", part).groups() if (
             ">" not in part
         ) else (part.split(" > ")[1], part.split(" > ")[0], None)  # fmt: skip
         value = float(row[names.index(name)])
-        if (low is not None and not float(low) < value) or (high is not None and not value <= float(high)):
+        low, high = (None if end is None else float(number(float(end))) for end in (low, high))
+        if (low is not None and not low < value) or (high is not None and not value <= high):
             return False
     return True
 
@@ -187,16 +188,47 @@ def test_the_text_decides_what_was_held_out_as_the_rules_do(grow):
         assert len(printed) == len(known)  # no two thresholds look alike
 
 
-def test_a_number_has_four_digits_or_as_many_as_it_takes():
-    number = _rule.format_number
-    assert number(0.123456) == "0.1235"
-    assert number(-0.0) == "0"
-    assert number(2001.26) == "2001"
-    assert number(2001.26, np.array([2001.1, 2002.0])) == "2001.3"
-    assert number(2001.26, np.array([2001.26, 2001.27])) == "2001.26"
-    ends = np.array([1.9996]), np.array([2.0004])
-    vocabulary = _rule.Vocabulary(["x"], ["no"], [np.zeros(0)])
-    assert vocabulary.rule(*ends, 0) == "if 1.9996 < x <= 2 then no"
+def test_a_threshold_has_four_digits_or_as_many_as_it_takes():
+    def short(threshold, *values):
+        found = _rule.shorten(threshold, np.float32(values), np.float32)
+        return _rule.format_threshold(found, np.float32)
+
+    assert short(0.123456) == "0.1235"
+    assert short(-0.0) == "0"
+    assert short(2001.26) == "2001"
+    assert short(2001.26, 2001.1, 2002.0) == "2001.2"  # float32 rounds 2001.3 upwards
+    assert _rule.format_number(-0.0) == "0"
+    ends = np.float32([1.5]), np.float32([2.0])
+    vocabulary = _rule.Vocabulary(["x"], ["no"], np.dtype(np.float32))
+    assert vocabulary.rule(*ends, 0) == "if 1.5 < x <= 2 then no"
+
+
+def explained(model, inputs, held_out, **options):
+    """An anchor, as the others are called."""
+    found = rules.anchor(model, inputs[0], inputs, **options)
+    return found._replace(rule=(found.rule,))
+
+
+@pytest.mark.long("all but the first")
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
+@pytest.mark.parametrize("grow", [*GROW, explained])
+def test_text_and_rule_agree_on_and_next_to_each_threshold(grow, dtype):
+    with in_precision(dtype):
+        dtype = jnp.dtype(dtype)
+        x = uniform(300, key=1).astype(dtype)
+        found = grow(quarters, x, held_out=x, key=KEY, n_samples=500)
+        learned = found.rule if grow is explained else found.rules
+        assert learned
+        for rule in learned:
+            for ends in (rule.low, rule.high):
+                for j in np.flatnonzero(np.isfinite(ends)):
+                    on = np.asarray(ends[j]).astype(dtype)
+                    for value in (on, *(np.nextafter(on, dtype.type(end)) for end in (-9, 9))):
+                        row = np.full(3, 0.5, dtype)
+                        row[j] = value
+                        # The digits are read in the precision of the features, and in float64.
+                        for number in (dtype.type, float):
+                            assert read(rule.text, row, ["x_0", "x_1", "x_2"], number) == bool(rule(row))
 
 
 def test_a_split_whose_sides_agree_is_removed_for_any_prediction_above_it():
