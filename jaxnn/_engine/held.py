@@ -76,18 +76,23 @@ def put_back(x: PyTree, held: list[jax.Array]) -> PyTree:
 
 def zeros_for_held(values: PyTree) -> PyTree:
     """Values of the structure of `x`, with zeros in the places of held arrays."""
-    leaves = jax.tree.leaves(values)
-    dtype = jnp.result_type(*leaves) if leaves else float
+    leaves = jax.tree.leaves(values, is_leaf=is_held)
+    if not any(map(is_held, leaves)):
+        return values
+    dtype = jnp.result_type(*(leaf for leaf in leaves if not is_held(leaf)))
     return jax.tree.map(
         lambda node: jnp.zeros(node.shape, dtype) if is_held(node) else node, values, is_leaf=is_held
     )
 
 
-def check_gradient_paths(model: Callable[[Any], Any], x: PyTree) -> None:
+Paths = tuple[dict[str, None], dict[str, None]]
+
+
+def check_gradient_paths(paths: Paths, x: PyTree) -> None:
     """Say where arrays of `x` reach the output through integers or booleans alone: their gradient is 0.
 
     Args:
-        model: a callable pytree.
+        paths: of `gradient_paths`.
         x: an example with floating-point leaves.
 
     Warns:
@@ -96,11 +101,11 @@ def check_gradient_paths(model: Callable[[Any], Any], x: PyTree) -> None:
     Raises:
         ValueError: all do that reach it.
     """
-    lost, others = jax.eval_shape(_gradient_paths, model, x)
+    lost, others = paths
     if not lost:
         return
-    paths = [path for path, _ in jax.tree.leaves_with_path(x)]
-    shown = ", ".join(f"`x{jax.tree_util.keystr(paths[i])}`" for i in map(int, lost))
+    names = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(x)]
+    shown = ", ".join(f"`x{names[i]}`" for i in map(int, lost))
     if not others:
         raise ValueError(
             f"{shown} must reach the output through floating-point numbers; the model turns the values into "
@@ -110,14 +115,15 @@ def check_gradient_paths(model: Callable[[Any], Any], x: PyTree) -> None:
     warnings.warn(
         f"{shown} has a gradient of 0 everywhere: the model turns the values into integers or booleans. Pass "
         "them as such to hold them",
-        stacklevel=4,
+        stacklevel=5,
     )
 
 
-# Jitted, to be traced once for all calls of one structure: the keys of the result are the numbers.
-@jax.jit
-def _gradient_paths(model: Callable[[Any], Any], x: PyTree) -> tuple[dict[str, None], dict[str, None]]:
-    """The numbers of the arrays of `x` whose gradient is lost on the way to the output, and of the others."""
+def gradient_paths(model: Callable[[Any], Any], x: PyTree) -> Paths:
+    """The numbers of the arrays of `x` whose gradient is lost on the way to the output, and of the others.
+
+    As keys, so that `jax.eval_shape` of a jitted function returns them.
+    """
     jaxpr = inline_calls(model, [x], CALLS).jaxpr.jaxpr
     reached: dict[Any, set[int]] = {v: {i} for i, v in enumerate(jaxpr.invars)}
     smooth = dict(reached)
