@@ -240,8 +240,8 @@ def linear_region(s):
 def pgd(s):
     options = {"epsilon": 0.1, "bounds": (-5.0, 5.0), "key": jax.random.key(6), "steps": 3}
     result = attacks.pgd(s.model, s.x, s.target, **options)
-    assert np.abs(s.floats(result.x) - s.floats(s.x)).max() <= 0.1 + 1e-6
-    for a, b in zip(jax.tree.leaves(result.x), jax.tree.leaves(s.x), strict=True):
+    assert np.abs(s.floats(result.input) - s.floats(s.x)).max() <= 0.1 + 1e-6
+    for a, b in zip(jax.tree.leaves(result.input), jax.tree.leaves(s.x), strict=True):
         assert a.dtype == b.dtype
         assert jnp.issubdtype(b.dtype, jnp.floating) or (a == b).all()
 
@@ -265,7 +265,7 @@ def cells():
                 yield pytest.param(name, method, marks=marks, id=f"{name}-{method}")
 
 
-@pytest.mark.parametrize(("name", "method"), cells())
+@pytest.mark.parametrize(("name", "method"), list(cells()))
 def test_a_method_is_right_or_refuses_by_name(name, method):
     subject = subject_of(name)
     primitive = EXPECTED.get(method, {}).get(name)
