@@ -347,7 +347,7 @@ class UNet(nn.Module):
         return nn.Conv(2, (1, 1))(y)
 
 
-@case("unet", "linen", layer="Conv_0", target=mean_of_first_map, relu=True)
+@case("unet", "linen", layer="Conv_0", target=mean_of_first_map, relu=True, piecewise=True)
 def unet_linen():
     return from_linen(UNet(), normal(10, *IMAGE), batched=True)
 
@@ -363,7 +363,7 @@ class SignalUNet(nn.Module):
         return nn.Conv(2, (1,))(jnp.concatenate([y, first], -1))
 
 
-@case("unet", "linen", layer="Conv_0", target=mean_of_first_map)
+@case("unet", "linen", layer="Conv_0", target=mean_of_first_map, piecewise=True)
 def signal_unet_linen():
     return from_linen(SignalUNet(), normal(11, 24, 2))
 

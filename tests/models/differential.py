@@ -45,7 +45,7 @@ class Euler(nn.Module):
 
 @case("ode", "linen", layer="Dense_0", smooth=True)
 def euler_linen():
-    return from_linen(Euler(), normal(90, 3))
+    return from_linen(Euler(), normal(90, 5))
 
 
 class RungeKutta(eqx.Module):
@@ -56,7 +56,7 @@ class RungeKutta(eqx.Module):
     def __init__(self, key):
         a, b, c = jax.random.split(key, 3)
         self.field = Field(a)
-        self.inward, self.head = eqx.nn.Linear(3, WIDTH, key=b), eqx.nn.Linear(WIDTH, 3, key=c)
+        self.inward, self.head = eqx.nn.Linear(5, WIDTH, key=b), eqx.nn.Linear(WIDTH, 3, key=c)
 
     def __call__(self, x):
         h, f = 0.1, self.field
@@ -73,7 +73,7 @@ class RungeKutta(eqx.Module):
 
 @case("ode", "equinox", layer="inward", smooth=True)
 def runge_kutta_equinox():
-    return from_equinox(RungeKutta(jax.random.key(15)), normal(91, 3))
+    return from_equinox(RungeKutta(jax.random.key(15)), normal(91, 5))
 
 
 class AdaptiveSteps(nn.Module):
@@ -91,7 +91,7 @@ class AdaptiveSteps(nn.Module):
 
 @case("ode", "linen", layer="Dense_0", smooth=True)
 def odeint_linen():
-    return from_linen(AdaptiveSteps(), normal(92, 3))
+    return from_linen(AdaptiveSteps(), normal(92, 5))
 
 
 class NeuralCDE(eqx.Module):
@@ -126,7 +126,7 @@ class FixedPoint(nnx.Module):
     """An equilibrium layer: `z = tanh(W z + x)`, by thirty iterations."""
 
     def __init__(self, rngs):
-        self.inward = nnx.Linear(3, WIDTH, rngs=rngs)
+        self.inward = nnx.Linear(5, WIDTH, rngs=rngs)
         self.weights = nnx.Param(normal(94, WIDTH, WIDTH, scale=0.3))
         self.head = nnx.Linear(WIDTH, 3, rngs=rngs)
 
@@ -138,7 +138,7 @@ class FixedPoint(nnx.Module):
 
 @case("ode", "nnx", layer="inward", smooth=True)
 def fixed_point_nnx():
-    return from_nnx(FixedPoint(nnx.Rngs(16)), normal(95, 3))
+    return from_nnx(FixedPoint(nnx.Rngs(16)), normal(95, 5))
 
 
 class Leapfrog(nnx.Module):

@@ -103,6 +103,6 @@ class ReluRNN(eqx.Module):
         return self.head(jax.lax.scan(step, jnp.zeros(6), x)[0])
 
 
-@case("recurrent", "equinox", relu=True, conserves=True)
+@case("recurrent", "equinox", relu=True, piecewise=True, conserves=True)
 def relu_rnn_equinox():
     return from_equinox(ReluRNN(jax.random.key(8)), normal(45, 20, 2))

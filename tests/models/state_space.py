@@ -144,7 +144,7 @@ class GatedLinearAttention(nn.Module):
             return state, q_t @ state
 
         _, y = jax.lax.scan(step, jnp.zeros((WIDTH, WIDTH)), (q, k, v, decay))
-        y = nn.GroupNorm(num_groups=2, reduction_axes=-1)(y) * nn.silu(nn.Dense(WIDTH)(x))
+        y = nn.RMSNorm()(y) * nn.silu(nn.Dense(WIDTH)(x))
         return nn.Dense(3)(y.mean(0))
 
 
