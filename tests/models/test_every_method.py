@@ -44,8 +44,8 @@ _NOT_PIECEWISE_LINEAR = {
     "exp": "neural_cde_equinox",
     "expm1": "unet_equinox",
     "integer_pow": "s4d_equinox",
-    "logistic": "attention_unet_nnx bidirectional_gru_linen efficientnet_equinox gated_linear_attention_linen "
-    "gru_equinox lstm_linen lstm_max_nnx message_passing_equinox min_gru_nnx shared_expert_equinox",
+    "logistic": "attention_unet_nnx bidirectional_gru_linen efficientnet_equinox "
+    "gated_linear_attention_linen gru_equinox lstm_linen lstm_max_nnx message_passing_equinox min_gru_nnx shared_expert_equinox",
     "mul": "cosine_attention_equinox hyena_equinox mobilenet_v3_linen",
     "scatter-max": "gat_nnx sage_linen",  # piecewise linear, and without a rule
     "sin": "leapfrog_nnx",
@@ -90,6 +90,7 @@ REFUSALS = {
     "linear_region": "the model has the operation"
 }  # a refusal starts with the method's name, or this
 GROUPS = 4
+ROUNDING = 4 * float(np.finfo(np.float32).eps)  # of a sum, as a fraction of the sizes of its terms
 
 
 @jax.jit
@@ -164,7 +165,7 @@ def subject_of(name):
     return Subject(name)
 
 
-def check_sum(values, change, relative, of_sizes=4 * np.finfo(np.float32).eps):
+def check_sum(values, change, relative, of_sizes=ROUNDING):
     """The values sum to the change, up to a fraction of their sizes: by default the rounding of the sum."""
     assert abs(values.sum() - change) <= relative * abs(change) + of_sizes * np.abs(values).sum()
 
