@@ -20,7 +20,6 @@ class Case(NamedTuple):
         family: of architectures.
         framework: that the module is written in.
         layer: a named value that all of the input passes through, or None.
-        target: from the output to a scalar; None for the output that changes most.
         smooth: whether it has no kink, so that a quadrature converges fast.
         relu: whether it has a ReLU.
         piecewise: whether it is piecewise linear.
@@ -31,7 +30,6 @@ class Case(NamedTuple):
     family: str
     framework: str
     layer: str | None = None
-    target: Callable[[jax.Array], jax.Array] | None = None
     smooth: bool = False
     relu: bool = False
     piecewise: bool = False

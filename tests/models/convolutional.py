@@ -11,14 +11,6 @@ from tests.models.common import case, from_equinox, from_linen, from_nnx, normal
 IMAGE = (8, 8, 3)
 
 
-def mean_of_first_map(y):
-    return y[..., 0].mean()
-
-
-def mean_of_first_channel(y):  # channels first, as in Equinox
-    return y[0].mean()
-
-
 # ResNets
 
 
@@ -347,7 +339,7 @@ class UNet(nn.Module):
         return nn.Conv(2, (1, 1))(y)
 
 
-@case("unet", "linen", layer="Conv_0", target=mean_of_first_map, relu=True, piecewise=True)
+@case("unet", "linen", layer="Conv_0", relu=True, piecewise=True)
 def unet_linen():
     return from_linen(UNet(), normal(10, *IMAGE), batched=True)
 
@@ -363,7 +355,7 @@ class SignalUNet(nn.Module):
         return nn.Conv(2, (1,))(jnp.concatenate([y, first], -1))
 
 
-@case("unet", "linen", layer="Conv_0", target=mean_of_first_map, piecewise=True)
+@case("unet", "linen", layer="Conv_0", piecewise=True)
 def signal_unet_linen():
     return from_linen(SignalUNet(), normal(11, 24, 2))
 
@@ -391,7 +383,7 @@ class DiffusionUNet(nnx.Module):
         return self.up(jnp.concatenate([first, y], axis=-1))
 
 
-@case("unet", "nnx", layer="stem", target=mean_of_first_map, smooth=True)
+@case("unet", "nnx", layer="stem", smooth=True)
 def diffusion_unet_nnx():
     return from_nnx(DiffusionUNet(nnx.Rngs(4)), normal(12, *IMAGE), batched=True)
 
@@ -416,7 +408,7 @@ class AttentionUNet(nnx.Module):
         return self.last(jnp.concatenate([skip * gate, y], axis=-1))
 
 
-@case("unet", "nnx", layer="stem", target=mean_of_first_map, relu=True)
+@case("unet", "nnx", layer="stem", relu=True)
 def attention_unet_nnx():
     return from_nnx(AttentionUNet(nnx.Rngs(5)), normal(13, *IMAGE), batched=True)
 
@@ -443,6 +435,6 @@ class EquinoxUNet(eqx.Module):
         return self.last(jnp.concatenate([first, self.up(y)]))
 
 
-@case("unet", "equinox", layer="down/0", target=mean_of_first_channel)
+@case("unet", "equinox", layer="down/0")
 def unet_equinox():
     return from_equinox(EquinoxUNet(jax.random.key(4)), normal(14, 3, 8, 8))

@@ -6,6 +6,7 @@ The models are small, and have the parts that make attributions go wrong: statis
 
 import collections
 import functools
+import operator
 import re
 
 import jax
@@ -45,7 +46,8 @@ _NOT_PIECEWISE_LINEAR = {
     "expm1": "unet_equinox",
     "integer_pow": "s4d_equinox",
     "logistic": "attention_unet_nnx bidirectional_gru_linen efficientnet_equinox "
-    "gated_linear_attention_linen gru_equinox lstm_linen lstm_max_nnx message_passing_equinox min_gru_nnx shared_expert_equinox",
+    "gated_linear_attention_linen gru_equinox lstm_linen lstm_max_nnx message_passing_equinox "
+    "min_gru_nnx shared_expert_equinox",
     "mul": "cosine_attention_equinox hyena_equinox mobilenet_v3_linen",
     "scatter-max": "gat_nnx sage_linen",  # piecewise linear, and without a rule
     "sin": "leapfrog_nnx",
@@ -86,9 +88,6 @@ SAMPLE = {  # of the default suite
 }
 
 
-REFUSALS = {
-    "linear_region": "the model has the operation"
-}  # a refusal starts with the method's name, or this
 GROUPS = 4
 ROUNDING = 4 * float(np.finfo(np.float32).eps)  # of a sum, as a fraction of the sizes of its terms
 
@@ -108,13 +107,13 @@ class Subject:
             lambda leaf: jnp.zeros_like(leaf) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, self.x
         )
         self.baselines = {"zero": zero, "random": other_floats(self.x, 5)}
-        self.target = self.case.target or self._most_changed()
+        self.target = self._most_changed()
 
     def _most_changed(self):
         """A change that is small by chance would leave nothing but rounding to compare with."""
         y, *others = (np.asarray(_run(self.model, x)) for x in (self.x, *self.baselines.values()))
-        assert y.ndim == 1
-        return int(np.argmax(np.min([abs(y - other) for other in others], axis=0)))
+        place = np.argmax(np.min([abs(y - other) for other in others], axis=0))
+        return int(place) if y.ndim == 1 else operator.itemgetter(np.unravel_index(place, y.shape))
 
     def scalar_of(self, y):
         return self.target(y) if callable(self.target) else y[self.target]
