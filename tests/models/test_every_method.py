@@ -49,7 +49,7 @@ _NOT_PIECEWISE_LINEAR = {
     "gated_linear_attention_linen gru_equinox lstm_linen lstm_max_nnx message_passing_equinox "
     "min_gru_nnx shared_expert_equinox",
     "mul": "cosine_attention_equinox hyena_equinox mobilenet_v3_linen",
-    "scatter-max": "gat_nnx sage_linen",  # piecewise linear, and without a rule
+    "scatter-max": "gat_nnx sage_linen",  # a maximum is piecewise linear, but this one has no rule
     "sin": "leapfrog_nnx",
     "square": "convnext_nnx cross_attention_linen diffusion_unet_nnx gpt_nnx groupnorm_resnet_equinox "
     "llama_nnx mamba_nnx pre_norm_linen soft_moe_linen vit_equinox",
