@@ -11,7 +11,7 @@ import numpy as np
 from jaxnn import _checks
 from jaxnn._arrays import as_numpy
 from jaxnn._engine.closures import check_stateless
-from jaxnn._engine.held import check_gradient_paths, gradient_paths, hold, is_held
+from jaxnn._engine.held import check_gradient_paths, hold, is_held
 from jaxnn._engine.loops import vary_like
 
 ARRAY_TYPES = jax.Array | np.ndarray | np.generic | float | int  # arrays, and numbers that become arrays
@@ -85,27 +85,19 @@ def call(model: Any, x: Any) -> Any:
     return model(x)
 
 
-@jax.jit
-def _call_and_paths(model: Any, x: Any) -> Any:
-    return call(model, x), gradient_paths(model, x)
-
-
-def output_shape(
-    model: Callable[..., Any], x: Any, name: str = "model", function: Callable[..., Any] = call
-) -> Any:
+def output_shape(model: Callable[..., Any], x: Any, name: str = "model") -> Any:
     """The shapes and dtypes of `model(x)`, as of `jax.eval_shape`; traced once per structure of the model.
 
     Args:
         model: a callable pytree, as `as_model` returns it.
         x: one example, or the `jax.ShapeDtypeStruct` of each of its arrays.
         name: the argument's name, for errors.
-        function: of the model and the example, in the place of `model(x)`; jitted.
 
     Raises:
         TypeError: the model converts its input to an array of NumPy.
     """
     try:
-        return jax.eval_shape(function, model, x)
+        return jax.eval_shape(call, model, x)
     except jax.errors.TracerArrayConversionError as error:
         raise TypeError(
             f"`{name}` must be a function that JAX can trace; it converts its input to an array of NumPy. "
@@ -121,7 +113,6 @@ def prepare(
     *,
     differentiable: bool = True,
     holds: bool = False,
-    gradient: bool = False,
 ) -> tuple[Any, Any, Any]:
     """Check the arguments of an explanation, and make each a valid argument of a jitted function.
 
@@ -133,7 +124,6 @@ def prepare(
         name: the name of the argument `target`, for errors.
         differentiable: whether the scalar must have a gradient; otherwise it may be an integer or a boolean.
         holds: whether integers and booleans of `x` are held, as the others alone get an attribution.
-        gradient: whether the others must have a gradient; see `prepare_gradient`.
 
     Returns:
         `(model, x, target)`: pytrees, `target` as an index or a callable. Where arrays are held, `x` has a
@@ -148,24 +138,9 @@ def prepare(
     x = as_example("x", x)
     if holds:
         model, x = hold(model, x)
-    if gradient:
-        output, paths = output_shape(model, x, function=_call_and_paths)
-    else:
-        output = output_shape(model, x)
+    output = output_shape(model, x)
     target = _check_target(target, output, name, differentiable=differentiable)
-    if gradient:
-        check_gradient_paths(paths, x)
     return model, vary_like(x, (model, target)), target
-
-
-def prepare_gradient(model: Any, x: Any, target: Any, name: str = "target") -> tuple[Any, Any, Any]:
-    """`prepare` for a gradient with respect to `x`: its integers are held, and all others should have one.
-
-    Raises:
-        TypeError: as `prepare` raises.
-        ValueError: the model turns all numbers of `x` into integers or booleans, or as `prepare` raises.
-    """
-    return prepare(model, x, target, name, holds=True, gradient=True)
 
 
 def as_example(name: str, x: Any) -> Any:
@@ -293,3 +268,16 @@ def select(output: Any, target: Any) -> jax.Array:
 def scalar(model: Any, target: Any) -> Callable[[Any], jax.Array]:
     """The scalar function of the input that is explained: the target output of the model."""
     return lambda x: select(model(x), target)
+
+
+def differentiable(model: Any, target: Any, x: Any) -> Callable[[Any], jax.Array]:
+    """`scalar`, for a gradient with respect to `x`, which all of `x` should have.
+
+    Called while a method is traced, so that a check of the model's operations costs nothing afterwards.
+
+    Raises:
+        ValueError: the numbers of `x` reach the scalar as integers or booleans alone.
+    """
+    function = scalar(model, target)
+    check_gradient_paths(function, x)
+    return function

@@ -38,8 +38,8 @@ def tap(value: Value, name: str) -> Value:
     """Name an intermediate value of a function; the value itself is unchanged.
 
     The name lives in the function's jaxpr (the primitive `tap`), so it survives `jax.jit`,
-    `jax.vmap` and `jax.grad`, and costs nothing when compiled. Names of `jax.ad_checkpoint.checkpoint_name`
-    count, too. `capture` returns named values, `intervene`
+    `jax.vmap` and `jax.grad`, and costs nothing when compiled. Policies of `jax.checkpoint` do not know it:
+    for these name the value by `jax.ad_checkpoint.checkpoint_name`. Such names count as taps, too. `capture` returns named values, `intervene`
     replaces them.
 
     Args:
@@ -161,6 +161,7 @@ class Intervened:
                 if split_layer(layer)[0] == label
             ]
             if own:
+                _refuse_equal(own)
                 handlers[path] = partial(_change, own)
                 rows[path] = [change.rows for change in own]
         return traced.evaluate(handlers, rows=rows)[0]
@@ -271,6 +272,14 @@ class _Change(NamedTuple):
             return cls(layer, new, here)
         is_stack = isinstance(new, Frozen | Added) and new.value.shape[: len(lengths)] == lengths
         return cls(layer, new, new.value if lengths and is_stack else None)
+
+
+def _refuse_equal(changes: Sequence[_Change]) -> None:
+    """Raise where two replacements are of the same step, by its number from the first and from the last."""
+    masks = [change.rows for change in changes if split_layer(change.layer)[1]]
+    if len({mask.tobytes() for mask in masks}) < len(masks):
+        layers = ", ".join(repr(change.layer) for change in changes)
+        raise ValueError(f"`replacements` must name each step once; got {layers}")
 
 
 def _change(

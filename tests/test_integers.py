@@ -222,6 +222,23 @@ def test_one_array_of_floats_that_the_model_casts_is_a_warning():
     np.testing.assert_array_equal(found["values"], 1)
 
 
+def test_what_counts_is_the_target():
+    model = lambda x: {"vote": (x > 0).astype(float).sum(), "values": 2 * x}  # noqa: E731
+    with pytest.raises(ValueError, match="`x` must reach the output"):
+        attribution.saliency(model, jnp.ones(2), lambda y: y["vote"])
+    np.testing.assert_array_equal(attribution.saliency(model, jnp.ones(2), lambda y: y["values"][0]), [2, 0])
+
+
+@pytest.mark.parametrize(
+    "method", [attribution.saliency, functools.partial(attribution.smooth_grad, key=KEY)]
+)
+def test_the_warning_is_at_the_callers_line(method):
+    model = lambda b: (b["mask"] > 0).sum() * b["values"].sum()  # noqa: E731
+    with pytest.warns(UserWarning, match="a gradient of 0 everywhere") as caught:
+        method(model, {"mask": jnp.ones(4), "values": jnp.arange(3.0)})
+    assert caught[0].filename == __file__
+
+
 def test_a_model_that_ignores_its_input_has_zeros():
     np.testing.assert_array_equal(attribution.saliency(lambda x: jnp.float32(1), jnp.ones(2)), 0)
 

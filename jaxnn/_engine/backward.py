@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxnn._engine.graph import Graph, Run, Step
+from jaxnn._engine.graph import Around, Graph, Run, Step
 from jaxnn._engine.jaxpr import evaluate
 from jaxnn._engine.loops import scan as loop
 from jaxnn._engine.primitives import CALLBACKS, NO_GRADIENT, is_inexact, is_real
@@ -33,8 +33,10 @@ class Plan(NamedTuple):
         graph: the function, in the steps that the rule is for.
         rule: `rule(step, cotangents, *runs) -> cotangents of step.inputs`; None for zero.
         evaluate: `evaluate(*inputs) -> runs`, from the leaves of one input per run.
-        make: `make(function, *args) -> Plan`, the method's plan of another function: of the body of a scan.
+        make: `make(function, *args, around=...) -> Plan`, the method's plan of the body of a scan.
         fixed: values that the results do not depend on.
+        units: values that are the input, up to units, if the method asks.
+        plain: the function before the method joined steps, if it did.
     """
 
     graph: Graph
@@ -42,6 +44,8 @@ class Plan(NamedTuple):
     evaluate: Callable[..., Sequence[Run]]
     make: Callable[..., "Plan"]
     fixed: frozenset[Any] = frozenset()
+    units: frozenset[Any] = frozenset()
+    plain: Graph | None = None
 
 
 def backward(plan: Plan, cotangents: Sequence[Any], *runs: Run) -> list[Any]:
@@ -131,7 +135,13 @@ def _through_body(
         inputs = dict(enumerate(values[0])) | dict(zip(moving, changed, strict=True))
         return evaluate(scan.body.jaxpr, scan.body.consts, list(inputs.values()))
 
-    inner = plan.make(function, *(values[0][i] for i in moving))
+    consts, carry, rows = scan.parts(scan.equation.invars)
+    origins = [*consts, *(None for _ in carry), *rows]
+    outer = plan.graph if plan.plain is None else plan.plain
+    around = [
+        None if origins[i] is None else Around(outer, origins[i], origins[i] in plan.units) for i in moving
+    ]
+    inner = plan.make(function, *(values[0][i] for i in moving), around=around)
     runs = inner.evaluate(*([each[i] for i in moving] for each in values))
     found = dict(zip(moving, backward(inner, cotangents, *runs), strict=True))
     return [found.get(i) for i in range(len(scan.moves))]

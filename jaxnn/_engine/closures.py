@@ -6,8 +6,8 @@ of the object it would still compute with the old ones, without a word.
 
 import dis
 import functools
-from collections.abc import Iterator
-from types import CodeType, FunctionType, MethodType
+from collections.abc import Container, Iterator
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from jax.tree_util import Partial
@@ -30,7 +30,8 @@ def check_stateless(name: str, function: Any) -> None:
     """Raise where a function is, or closes over, an NNX module, a Keras model or a PyTorch module.
 
     Looked at are the variables of the function and of the functions that it calls by name: global ones and
-    those of enclosing functions, default and bound arguments, and the elements of lists and dictionaries.
+    those of enclosing functions, default and bound arguments, the elements of lists and dictionaries, and the
+    attributes of objects. Not: attributes of modules and of classes.
 
     Raises:
         TypeError: there is such an object; it is named, with what to pass in its place.
@@ -76,7 +77,7 @@ def _referenced(value: Any, label: str) -> Iterator[tuple[str, Any]]:
         yield label, value.__self__
         yield label, value.__func__
     elif isinstance(value, FunctionType):
-        if (value.__module__ or "").partition(".")[0] in _WITHOUT_STATE or _calls_back(value.__code__):
+        if _is_of(_WITHOUT_STATE, value) or _calls_back(value.__code__):
             return
         names = _global_names(value.__code__)
         yield from ((name, value.__globals__[name]) for name in names if name in value.__globals__)
@@ -90,10 +91,13 @@ def _referenced(value: Any, label: str) -> Iterator[tuple[str, Any]]:
         yield from ((label, each) for each in list(elements)[:_MOST])
     elif hasattr(value, "__wrapped__"):  # jitted, or otherwise decorated
         yield label, value.__wrapped__
-    elif callable(value) and not isinstance(value, type) and hasattr(value, "__dict__"):
-        if type(value).__module__.startswith("jaxnn."):  # checked when it was made, or calls back
-            return
-        yield from ((f"{label}.{name}", each) for name, each in vars(value).items())
+    elif not isinstance(value, type | ModuleType) and not _is_of(_WITHOUT_STATE, type(value)):
+        yield from ((f"{label}.{name}", each) for name, each in getattr(value, "__dict__", {}).items())
+
+
+def _is_of(libraries: Container[str], value: Any) -> bool:
+    """Whether a function or a class is of one of some libraries."""
+    return (value.__module__ or "").partition(".")[0] in libraries
 
 
 @functools.lru_cache(4096)

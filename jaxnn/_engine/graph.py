@@ -31,7 +31,7 @@ from jaxnn._engine.primitives import (
     is_real,
     variables,
 )
-from jaxnn._engine.scans import Scan, make_scan
+from jaxnn._engine.scans import Scan, fixed_results, flow, make_scan
 
 Run = dict[Any, Any]
 """The value of each variable."""
@@ -79,6 +79,7 @@ class Graph:
         constants: all other values that do not depend on the input, such as weights.
         sources: the operation that computes each constant.
         structure: of the result.
+        around: of the body of a scan, where its inputs come from, carries left out; None outside of scans.
     """
 
     steps: tuple[Step, ...]
@@ -88,6 +89,7 @@ class Graph:
     constants: Run
     sources: Mapping[Any, core.JaxprEqn]
     structure: Any
+    around: Mapping[Any, "Around"] | None = None
 
     def run(self, *inputs: Any, apply: Callable[..., list[Any]] = lambda step, *a: step.call(*a)) -> Run:
         """The value of each variable, from the leaves of an input; `apply(step, *values) -> results`."""
@@ -109,14 +111,21 @@ class Graph:
         """The step that computes each variable."""
         return {v: step for step in self.steps for v in step.outputs}
 
-    def chain(self, v: Any) -> Iterator[Step]:
-        """The steps that compute a variable, the last first, up to and with one of several inputs."""
+    def chain(self, v: Any, *, beyond: bool = False) -> Iterator[Step]:
+        """The steps that compute a variable, the last first, up to and with one of several inputs.
+
+        Args:
+            v: the variable.
+            beyond: whether to go on in the function around the body of a scan.
+        """
         while v in self.made_by:
             step = self.made_by[v]
             yield step
             if len(step.inputs) != 1:
                 return
             (v,) = step.inputs
+        if beyond and self.around is not None and v in self.around:
+            yield from self.around[v].graph.chain(self.around[v].variable, beyond=True)
 
     @functools.cached_property
     def uses(self) -> Mapping[Any, int]:
@@ -124,12 +133,27 @@ class Graph:
         return Counter(variables([*(v for step in self.steps for v in step.inputs), *self.outputs]))
 
 
+class Around(NamedTuple):
+    """Where an input of the body of a scan comes from: a constant of the scan, or the array of a row.
+
+    Attributes:
+        graph: the function around the scan.
+        variable: its variable.
+        is_unit: whether it is the function's input, up to units; see the plan of the method.
+    """
+
+    graph: Graph
+    variable: Any
+    is_unit: bool
+
+
 def graph(
     function: Callable[..., Any],
     *args: Any,
     keep_custom: bool = False,
     hold_integers: bool = False,
-    keep_long: bool = False,
+    keep_long: Callable[[core.JaxprEqn], bool] | None = None,
+    around: Sequence["Around | None"] | None = None,
 ) -> Graph:
     """Trace a function, inline its calls, and cut it into steps.
 
@@ -140,7 +164,8 @@ def graph(
             is inlined.
         hold_integers: whether integers that are computed from the input, such as the indices of the largest
             values, are constants, as they are at `args`.
-        keep_long: whether a long scan is one step, or all are unrolled.
+        keep_long: `keep_long(equation)` tells whether a long scan is one step; None to unroll all.
+        around: of the body of a scan, where each of its arguments comes from; None for a carry.
     """
     inlined = CALLS | REMAT | UNROLLED | (set() if keep_custom else CUSTOM)
     traced = inline_calls(function, args, inlined, keep_long=keep_long)
@@ -149,9 +174,13 @@ def graph(
     held: list[Any] = []
     for eqn in jaxpr.eqns:
         if not depends.isdisjoint(variables(eqn.invars)):
-            integers = [v for v in eqn.outvars if hold_integers and is_integer(v)]
+            results: list[Any] = eqn.outvars
+            if keep_long is not None and eqn.primitive.name == "scan":
+                moved = flow(eqn, depends.__contains__)[1]
+                results = [v for v, moves in zip(results, moved, strict=True) if moves]
+            integers = [v for v in results if hold_integers and is_integer(v)]
             held += integers
-            depends.update(v for v in eqn.outvars if v not in integers)
+            depends.update(v for v in results if v not in integers)
     others: Run = {}
     if held:
         values = dict(
@@ -171,14 +200,19 @@ def graph(
         key = v if v in regions.dominators else position[v]
         if key not in steps:
             eqn = jaxpr.eqns[position[v]]
-            is_scan = keep_long and eqn.primitive.name == "scan"
+            is_scan = keep_long is not None and eqn.primitive.name == "scan"
             step = builder.scan(eqn) if is_scan else regions.step(v) or builder.step((eqn,))
             steps[key] = (position[v], step)
             needed.extend(step.inputs)
     ordered = tuple(step for _, step in sorted(steps.values(), key=lambda each: each[0]))
     inputs, outputs = tuple(jaxpr.invars), tuple(jaxpr.outvars)
     sources = {v: eqn for eqn in jaxpr.eqns for v in eqn.outvars if v not in depends}
-    return Graph(ordered, inputs, outputs, builder.known, builder.constants, sources, traced.structure)
+    placed = None
+    if around is not None:
+        placed = {v: place for v, place in zip(inputs, around, strict=True) if place is not None}
+    return Graph(
+        ordered, inputs, outputs, builder.known, builder.constants, sources, traced.structure, placed
+    )
 
 
 def _constants(jaxpr: core.Jaxpr, consts: Sequence[Any], depends: set[Any], others: Run) -> tuple[Run, Run]:
@@ -191,6 +225,9 @@ def _constants(jaxpr: core.Jaxpr, consts: Sequence[Any], depends: set[Any], othe
         (known if _is_one_number(value) else others)[v] = value
     for eqn in jaxpr.eqns:
         if not depends.isdisjoint(variables(eqn.invars)):  # not by its results: a callback has none
+            if eqn.primitive.name == "scan":
+                every = functools.partial(read, values=ChainMap(others, known))
+                others.update(fixed_results(eqn, depends.__contains__, every))
             continue
         # A value that varies over a mesh cannot be computed while tracing.
         static = not eqn.effects and eqn.primitive.name != "pvary"

@@ -4,8 +4,10 @@ Where a gradient is taken, they are held: the model becomes a function of the fl
 place of each is kept by a `Held`, a pytree node without leaves.
 """
 
+import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import flax.struct
@@ -85,14 +87,11 @@ def zeros_for_held(values: PyTree) -> PyTree:
     )
 
 
-Paths = tuple[dict[str, None], dict[str, None]]
-
-
-def check_gradient_paths(paths: Paths, x: PyTree) -> None:
+def check_gradient_paths(function: Callable[[Any], Any], x: PyTree) -> None:
     """Say where arrays of `x` reach the output through integers or booleans alone: their gradient is 0.
 
     Args:
-        paths: of `gradient_paths`.
+        function: from the example to the explained output.
         x: an example with floating-point leaves.
 
     Warns:
@@ -101,11 +100,11 @@ def check_gradient_paths(paths: Paths, x: PyTree) -> None:
     Raises:
         ValueError: all do that reach it.
     """
-    lost, others = paths
+    lost, others = _gradient_paths(function, x)
     if not lost:
         return
     names = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(x)]
-    shown = ", ".join(f"`x{names[i]}`" for i in map(int, lost))
+    shown = ", ".join(f"`x{names[i]}`" for i in lost)
     if not others:
         raise ValueError(
             f"{shown} must reach the output through floating-point numbers; the model turns the values into "
@@ -115,16 +114,22 @@ def check_gradient_paths(paths: Paths, x: PyTree) -> None:
     warnings.warn(
         f"{shown} has a gradient of 0 everywhere: the model turns the values into integers or booleans. Pass "
         "them as such to hold them",
-        stacklevel=5,
+        stacklevel=_level_of_caller(),
     )
 
 
-def gradient_paths(model: Callable[[Any], Any], x: PyTree) -> Paths:
-    """The numbers of the arrays of `x` whose gradient is lost on the way to the output, and of the others.
+def _level_of_caller() -> int:
+    """The `stacklevel` of a warning in the function that calls this: of the first frame that is not ours."""
+    level, frame = 1, sys._getframe(1)
+    ours = (str(Path(__file__).parents[1]), str(Path(jax.__file__).parent))
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(ours):
+        level, frame = level + 1, frame.f_back
+    return level
 
-    As keys, so that `jax.eval_shape` of a jitted function returns them.
-    """
-    jaxpr = inline_calls(model, [x], CALLS).jaxpr.jaxpr
+
+def _gradient_paths(function: Callable[[Any], Any], x: PyTree) -> tuple[list[int], list[int]]:
+    """The numbers of the arrays of `x` whose gradient is lost on the way to the output, and of the others."""
+    jaxpr = inline_calls(function, [x], CALLS).jaxpr.jaxpr
     reached: dict[Any, set[int]] = {v: {i} for i, v in enumerate(jaxpr.invars)}
     smooth = dict(reached)
     for eqn in jaxpr.eqns:
@@ -134,4 +139,4 @@ def gradient_paths(model: Callable[[Any], Any], x: PyTree) -> Paths:
     every, kept = (
         set[int]().union(*(found.get(v, ()) for v in variables(jaxpr.outvars))) for found in (reached, smooth)
     )
-    return {str(i): None for i in sorted(every - kept)}, {str(i): None for i in sorted(kept)}
+    return sorted(every - kept), sorted(kept)

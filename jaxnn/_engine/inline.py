@@ -14,7 +14,11 @@ from jaxnn._engine.scans import scan_of, steps_to_unroll
 
 
 def inline_calls(
-    function: Callable[..., Any], args: Sequence[Any], primitives: Container[str], *, keep_long: bool = False
+    function: Callable[..., Any],
+    args: Sequence[Any],
+    primitives: Container[str],
+    *,
+    keep_long: Callable[[core.JaxprEqn], bool] | None = None,
 ) -> Traced:
     """Trace a function, with the jaxprs inside of some primitives in the place of their equations.
 
@@ -23,7 +27,7 @@ def inline_calls(
         args: where to trace it.
         primitives: names of those to inline: calls, `"scan"` (unrolled), or `"cond"` (where the branch is
             known while tracing).
-        keep_long: whether long scans are not unrolled; see `scans`.
+        keep_long: `keep_long(equation)` tells whether a long scan is not unrolled; None to unroll all.
     """
     traced = trace(function, *args)
 
@@ -32,7 +36,8 @@ def inline_calls(
         if kind not in primitives or (kind == "cond" and not is_concrete(operands[0])):
             return bind(eqn, operands)
         if kind == "scan":
-            return _unroll(eqn, operands, apply, steps_to_unroll(eqn) if keep_long else None)
+            keeps = keep_long is not None and keep_long(eqn)
+            return _unroll(eqn, operands, apply, steps_to_unroll(eqn) if keeps else None)
         inner = list(inner_jaxprs(eqn))
         branch = 0
         if kind == "cond":

@@ -14,7 +14,7 @@ from jax import lax
 from jax.extend import core
 
 from jaxnn._engine.jaxpr import evaluate, scan_parts, walk
-from jaxnn._engine.primitives import InnerJaxpr, inner_jaxprs, is_inexact, variables
+from jaxnn._engine.primitives import CALLS, CUSTOM, REMAT, InnerJaxpr, inner_jaxprs, is_inexact
 
 _MOST_UNROLLED = 200  # equations
 
@@ -104,14 +104,55 @@ def steps_to_unroll(eqn: core.JaxprEqn) -> int:
 def make_scan(eqn: core.JaxprEqn, depends: Callable[[Any], bool]) -> Scan:
     """A scan equation as a `Scan`; `depends(v)` tells whether an operand depends on the input."""
     (body,) = inner_jaxprs(eqn)
-    operands: list[Any] = eqn.invars
-    moves = [not isinstance(v, core.Literal) and depends(v) for v in operands]
-    consts, carry, _ = scan_parts(eqn.params, operands)
-    moves, _ = _reach(body.jaxpr, moves, len(consts), len(carry))
-    results = _results_that_move(body.jaxpr, moves)
+    consts, carry, _ = scan_parts(eqn.params, eqn.invars)
+    moves, results = flow(eqn, depends)
     moved = [a and is_inexact(v) for a, v in zip(results, body.jaxpr.outvars, strict=True)]
     carried = body.jaxpr.invars[len(consts) : len(consts) + len(carry)]
     return Scan(eqn, body, tuple(moves), tuple(moved), tuple(Saved(eqn.params["length"], v) for v in carried))
+
+
+def flow(eqn: core.JaxprEqn, depends: Callable[[Any], bool]) -> tuple[list[bool], list[bool]]:
+    """Which inputs and which results of a scan's body depend on the function's input at some step."""
+    moves = [not isinstance(v, core.Literal) and depends(v) for v in eqn.invars]
+    (body,) = inner_jaxprs(eqn)
+    consts, carry, _ = scan_parts(eqn.params, moves)
+    moves, _ = _reach(body.jaxpr, moves, len(consts), len(carry))
+    return moves, _results_that_move(body.jaxpr, moves)
+
+
+def fixed_results(
+    eqn: core.JaxprEqn, depends: Callable[[Any], bool], read: Callable[[Any], Any]
+) -> dict[Any, Any]:
+    """The results of a scan that do not depend on the function's input, such as a counter, by variable.
+
+    Args:
+        eqn: the scan.
+        depends: `depends(v)` tells whether an operand depends on the input.
+        read: `read(v)`, the value of one that does not.
+    """
+    moves, results = flow(eqn, depends)
+    if all(results):
+        return {}
+    (body,), operands = inner_jaxprs(eqn), eqn.invars
+    # What depends on the input is replaced by zeros, and not used.
+    values = [
+        jnp.zeros(v.aval.shape, v.aval.dtype) if moving else read(v)  # type: ignore[attr-defined]
+        for v, moving in zip(operands, moves, strict=True)
+    ]
+    consts, start, rows = scan_parts(eqn.params, values)
+    fixed = [i for i, moving in enumerate(results) if not moving]
+    carried = [i for i in fixed if i < len(start)]
+
+    def step(carry: list[Any], row: list[Any]) -> tuple[list[Any], list[Any]]:
+        current = dict(enumerate(start)) | dict(zip(carried, carry, strict=True))
+        found = evaluate(body.jaxpr, body.consts, [*consts, *current.values(), *row])
+        return [found[i] for i in carried], [found[i] for i in fixed if i >= len(start)]
+
+    likes: Sequence[Any] = body.jaxpr.invars[len(consts) :]  # a literal has a weak type
+    first = [jnp.asarray(start[i], likes[i].aval.dtype) for i in carried]
+    options = {key: eqn.params[key] for key in ("length", "reverse", "unroll")}
+    last, outputs = lax.scan(step, first, rows, **options)
+    return {eqn.outvars[i]: value for i, value in zip(fixed, [*last, *outputs], strict=True)}
 
 
 def _reach(jaxpr: core.Jaxpr, moves: Sequence[bool], first: int, count: int) -> tuple[list[bool], int]:
@@ -138,6 +179,19 @@ def _reach(jaxpr: core.Jaxpr, moves: Sequence[bool], first: int, count: int) -> 
 def _results_that_move(jaxpr: core.Jaxpr, moves: Sequence[bool]) -> list[bool]:
     moving = {v for v, flag in zip(jaxpr.invars, moves, strict=True) if flag}
     for eqn in jaxpr.eqns:
-        if not moving.isdisjoint(variables(eqn.invars)):
-            moving.update(eqn.outvars)
+        flags = [not isinstance(v, core.Literal) and v in moving for v in eqn.invars]
+        moving.update(v for v, moves in zip(eqn.outvars, _results_of(eqn, flags), strict=True) if moves)
     return [not isinstance(v, core.Literal) and v in moving for v in jaxpr.outvars]
+
+
+def _results_of(eqn: core.JaxprEqn, flags: list[bool]) -> list[bool]:
+    """Which results of an equation move, where those operands do; looks into calls and scans."""
+    if not any(flags):
+        return [False] * len(eqn.outvars)
+    if eqn.primitive.name == "scan":
+        moving = {v for v, moves in zip(eqn.invars, flags, strict=True) if moves}
+        return flow(eqn, moving.__contains__)[1]
+    if eqn.primitive.name in CALLS | REMAT | CUSTOM:
+        (inner,) = inner_jaxprs(eqn)
+        return _results_that_move(inner.jaxpr, flags)
+    return [True] * len(eqn.outvars)

@@ -1,7 +1,7 @@
 """DeepLIFT and DeepLIFT-SHAP: contributions of the inputs' changes from a baseline."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn._engine.backward import Plan, Rule, StaticRules, backward, check_rules, with_rules
-from jaxnn._engine.graph import graph
+from jaxnn._engine.graph import Around, graph
 from jaxnn._engine.held import zeros_for_held
 from jaxnn._engine.memory import Batch, check_batch_size
 from jaxnn._engine.softmax import shift_invariants
@@ -129,8 +129,13 @@ def _deep_lift(
     return attributions, gap_of(attributions, output, output0, within=0.01)
 
 
-def _plan(primitive_rules: StaticRules, function: Callable[..., Any], *args: Any) -> Plan:
-    steps = graph(function, *args, keep_long=True)
+def _plan(
+    primitive_rules: StaticRules,
+    function: Callable[..., Any],
+    *args: Any,
+    around: Sequence[Around | None] | None = None,
+) -> Plan:
+    steps = graph(function, *args, keep_long=lambda _: True, around=around)
     fixed = shift_invariants(steps).fixed
     return Plan(
         steps,

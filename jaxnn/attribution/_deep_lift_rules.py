@@ -182,7 +182,7 @@ def _same_sign(r: jax.Array, r0: jax.Array) -> jax.Array:
 
 def _is_negative_power(graph: Graph, v: Any) -> bool:
     """Whether a value is a negative power of another, such as `rsqrt`, scaled and repeated or not."""
-    for step in graph.chain(v):
+    for step in graph.chain(v, beyond=True):
         if len(step.inputs) != 1:
             return False
         if step.kind != "linear":

@@ -8,7 +8,7 @@ import numpy as np
 from jaxnn import _checks
 from jaxnn._engine.affine_prefix import split_affine_prefix
 from jaxnn._engine.held import zeros_for_held
-from jaxnn._model import count_elements, prepare_gradient, scalar
+from jaxnn._model import count_elements, differentiable, prepare
 from jaxnn._precision import draw_wide
 from jaxnn._typing import Key, Model, PyTree, Scalar, Target
 from jaxnn.attribution._accumulate import (
@@ -56,12 +56,12 @@ def saliency(model: Model, x: PyTree, target: Target = None, *, absolute: bool =
         >>> attribution.saliency(model, [2.0, 3.0], 0).tolist()
         [3.0, 2.0]
     """
-    return zeros_for_held(_saliency(*prepare_gradient(model, x, target), absolute=absolute))
+    return zeros_for_held(_saliency(*prepare(model, x, target, holds=True), absolute=absolute))
 
 
 @jax.jit(static_argnames=("absolute",))
 def _saliency(model: Model, x: PyTree, target: Target, *, absolute: bool) -> PyTree:
-    gradient = jax.grad(scalar(model, target))(x)
+    gradient = jax.grad(differentiable(model, target, x))(x)
     return jax.tree.map(jnp.abs, gradient) if absolute else gradient
 
 
@@ -91,12 +91,12 @@ def input_x_gradient(model: Model, x: PyTree, target: Target = None) -> PyTree:
         >>> attribution.input_x_gradient(lambda x: x[0] * x[1], [2.0, 3.0]).tolist()
         [6.0, 6.0]
     """
-    return zeros_for_held(_input_x_gradient(*prepare_gradient(model, x, target)))
+    return zeros_for_held(_input_x_gradient(*prepare(model, x, target, holds=True)))
 
 
 @jax.jit
 def _input_x_gradient(model: Model, x: PyTree, target: Target) -> PyTree:
-    return jax.tree.map(jnp.multiply, x, jax.grad(scalar(model, target))(x))
+    return jax.tree.map(jnp.multiply, x, jax.grad(differentiable(model, target, x))(x))
 
 
 def smooth_grad(
@@ -160,7 +160,8 @@ def smooth_grad(
 def _smooth_grad(
     model: Model, target: Target, copies: "NoisyCopies", *, squared: bool, sampling: Sampling
 ) -> PyTree:
-    function, x = scalar(model, target), copies.x
+    x = copies.x
+    function = differentiable(model, target, x)
     if squared or sampling.with_error:
 
         def gradient(sample: jax.Array) -> PyTree:
@@ -230,8 +231,8 @@ def var_grad(
 
 @jax.jit(static_argnames=("sampling",))
 def _var_grad(model: Model, target: Target, copies: "NoisyCopies", sampling: Sampling) -> PyTree:
-    gradient = jax.grad(scalar(model, target))
     x = copies.x
+    gradient = jax.grad(differentiable(model, target, x))
     return variance(lambda sample: gradient(copies(sample)), sampling, lambda values: as_dtype_of(values, x))
 
 
@@ -274,6 +275,6 @@ def _prepare_noisy(
         _checks.check_shape("bounds", ends, (2,), "the lowest and the highest input")
         if _checks.known_false(ends[0] < ends[1]):
             raise ValueError(f"`bounds` must be (low, high), low below high; got {ends.tolist()}")
-    model, x, target = prepare_gradient(model, x, target)
+    model, x, target = prepare(model, x, target, holds=True)
     count_elements(x)
     return model, target, NoisyCopies(x, key, noise, ends)

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from jaxnn._engine.backward import Plan, backward, gradient, refuse
-from jaxnn._engine.graph import Run, Step, graph
+from jaxnn._engine.graph import Around, Run, Step, graph
 from jaxnn._engine.held import zeros_for_held
 from jaxnn._engine.primitives import COMBINERS, CUSTOM, inner_jaxprs
 from jaxnn._engine.relu import is_clamped_variance, is_relu, relu_factor
-from jaxnn._model import prepare_gradient, scalar
+from jaxnn._model import differentiable, prepare
 from jaxnn._typing import Model, PyTree, Target
 
 
@@ -51,7 +51,7 @@ def guided_backprop(model: Model, x: PyTree, target: Target = None) -> PyTree:
         >>> attribution.guided_backprop(model, [1.0, 1.0]).tolist()
         [3.0, 0.0]
     """
-    return zeros_for_held(_with_relus(*prepare_gradient(model, x, target), name="guided_backprop"))
+    return zeros_for_held(_with_relus(*prepare(model, x, target, holds=True), name="guided_backprop"))
 
 
 def deconvnet(model: Model, x: PyTree, target: Target = None) -> PyTree:
@@ -83,20 +83,22 @@ def deconvnet(model: Model, x: PyTree, target: Target = None) -> PyTree:
         >>> attribution.deconvnet(model, [-1.0, 1.0]).tolist()
         [3.0, 0.0]
     """
-    return zeros_for_held(_with_relus(*prepare_gradient(model, x, target), name="deconvnet"))
+    return zeros_for_held(_with_relus(*prepare(model, x, target, holds=True), name="deconvnet"))
 
 
 @jax.jit(static_argnames=("name",))
 def _with_relus(model: Model, x: PyTree, target: Target, *, name: str) -> PyTree:
     leaves, structure = jax.tree.flatten(x)
-    plan = _plan(name, scalar(model, target), x)
+    plan = _plan(name, differentiable(model, target, x), x)
     (run,) = plan.evaluate(leaves)
     cotangents = [jnp.ones_like(y) for y in plan.graph.results(run)]
     return jax.tree.unflatten(structure, backward(plan, cotangents, run))
 
 
-def _plan(name: str, function: Callable[..., Any], *args: Any) -> Plan:
-    steps = graph(function, *args, keep_custom=True, keep_long=True)
+def _plan(
+    name: str, function: Callable[..., Any], *args: Any, around: Sequence[Around | None] | None = None
+) -> Plan:
+    steps = graph(function, *args, keep_custom=True, keep_long=lambda _: True, around=around)
 
     def rule(step: Step, cotangents: Sequence[jax.Array], run: Run) -> Sequence[Any]:
         factor = relu_factor(step)

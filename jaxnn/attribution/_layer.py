@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn._engine.held import zeros_for_held
-from jaxnn._model import as_example, as_model, prepare, prepare_gradient, scalar, select
+from jaxnn._model import as_example, as_model, differentiable, prepare, select
 from jaxnn._rewrite import (
     Added,
     Intervened,
@@ -193,9 +193,9 @@ def neuron_gradient(model: Model, x: PyTree, unit: Target = None, *, layer: Laye
         >>> attribution.neuron_gradient(network, [0.5] * 784, 7, layer="hidden_0").shape
         (784,)
     """
-    return zeros_for_held(_neuron_gradient(*prepare_gradient(*_cut(model, x, layer), unit, name="unit")))
+    return zeros_for_held(_neuron_gradient(*prepare(*_cut(model, x, layer), unit, name="unit", holds=True)))
 
 
 @jax.jit
 def _neuron_gradient(cut: LayerModel, x: PyTree, unit: Target) -> PyTree:
-    return jax.grad(scalar(cut, unit))(x)
+    return jax.grad(differentiable(cut, unit, x))(x)

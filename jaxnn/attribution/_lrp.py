@@ -1,20 +1,28 @@
 """Layer-wise relevance propagation (LRP)."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend import core
 
 from jaxnn import _checks
 from jaxnn._engine.backward import Plan, Rule, StaticRules, backward, check_rules, with_rules
-from jaxnn._engine.graph import graph
+from jaxnn._engine.graph import Around, graph
 from jaxnn._engine.held import zeros_for_held
 from jaxnn._engine.softmax import shift_invariants
 from jaxnn._model import broadcast_like, prepare, scalar
 from jaxnn._typing import Model, PyTree, Scalar, Target
-from jaxnn.attribution._lrp_layers import WEIGHTED, bounds, input_layers, join_complex, join_layers
+from jaxnn.attribution._lrp_layers import (
+    WEIGHTED,
+    bounds,
+    input_layers,
+    input_units,
+    join_complex,
+    join_layers,
+)
 from jaxnn.attribution._lrp_rules import COMPOSITES, LAYER_KINDS, LAYER_RULES, Options
 from jaxnn.attribution._lrp_table import relevance_rule
 
@@ -160,12 +168,15 @@ def _plan(
     primitive_rules: StaticRules,
     function: Callable[..., Any],
     *args: Any,
+    around: Sequence[Around | None] | None = None,
 ) -> Plan:
-    # Which layers read the input alone is known of unrolled scans.
+    # Which layers read the input alone, and the relevance of complex numbers, are known of unrolled scans.
     of_first = any(kind.startswith("first") for kind in rules)
-    plain = join_complex(graph(function, *args, hold_integers=True, keep_long=not of_first))
+    keep = None if of_first else _is_real_scan
+    plain = join_complex(graph(function, *args, hold_integers=True, keep_long=keep, around=around))
     shift = shift_invariants(plain)
-    joined, layers = join_layers(plain, shift.carried)
+    units = input_units(plain)
+    joined, layers = join_layers(plain, shift.carried, units)
     reached = input_layers(joined, layers)
     lows, highs = ({}, {}) if box is None else bounds(joined, reached, *map(jax.tree.leaves, box))
     layer_rules = {}
@@ -186,7 +197,14 @@ def _plan(
         lambda inputs: [plain.run(*inputs)],
         functools.partial(_plan, rules, options, None, primitive_rules),
         shift.fixed,
+        units,
+        plain,
     )
+
+
+def _is_real_scan(eqn: core.JaxprEqn) -> bool:
+    carries: list[Any] = eqn.outvars
+    return not any(jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in carries)
 
 
 def _choose(rules: Mapping[str, str], kind: str, first: bool) -> str:

@@ -138,20 +138,19 @@ def _call_of(steps: Sequence[Step], inputs: Sequence[Any]) -> Callable[..., list
     return call
 
 
-def join_layers(graph: Graph, carried: Container[Any]) -> tuple[Graph, Layers]:
+def join_layers(graph: Graph, carried: Container[Any], units: Container[Any]) -> tuple[Graph, Layers]:
     """Join the steps of a function into layers: the function with one step per layer, and the layers.
 
     Args:
         graph: the function.
         carried: values that depend on the shift of a softmax; their scaling is no layer.
+        units: of `input_units`; what makes them is no layer.
     """
     reader = {v: step for step in graph.steps for v in step.inputs}
     layers: dict[Any, Layer] = {}
     joined: dict[Any, Step | None] = {}  # the replacement of each step that is part of a layer
-    units = set(graph.inputs)  # the inputs, moved and in other units
     for step in graph.steps:
-        if units.issuperset(step.inputs) and (_scales(step) or _moves(step)):
-            units.update(step.outputs)
+        if step.outputs[0] in units:
             continue
         held = normalizer(graph, step)
         kind = _kind(step) if held is None else "normalization"
@@ -171,6 +170,18 @@ def join_layers(graph: Graph, carried: Container[Any]) -> tuple[Graph, Layers]:
         joined |= {each.outputs[0]: None for each in chain} | {output: layer.step}
     steps = [joined.get(step.outputs[0], step) for step in graph.steps]
     return dataclasses.replace(graph, steps=tuple(step for step in steps if step is not None)), layers
+
+
+def input_units(graph: Graph) -> frozenset[Any]:
+    """The inputs, moved and in other units; in the body of a scan those of the function around it."""
+    around = graph.around
+    units = set(graph.inputs)
+    if around is not None:
+        units = {v for v, place in around.items() if place.is_unit}
+    for step in graph.steps:
+        if units.issuperset(step.inputs) and (_scales(step) or _moves(step)):
+            units.update(step.outputs)
+    return frozenset(units)
 
 
 def _kind(step: Step) -> str | None:
@@ -214,7 +225,7 @@ def normalizer(graph: Graph, step: Step) -> Any:
 def _is_norm(graph: Graph, v: Any) -> bool:
     """Whether a value is the root of a sum, or its reciprocal, such as a norm or a standard deviation."""
     rooted = False
-    for step in graph.chain(v):
+    for step in graph.chain(v, beyond=True):
         rooted = rooted or any(_is_root(eqn) for eqn in step.equations)
         if step.name == "reduce_sum" or len(step.inputs) != 1:
             return rooted and (step.name == "reduce_sum" or step.name in ADDITIONS)  # E x^2 - (E x)^2

@@ -13,7 +13,7 @@ from jaxnn._engine.affine_prefix import split_affine_prefix
 from jaxnn._engine.held import zeros_for_held
 from jaxnn._engine.loops import vary_like
 from jaxnn._engine.memory import Batch, check_batch_size
-from jaxnn._model import broadcast_like, check_batch_like, prepare_gradient, scalar
+from jaxnn._model import broadcast_like, check_batch_like, differentiable, prepare
 from jaxnn._typing import Key, Model, PyTree, Quadrature, Scalar, Target
 from jaxnn.attribution._accumulate import Sampling, as_dtype_of, check_sampling, estimate, weighted_sum
 from jaxnn.attribution._completeness import gap_of, warn_if_incomplete
@@ -103,7 +103,7 @@ def integrated_gradients(
         [2.0, 1.0]
     """
     rule = check_steps(steps, quadrature, batch_size)
-    model, x, target = prepare_gradient(model, x, target)
+    model, x, target = prepare(model, x, target, holds=True)
     baseline = broadcast_like("baseline", baseline, x)
     check = check_completeness and _checks.is_concrete((model, x, target, baseline))
     attributions, gap = _integrated_gradients(model, x, target, baseline, rule, check=check)
@@ -115,7 +115,7 @@ def integrated_gradients(
 def _integrated_gradients(
     model: Model, x: PyTree, target: Target, baseline: PyTree, rule: QuadratureRule, *, check: bool
 ) -> tuple[PyTree, jax.Array | None]:
-    attributions, ends = integrate(scalar(model, target), x, baseline, rule)
+    attributions, ends = integrate(differentiable(model, target, x), x, baseline, rule)
     return attributions, gap_of(attributions, *ends, within=0.05) if check else None
 
 
@@ -212,7 +212,7 @@ def expected_gradients(
         [1.0, 0.0]
     """
     sampling = check_sampling(key, n_samples, batch_size, 25, with_error=with_error)
-    model, x, target = prepare_gradient(model, x, target)
+    model, x, target = prepare(model, x, target, holds=True)
     baselines = check_batch_like("baselines", baselines, x)
     return zeros_for_held(_expected_gradients(model, x, target, baselines, key, sampling))
 
@@ -222,13 +222,14 @@ def _expected_gradients(
     model: Model, x: PyTree, target: Target, baselines: PyTree, key: Key, sampling: Sampling
 ) -> PyTree:
     count = jax.tree.leaves(baselines)[0].shape[0]
+    function = differentiable(model, target, x)
 
     def attribution(sample: jax.Array) -> PyTree:
         row_key, position_key = jax.random.split(jax.random.fold_in(key, sample))
         row = jax.random.randint(row_key, (), 0, count)
         baseline = jax.tree.map(lambda leaf: leaf[row], baselines)
         point = between(baseline, x, jax.random.uniform(position_key))
-        gradient = jax.grad(scalar(model, target))(point)
+        gradient = jax.grad(function)(point)
         return jax.tree.map(lambda a, b, g: (a - b) * g, x, baseline, gradient)
 
     return estimate(attribution, sampling, lambda values: as_dtype_of(values, x))

@@ -13,7 +13,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from jaxnn import _checks
 from jaxnn._engine.backward import Plan, backward, gradient
-from jaxnn._engine.graph import Run, Step, graph
+from jaxnn._engine.graph import Around, Run, Step, graph
 from jaxnn._engine.loops import scan, vary_like
 from jaxnn._engine.relu import is_relu
 from jaxnn._model import as_model
@@ -294,8 +294,10 @@ def _redirected(
     return value, input_gradient
 
 
-def _redirecting(active: jax.Array, function: Callable[..., Any], *args: Any) -> Plan:
-    steps = graph(function, *args, keep_custom=True, keep_long=True)
+def _redirecting(
+    active: jax.Array, function: Callable[..., Any], *args: Any, around: Sequence[Around | None] | None = None
+) -> Plan:
+    steps = graph(function, *args, keep_custom=True, keep_long=lambda _: True, around=around)
 
     def rule(step: Step, cotangents: Sequence[jax.Array], run: Run) -> Sequence[jax.Array]:
         gradients = gradient(step, cotangents, run)

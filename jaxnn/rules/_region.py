@@ -16,6 +16,7 @@ from jax.extend import core
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
+from jaxnn import _checks
 from jaxnn._engine.graph import Graph, graph
 from jaxnn._engine.held import hold
 from jaxnn._engine.jaxpr import bind
@@ -98,7 +99,8 @@ def linear_region(model: Model, x: PyTree, *, normals: bool | None = None) -> Li
         >>> bool((region.normals @ jnp.array([-5.0, 0.1]) <= region.offsets).all())  # x_0 <= 0 and x_1 >= 0
         True
     """
-    return _linear_region(*hold(as_model(model), as_example("x", x)), keep=normals)
+    keep = None if normals is None else _checks.check_flag("normals", normals)
+    return _linear_region(*hold(as_model(model), as_example("x", x)), keep=keep)
 
 
 @jax.jit(static_argnames=("keep",))

@@ -104,6 +104,8 @@ def test_bad_steps_raise():
         attribution.layer_activation(scanned, X, layer=("dense",))
     with pytest.raises(ValueError, match="`replacements` must have a step from -4 to 3"):
         jaxnn.intervene(scanned, {("dense", 9): lambda h: h})(X)
+    with pytest.raises(ValueError, match="`replacements` must name each step once"):
+        jaxnn.intervene(scanned, {("dense", 3): lambda h: h, ("dense", -1): X})(X)
     with pytest.raises(TypeError, match="`replacements` must be a dictionary by name"):
         jaxnn.intervene(scanned, {("dense", "first"): lambda h: h})
 

@@ -48,7 +48,19 @@ class _Wrapper:
         return self(x)
 
 
+class _Agent:  # without a call
+    def __init__(self):
+        self.net = nnx.Linear(3, 2, rngs=nnx.Rngs(1))
+
+    def forward(self, x):
+        return self.net(x)
+
+
+AGENT = _Agent()
+
 STALE = {
+    "method of an object": AGENT.forward,
+    "attribute": lambda x: AGENT.net(x),
     "global": _uses_global,
     "called": _calls_another,
     "nested": _nested,

@@ -64,11 +64,45 @@ def _nested(x):
     return lax.scan(outer, jnp.ones(4), x[:5])[0] @ V
 
 
-MODELS = {
-    each.__name__[1:]: each for each in (_vanilla, _reversed, _of_constants, _counted, _attention, _nested)
-}
+def _decayed(x):
+    """A carry and an output that do not depend on the input: constants of a product after the loop."""
+    step = jax.jit(lambda c, row: ((jax.nn.relu(c[0] @ U + row @ W), c[1] * 0.9, c[2] + 1), (c[0], c[1])))
+    (h, _, count), (every, decay) = lax.scan(step, (jnp.zeros(4), 1.0, 0), x)
+    return (decay[:, None] * every).sum(0) @ V + (h / count) @ V
+
+
+def _shifted(x):
+    """The body begins with an affine map of its carry, as a pre-activation layer does."""
+    return lax.scan(lambda h, row: (jnp.tanh(row @ W) * (0.5 * h + 1), None), jnp.zeros(4), x)[0] @ V
+
+
+def _normed(x):
+    """A normalizer of the whole input is a constant of the loop."""
+    scale = lax.rsqrt(jnp.mean(x**2) + 1e-6)
+    return lax.scan(lambda h, row: (jnp.tanh(h @ U + (row * scale) @ W), None), jnp.zeros(4), x)[0] @ V
+
+
+def _complex(x):
+    turn = 0.9 * jnp.exp(1j * jnp.arange(4.0))
+    step = lambda h, row: (turn * h + row @ W, (turn * h + row @ W).real)  # noqa: E731
+    return jax.nn.relu(lax.scan(step, jnp.zeros(4, complex), x)[1]).sum(0) @ V
+
+
+_EVERY = (
+    _vanilla,
+    _reversed,
+    _of_constants,
+    _counted,
+    _attention,
+    _nested,
+    _decayed,
+    _shifted,
+    _normed,
+    _complex,
+)
+MODELS = {each.__name__[1:]: each for each in _EVERY}
 METHODS = {
-    "deep_lift": lambda f, x: attribution.deep_lift(f, x, 1, baseline=0.1),
+    "deep_lift": lambda f, x: attribution.deep_lift(f, x, 1, baseline=0.1 * x[::-1]),
     "lrp": lambda f, x: attribution.lrp(f, x, 1),
     "lrp gamma": lambda f, x: attribution.lrp(f, x, 1, rule="gamma"),
     "guided_backprop": lambda f, x: attribution.guided_backprop(f, x, 1),
@@ -77,9 +111,9 @@ METHODS = {
 
 
 SHORT = {
-    "deep_lift": ("of_constants", "counted"),
-    "lrp": ("vanilla", "nested"),
-    "guided_backprop": ("reversed",),
+    "deep_lift": ["counted", "normed"],
+    "lrp": ["nested", "decayed", "shifted"],
+    "guided_backprop": ["reversed"],
 }
 CASES = [
     pytest.param(

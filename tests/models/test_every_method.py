@@ -36,8 +36,7 @@ _CHANGE_REFUSED = {
     "shared_expert_equinox": "select_n",
     "switch_nnx": "gather",
     "top_two_equinox": "gather",
-    # A maximum over the neighbors has no rule, nor has one that shifts a softmax.
-    "gat_nnx": "scatter-max",
+    # A maximum over the neighbors has no rule.
     "sage_linen": "scatter-max",
 }
 _NOT_PIECEWISE_LINEAR = {
@@ -61,9 +60,6 @@ EXPECTED = {
     "deep_lift": _CHANGE_REFUSED,
     "deep_lift_shap": _CHANGE_REFUSED,
     "lrp": {
-        # Relevance is defined for real numbers.
-        "hyena_equinox": "fft",
-        "lru_linen": "real",
         # Quotients of values that both depend on the input, other than a normalization and a softmax.
         "gat_nnx": "div",
         "odeint_linen": "div",
