@@ -37,10 +37,10 @@ Value = TypeVar("Value")
 def tap(value: Value, name: str) -> Value:
     """Name an intermediate value of a function; the value itself is unchanged.
 
-    The name lives in the function's jaxpr (the primitive `tap`), so it survives `jax.jit`,
-    `jax.vmap` and `jax.grad`, and costs nothing when compiled. Policies of `jax.checkpoint` do not know it:
-    for these name the value by `jax.ad_checkpoint.checkpoint_name`. Such names count as taps, too. `capture` returns named values, `intervene`
-    replaces them.
+    The name lives in the function's jaxpr (the primitive `tap`), so it survives `jax.jit`, `jax.vmap` and
+    `jax.grad`, and costs nothing when compiled. `capture` returns named values, `intervene` replaces them.
+    Policies of `jax.checkpoint` by name see the names of `jax.ad_checkpoint.checkpoint_name` alone, which
+    count as taps, too.
 
     Args:
         value: any array, or a pytree of arrays: the name of each leaf then includes its path, such as
