@@ -60,8 +60,8 @@ def distill_tree(
         decide: a function from the output to its class, 0, 1, ...; by default the index of the largest
             element of a vector.
         features: a function from one input to the features `(d,)` to split on; by default its elements.
-        names: of the features, in the text; by default those of the columns of a data frame, or `x_0`, `x_1`,
-            ....
+        names: of the features, in the text; by default those of the columns of a data frame, else `x_0`,
+            `x_1`, ....
         classes: names of the classes; by default `class 0`, `class 1`, ....
 
     Returns:
