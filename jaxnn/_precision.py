@@ -12,7 +12,9 @@ import jax.numpy as jnp
 
 def wide_dtype(dtype: Any) -> Any:
     """The dtype to accumulate values of `dtype` in: float32, or float64 for float64."""
-    return jnp.promote_types(dtype, jnp.float32)
+    # Not by `promote_types`, which strict promotion refuses.
+    is_wide = jnp.issubdtype(dtype, jnp.inexact) and jnp.dtype(dtype).itemsize >= 4
+    return jnp.dtype(dtype) if is_wide else jnp.dtype(jnp.float32)
 
 
 def float_dtype(dtype: Any) -> Any:

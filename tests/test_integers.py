@@ -12,12 +12,12 @@ import jaxnn
 from jaxnn import attacks, attribution, rules
 
 KEY = jax.random.key(0)
-TABLE = jax.random.normal(jax.random.key(1), (20, 4))
-WEIGHTS = jax.random.normal(jax.random.key(2), (4, 3))
+TABLE = jax.random.normal(jax.random.key(1), (20, 4), jnp.float32)
+WEIGHTS = jax.random.normal(jax.random.key(2), (4, 3), jnp.float32)
 BATCH = {
-    "ids": jnp.array([3, 1, 4]),
+    "ids": jnp.array([3, 1, 4], jnp.int32),
     "mask": jnp.array([True, False, True]),
-    "values": jnp.array([0.3, 0.6, 0.8, 0.2]),
+    "values": jnp.array([0.3, 0.6, 0.8, 0.2], jnp.float32),
 }
 
 
@@ -68,7 +68,7 @@ def test_gradient_methods_hold_them(name):
 
 def test_they_compose():
     """Under vmap, jit and grad, with other integers in each row."""
-    batches = BATCHES | {"ids": jnp.arange(9).reshape(3, 3)}
+    batches = BATCHES | {"ids": jnp.arange(9, dtype=jnp.int32).reshape(3, 3)}
     many = jax.jit(jax.vmap(lambda batch: attribution.saliency(MODEL, batch, 1)))(batches)
     for i in range(3):
         one = attribution.saliency(MODEL, jax.tree.map(lambda leaf, i=i: leaf[i], batches), 1)
@@ -87,7 +87,9 @@ def test_layer_methods_take_ids():
     np.testing.assert_array_equal(attribution.layer_activation(LAYER, ids, layer="rows"), TABLE[ids])
     gradient = attribution.layer_gradient_x_activation(LAYER, ids, 1, layer="rows", multiply=False)
     np.testing.assert_allclose(gradient, jnp.tile(WEIGHTS[:, 1] / 3, (3, 1)), rtol=1e-6)
-    found = attribution.layer_integrated_gradients(LAYER, ids, 1, layer="rows", baseline=jnp.array([7, 7, 7]))
+    found = attribution.layer_integrated_gradients(
+        LAYER, ids, 1, layer="rows", baseline=jnp.array([7, 7, 7], jnp.int32)
+    )
     np.testing.assert_allclose(found, (TABLE[ids] - TABLE[7]) * WEIGHTS[:, 1] / 3, rtol=1e-4, atol=1e-6)
 
 
@@ -114,7 +116,7 @@ def test_rise_and_permutation_importance_take_ids():
         assert ids.dtype == jnp.int32
         return TABLE[ids, 0].sum()
 
-    ids = jnp.arange(1, 9)
+    ids = jnp.arange(1, 9, dtype=jnp.int32)
     found = attribution.rise(model, ids, key=KEY, grid=8, n_samples=4000)
     # Each visible with probability 1/2: the mean output while id i is visible.
     visible = (TABLE[ids, 0] + 7 * TABLE[0, 0]) / 2 + TABLE[ids, 0].sum() / 2
@@ -159,7 +161,7 @@ def test_attacks_on_sets_take_each_rows_own():
         assert row["id"].dtype == jnp.int32
         return jnp.stack([row["id"] / 10.0, row["value"][0]])
 
-    rows = {"id": jnp.array([9, 5, 1]), "value": jnp.full((3, 1), 0.45)}
+    rows = {"id": jnp.array([9, 5, 1], jnp.int32), "value": jnp.full((3, 1), 0.45)}
     accuracy = attacks.robust_accuracy(
         model, rows, np.array([0, 0, 0]), attacks.fgsm, [0.0, 0.1], batch_size=3, key=KEY
     )
@@ -245,4 +247,4 @@ def test_a_model_that_ignores_its_input_has_zeros():
 
 def test_a_baseline_of_integers_has_no_fractions():
     with pytest.raises(ValueError, match="`baseline` must hold values of the dtype of `x`, int32; got 0.5"):
-        attribution.feature_ablation(lambda x: TABLE[x].sum(), jnp.arange(3), baseline=0.5)
+        attribution.feature_ablation(lambda x: TABLE[x].sum(), jnp.arange(3, dtype=jnp.int32), baseline=0.5)

@@ -109,8 +109,8 @@ def end_epoch(before: State, after: State, sums: Sums) -> tuple[State, Evaluatio
     for leaf in jax.tree.leaves(after.trainable):
         finite &= jnp.all(jnp.isfinite(leaf))
     state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, before)
-    mean_loss = jnp.where(finite, sums.loss / sums.seen, jnp.nan)
-    accuracy = None if sums.correct is None else sums.correct / sums.seen
+    mean_loss = jnp.where(finite, sums.loss / sums.seen.astype(sums.loss.dtype), jnp.nan)
+    accuracy = None if sums.correct is None else sums.correct / sums.seen.astype(sums.correct.dtype)
     return state._replace(finite=finite), (mean_loss, accuracy)
 
 

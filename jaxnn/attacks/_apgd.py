@@ -170,7 +170,7 @@ def _advance(
     weight = jnp.where(number == 0, 1, _MOMENTUM).astype(x.dtype)  # there is no last change at first
     new = evaluate(project(x + weight * (z - x) + (1 - weight) * (x - state.previous)))
 
-    rises = state.rises + (new.loss > state.point.loss)
+    rises = state.rises + (new.loss > state.point.loss).astype(state.rises.dtype)
     best = select(new.loss > state.best.loss, new, state.best)
     result = state.result
     is_better = jnp.where(new.success == result.success, new.loss > result.loss, new.success)

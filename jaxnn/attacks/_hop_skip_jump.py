@@ -133,7 +133,7 @@ def _hop_skip_jump(
     limit = queries - 1 - halvings  # before the way back to the boundary, and the final query
 
     def step(state: _State) -> _State:
-        root = jnp.sqrt(state.step + 1.0)
+        root = jnp.sqrt(state.step.astype(jnp.float32) + 1)
         count = jnp.minimum(jnp.floor(first * root).astype(jnp.int32), most)
         count = jnp.minimum(count, limit - state.queries - 1)
         size = distance(state.point - x, norm)

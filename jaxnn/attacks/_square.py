@@ -120,7 +120,8 @@ def _side(
     fraction: jax.Array, count: jax.Array | int, queries: int, shape: tuple[int, int, int]
 ) -> jax.Array:
     """The side of the square of one query."""
-    halved = jnp.sum(count * (10_000 / queries) > np.array(_HALVED))
+    position = jnp.asarray(count, jnp.float32) * (10_000 / queries)
+    halved = jnp.sum(position > np.array(_HALVED, np.float32)).astype(fraction.dtype)
     side = jnp.sqrt(fraction * 0.5**halved * shape[0] * shape[1])
     return jnp.clip(jnp.round(side).astype(int), 1, min(shape[:2]))
 
@@ -138,7 +139,7 @@ def _stripes(key: jax.Array, shape: tuple[int, int, int], epsilon: jax.Array) ->
 def _corner(uniform: jax.Array, side: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
     """Distances of all rows and columns from the corner of a square, at a place of two uniform numbers."""
     free = jnp.array(shape[:2]) - side
-    row, column = jnp.minimum(jnp.floor(uniform * (free + 1)).astype(int), free)
+    row, column = jnp.minimum(jnp.floor(uniform * (free + 1).astype(uniform.dtype)).astype(free.dtype), free)
     return jnp.arange(shape[0])[:, None] - row, jnp.arange(shape[1])[None, :] - column
 
 

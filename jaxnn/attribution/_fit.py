@@ -60,7 +60,7 @@ def solve(problem: LeastSquares, game: Game, columns: int, sampling: Sampling) -
         sets, weights = jax.vmap(problem.draw)(indices)
         outputs = widen(jax.vmap(jax.vmap(game))(sets))
         rows, offsets = jax.vmap(jax.vmap(problem.row))(sets)
-        weighted = rows * (weights * valid[:, None])[..., None]
+        weighted = rows * (weights * valid[:, None].astype(weights.dtype))[..., None]
         gram, moment = sums
         gram = gram + _einsum("kpi,kpj->ij", weighted, rows)
         return (gram, moment + _einsum("kpi,kp->i", weighted, outputs - offsets)), outputs
@@ -123,7 +123,7 @@ def _errors(
         differences = outputs[indices] - offsets - _einsum("kpi,i->kp", rows, solution)
         residual = _einsum("kp,p->k", differences, jnp.array([1, -1], dtype)[: weights.shape[1]])
         leverage = jnp.clip(_einsum("kpi,ij,kpj,kp->k", rows, inverse, rows, weights), 0, 1)
-        weight = weights[:, 0] * valid
+        weight = weights[:, 0] * valid.astype(weights.dtype)
         squares, spare = sums
         squares += jnp.sum(weight * jnp.square(residual))
         return (squares, spare + jnp.sum(weight * (1 - leverage))), (residual, leverage)

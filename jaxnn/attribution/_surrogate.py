@@ -105,8 +105,9 @@ def _kernel_shap(game: Game, key: Key, sampling: Sampling) -> PyTree:
 
     def row(present: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The problem for the deviations from equal attributions: both sides without the mean."""
-        fraction = jnp.mean(present.astype(total.dtype))
-        return present - fraction, empty + fraction * total
+        ones = present.astype(total.dtype)
+        fraction = jnp.mean(ones)
+        return ones - fraction, empty + fraction * total
 
     # The rows do not determine the mean, which is 0. Where pairs leave further directions undetermined, these
     # become 0, too.
@@ -204,7 +205,7 @@ def _lime(game: Game, key: Key, kernel_width: float, ridge: float, sampling: Sam
 
     def row(present: jax.Array) -> tuple[jax.Array, jax.Array]:
         # Centered, with the output at `x` as the offset: only the intercept changes, and rounding is least.
-        return jnp.append(present - jnp.asarray(0.5, output.dtype), 1), output
+        return jnp.append(present.astype(output.dtype) - jnp.asarray(0.5, output.dtype), 1), output
 
     penalty = jnp.diag(jnp.append(jnp.ones(n, output.dtype), 0)) * ridge
     problem = LeastSquares(draw, sampling.n_samples, row, lambda gram: penalty, intercept=True)

@@ -200,7 +200,8 @@ def _keeps_prediction(
     def predict(number: jax.Array) -> tuple[jax.Array, jax.Array]:
         # The random numbers are the same for all boxes, which makes their comparison fair.
         uniform, noise = draw_one(key, root, number)
-        index = jnp.searchsorted(counts, jnp.floor(uniform * counts[-1]), side="right")
+        place = jnp.floor(uniform * counts[-1].astype(uniform.dtype))
+        index = jnp.searchsorted(counts, place.astype(counts.dtype), side="right")
         return classify(model, decide, move(sampler, (box[0], box[1]), rows[index], noise))
 
     predictions, is_nan = jax.vmap(predict)(numbers)

@@ -9,7 +9,8 @@ import pytest
 from jax.ad_checkpoint import checkpoint_name
 
 import jaxnn
-from jaxnn import attribution
+from jaxnn import attacks, attribution, rules
+from jaxnn.losses import cross_entropy
 
 RNG = np.random.default_rng(0)
 W = RNG.normal(0, 0.5, (5, 4)).astype(np.float32)
@@ -115,3 +116,25 @@ def test_a_tap_is_the_identity():
     assert f(3).dtype == jnp.int32
     text = jax.jit(lambda x: f(x) + 1).lower(x).compile().as_text()
     assert "value" not in text.split("ENTRY")[-1].split("metadata")[0]
+
+
+@pytest.mark.long
+def test_strict_promotion_of_what_draws_and_counts():
+    """Booleans and counters meet floating-point numbers in these."""
+    network = jaxnn.init(jax.random.key(0), (5, 4, 3), output_activation="identity")
+    x, key, inputs = (
+        jnp.asarray(X) / 9 + 0.5,
+        jax.random.key(1),
+        jax.random.uniform(jax.random.key(2), (9, 5)),
+    )
+    labels = np.zeros(9, np.int32)
+    options = {"epsilon": 0.1, "key": key}
+    with configured("strict promotion"):
+        attribution.kernel_shap(network, x, 1, key=key)
+        attribution.lime(network, x, 1, key=key)
+        attacks.apgd(network, x, 1, steps=4, **options)
+        attacks.hop_skip_jump(network, x, 1, key=key, queries=60)
+        attacks.square(network, x, 1, image_shape=(1, 5), queries=5, **options)
+        rules.anchor(network, inputs[0], inputs, key=key)
+        train = jaxnn.train(network, inputs, labels, epochs=1, batch_size=3, key=key, loss=cross_entropy)
+    assert np.isfinite(train[1].loss).all()
