@@ -159,6 +159,14 @@ def check_integer(name: str, value: Any, *, at_least: int) -> int:
     return integer
 
 
+def check_axis(name: str, axis: Any, ndim: int, of: str) -> int:
+    """Return one of `ndim` axes, counted from the first, or raise; `of` says of what."""
+    number = check_integer(name, axis, at_least=-ndim)
+    if number >= ndim:
+        raise ValueError(f"`{name}` must be an axis of {of}; got {number}")
+    return number % ndim
+
+
 def check_real(name: str, value: Any, **ends: Unpack[Ends]) -> float:
     """Return `value` as a finite float within the given ends; a traced one is refused (a static argument)."""
     try:

@@ -139,11 +139,11 @@ ATTACKS = {
     "deepfool": {},
     "fmn": {},
     "hop_skip_jump": {"key": KEY, "queries": 60},
-    "gaussian_noise": BALL,
+    "noise": BALL,
 }
 
 
-@pytest.mark.parametrize("name", [name for name in ATTACKS if hasattr(attacks, name)])
+@pytest.mark.parametrize("name", ATTACKS)
 def test_attacks_leave_them(name):
     options, label = ATTACKS[name], int(MODEL(BATCH).argmax())
     result = getattr(attacks, name)(MODEL, BATCH, label, **options)

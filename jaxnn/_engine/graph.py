@@ -31,7 +31,7 @@ from jaxnn._engine.primitives import (
     is_real,
     variables,
 )
-from jaxnn._engine.scans import Scan, fixed_results, flow, make_scan
+from jaxnn._engine.scans import Scan, make_scan
 
 Run = dict[Any, Any]
 """The value of each variable."""
@@ -172,12 +172,14 @@ def graph(
     jaxpr = traced.jaxpr.jaxpr
     depends = set(jaxpr.invars)
     held: list[Any] = []
+    scans: dict[Any, Scan] = {}  # by their results
     for eqn in jaxpr.eqns:
         if not depends.isdisjoint(variables(eqn.invars)):
             results: list[Any] = eqn.outvars
             if keep_long is not None and eqn.primitive.name == "scan":
-                moved = flow(eqn, depends.__contains__)[1]
-                results = [v for v, moves in zip(results, moved, strict=True) if moves]
+                scan = make_scan(eqn, depends.__contains__)
+                scans |= dict.fromkeys(results, scan)
+                results = [v for v, moved in zip(results, scan.moved, strict=True) if moved]
             integers = [v for v in results if hold_integers and is_integer(v)]
             held += integers
             depends.update(v for v in results if v not in integers)
@@ -188,7 +190,7 @@ def graph(
         )
         run([eqn for eqn in jaxpr.eqns if eqn.outvars], values)
         others = {v: values[v] for v in held}
-    builder = _StepBuilder(depends, *_constants(jaxpr, traced.jaxpr.consts, depends, others))
+    builder = _StepBuilder(depends, *_constants(jaxpr, traced.jaxpr.consts, depends, others, scans))
     regions = _Regions(jaxpr, builder)
     position = {v: i for i, eqn in enumerate(jaxpr.eqns) for v in eqn.outvars}
     steps: dict[Any, tuple[int, Step]] = {}
@@ -200,8 +202,7 @@ def graph(
         key = v if v in regions.dominators else position[v]
         if key not in steps:
             eqn = jaxpr.eqns[position[v]]
-            is_scan = keep_long is not None and eqn.primitive.name == "scan"
-            step = builder.scan(eqn) if is_scan else regions.step(v) or builder.step((eqn,))
+            step = builder.scan(scans[v]) if v in scans else regions.step(v) or builder.step((eqn,))
             steps[key] = (position[v], step)
             needed.extend(step.inputs)
     ordered = tuple(step for _, step in sorted(steps.values(), key=lambda each: each[0]))
@@ -215,19 +216,21 @@ def graph(
     )
 
 
-def _constants(jaxpr: core.Jaxpr, consts: Sequence[Any], depends: set[Any], others: Run) -> tuple[Run, Run]:
+def _constants(
+    jaxpr: core.Jaxpr, consts: Sequence[Any], depends: set[Any], others: Run, scans: Mapping[Any, Scan]
+) -> tuple[Run, Run]:
     """The values that do not depend on the input: those computed from numbers alone, and all others.
 
-    `others` are known to begin with.
+    `others` are known to begin with. Some results of `scans` may be among them.
     """
     known: Run = {}
     for v, value in zip(jaxpr.constvars, consts, strict=True):
         (known if _is_one_number(value) else others)[v] = value
     for eqn in jaxpr.eqns:
         if not depends.isdisjoint(variables(eqn.invars)):  # not by its results: a callback has none
-            if eqn.primitive.name == "scan":
+            if eqn.outvars and eqn.outvars[0] in scans:
                 every = functools.partial(read, values=ChainMap(others, known))
-                others.update(fixed_results(eqn, depends.__contains__, every))
+                others.update(scans[eqn.outvars[0]].fixed(every))
             continue
         # A value that varies over a mesh cannot be computed while tracing.
         static = not eqn.effects and eqn.primitive.name != "pvary"
@@ -280,9 +283,9 @@ class _StepBuilder(NamedTuple):
         closed = not any(v in self.constants for eqn in eqns for v in variables(eqn.invars))
         return Step(last.primitive.name, kind, inputs, outputs, eqns, call, closed)
 
-    def scan(self, eqn: core.JaxprEqn) -> Step:
+    def scan(self, scan: Scan) -> Step:
         """A scan as one step."""
-        scan = make_scan(eqn, self.depends.__contains__)
+        eqn = scan.equation
         inputs = tuple(self.operands(eqn))
 
         def call(*values: Any) -> list[Any]:

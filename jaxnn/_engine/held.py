@@ -37,24 +37,27 @@ def is_held(node: Any) -> bool:
     return isinstance(node, Held)
 
 
-def hold(model: Callable[[Any], Any], x: PyTree, name: str = "x") -> tuple[Callable[[Any], Any], PyTree]:
-    """The model as a function of the floating-point arrays of `x` alone, and these.
+def hold(model: Callable[[Any], Any], x: PyTree) -> tuple[Callable[[Any], Any], PyTree]:
+    """The model as a function of the floating-point arrays of `x` alone, and these; see `floats`."""
+    held = integers(x)
+    return (Partial(_with_held, model, held) if held else model), floats(x)
+
+
+def floats(x: PyTree, name: str = "x") -> PyTree:
+    """The floating-point arrays of an example, and a `Held` in the place of each other.
 
     Raises:
-        TypeError: `x` has none.
+        TypeError: it has none; it goes by `name`.
     """
     leaves, structure = jax.tree.flatten(x)
-    held = integers(x)
-    if not held:
-        return model, x
-    if len(held) == len(leaves):
+    if not any(map(_is_floating, leaves)):
         kind = " and ".join(sorted({str(leaf.dtype) for leaf in leaves}))
         raise TypeError(
             f"`{name}` must hold floating-point numbers, since integers and booleans are held; got {kind}. "
             f"Cast quantities, as by `{name}.astype(float)`. For token ids, {_INSTEAD}"
         )
     parts = [leaf if _is_floating(leaf) else Held(leaf.shape) for leaf in leaves]
-    return Partial(_with_held, model, held), jax.tree.unflatten(structure, parts)
+    return jax.tree.unflatten(structure, parts)
 
 
 def integers(x: PyTree) -> list[jax.Array]:

@@ -126,7 +126,7 @@ class _High:
 
     def __init__(self, eqn: core.JaxprEqn):
         self._primitive, self._params = eqn.primitive, eqn.params
-        self.name = _HIGH[_class_name(eqn) or ""]
+        self.name = _HIGH[_class_name(eqn)]
 
     def get_bind_params(self, _: dict[str, Any]) -> dict[str, Any]:
         return {}
@@ -147,9 +147,9 @@ def standard(jaxpr: core.Jaxpr) -> core.Jaxpr:
     return jaxpr.replace(eqns=[_standard(eqn) for eqn in jaxpr.eqns])
 
 
-def _class_name(eqn: core.JaxprEqn) -> str | None:
-    """The class of a high primitive, or None."""
-    return type(eqn.params["_prim"]).__name__ if eqn.primitive.name == "call_hi_primitive" else None
+def _class_name(eqn: core.JaxprEqn) -> str:
+    """The class of a high primitive; nothing of another."""
+    return type(eqn.params["_prim"]).__name__ if eqn.primitive.name == "call_hi_primitive" else ""
 
 
 def _standard(eqn: core.JaxprEqn) -> core.JaxprEqn:

@@ -14,7 +14,7 @@ from jax import lax
 from jax.extend import core
 
 from jaxnn._engine.jaxpr import evaluate, scan_parts, walk
-from jaxnn._engine.primitives import CALLS, CUSTOM, REMAT, InnerJaxpr, inner_jaxprs, is_inexact
+from jaxnn._engine.primitives import CALLS, CUSTOM, REMAT, InnerJaxpr, inner_jaxprs
 
 _MOST_UNROLLED = 200  # equations
 
@@ -33,7 +33,7 @@ class Scan(NamedTuple):
         equation: the scan.
         body: its body, from `[*consts, *carry, *row]` to `[*carry, *output row]`.
         moves: for each of those inputs, whether it depends on the input of the function at some step.
-        moved: for each result of the body, likewise, and that it has a gradient.
+        moved: for each result of the body, likewise.
         saved: a variable per carry.
     """
 
@@ -54,6 +54,36 @@ class Scan(NamedTuple):
             self.equation, consts, carry, rows, self.equation.params["length"], save=True
         )
         return [*carry, *outputs]
+
+    def fixed(self, read: Callable[[Any], Any]) -> dict[Any, Any]:
+        """The results that do not depend on the function's input, such as a counter, by variable.
+
+        Args:
+            read: `read(v)`, the value of an operand that does not.
+        """
+        places = [i for i, moved in enumerate(self.moved) if not moved]
+        if not places:
+            return {}
+        operands: Sequence[Any] = self.equation.invars
+        # What depends on the input is replaced by zeros, and not used.
+        consts, start, rows = self.parts(
+            [
+                jnp.zeros(v.aval.shape, v.aval.dtype) if moves else read(v)
+                for v, moves in zip(operands, self.moves, strict=True)
+            ]
+        )
+        carried = [i for i in places if i < len(start)]
+
+        def step(carry: list[Any], row: list[Any]) -> tuple[list[Any], list[Any]]:
+            current = dict(enumerate(start)) | dict(zip(carried, carry, strict=True))
+            found = evaluate(self.body.jaxpr, self.body.consts, [*consts, *current.values(), *row])
+            return [found[i] for i in carried], [found[i] for i in places if i >= len(start)]
+
+        likes: Sequence[Any] = self.body.jaxpr.invars[len(consts) :]  # a literal has a weak type
+        first = [jnp.asarray(start[i], likes[i].aval.dtype) for i in carried]
+        options = {key: self.equation.params[key] for key in ("length", "reverse", "unroll")}
+        last, outputs = lax.scan(step, first, rows, **options)
+        return {self.equation.outvars[i]: v for i, v in zip(places, [*last, *outputs], strict=True)}
 
 
 def scan_of(
@@ -105,54 +135,18 @@ def make_scan(eqn: core.JaxprEqn, depends: Callable[[Any], bool]) -> Scan:
     """A scan equation as a `Scan`; `depends(v)` tells whether an operand depends on the input."""
     (body,) = inner_jaxprs(eqn)
     consts, carry, _ = scan_parts(eqn.params, eqn.invars)
-    moves, results = flow(eqn, depends)
-    moved = [a and is_inexact(v) for a, v in zip(results, body.jaxpr.outvars, strict=True)]
+    moves, moved = _flow(eqn, depends)
     carried = body.jaxpr.invars[len(consts) : len(consts) + len(carry)]
     return Scan(eqn, body, tuple(moves), tuple(moved), tuple(Saved(eqn.params["length"], v) for v in carried))
 
 
-def flow(eqn: core.JaxprEqn, depends: Callable[[Any], bool]) -> tuple[list[bool], list[bool]]:
+def _flow(eqn: core.JaxprEqn, depends: Callable[[Any], bool]) -> tuple[list[bool], list[bool]]:
     """Which inputs and which results of a scan's body depend on the function's input at some step."""
     moves = [not isinstance(v, core.Literal) and depends(v) for v in eqn.invars]
     (body,) = inner_jaxprs(eqn)
     consts, carry, _ = scan_parts(eqn.params, moves)
     moves, _ = _reach(body.jaxpr, moves, len(consts), len(carry))
     return moves, _results_that_move(body.jaxpr, moves)
-
-
-def fixed_results(
-    eqn: core.JaxprEqn, depends: Callable[[Any], bool], read: Callable[[Any], Any]
-) -> dict[Any, Any]:
-    """The results of a scan that do not depend on the function's input, such as a counter, by variable.
-
-    Args:
-        eqn: the scan.
-        depends: `depends(v)` tells whether an operand depends on the input.
-        read: `read(v)`, the value of one that does not.
-    """
-    moves, results = flow(eqn, depends)
-    if all(results):
-        return {}
-    (body,), operands = inner_jaxprs(eqn), eqn.invars
-    # What depends on the input is replaced by zeros, and not used.
-    values = [
-        jnp.zeros(v.aval.shape, v.aval.dtype) if moving else read(v)  # type: ignore[attr-defined]
-        for v, moving in zip(operands, moves, strict=True)
-    ]
-    consts, start, rows = scan_parts(eqn.params, values)
-    fixed = [i for i, moving in enumerate(results) if not moving]
-    carried = [i for i in fixed if i < len(start)]
-
-    def step(carry: list[Any], row: list[Any]) -> tuple[list[Any], list[Any]]:
-        current = dict(enumerate(start)) | dict(zip(carried, carry, strict=True))
-        found = evaluate(body.jaxpr, body.consts, [*consts, *current.values(), *row])
-        return [found[i] for i in carried], [found[i] for i in fixed if i >= len(start)]
-
-    likes: Sequence[Any] = body.jaxpr.invars[len(consts) :]  # a literal has a weak type
-    first = [jnp.asarray(start[i], likes[i].aval.dtype) for i in carried]
-    options = {key: eqn.params[key] for key in ("length", "reverse", "unroll")}
-    last, outputs = lax.scan(step, first, rows, **options)
-    return {eqn.outvars[i]: value for i, value in zip(fixed, [*last, *outputs], strict=True)}
 
 
 def _reach(jaxpr: core.Jaxpr, moves: Sequence[bool], first: int, count: int) -> tuple[list[bool], int]:
@@ -190,7 +184,7 @@ def _results_of(eqn: core.JaxprEqn, flags: list[bool]) -> list[bool]:
         return [False] * len(eqn.outvars)
     if eqn.primitive.name == "scan":
         moving = {v for v, moves in zip(eqn.invars, flags, strict=True) if moves}
-        return flow(eqn, moving.__contains__)[1]
+        return _flow(eqn, moving.__contains__)[1]
     if eqn.primitive.name in CALLS | REMAT | CUSTOM:
         (inner,) = inner_jaxprs(eqn)
         return _results_that_move(inner.jaxpr, flags)

@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 from jaxnn import _checks
-from jaxnn._engine.held import hold, integers, put_back
+from jaxnn._engine.held import floats, integers, put_back
 from jaxnn._engine.loops import vary_like
 from jaxnn._model import as_example, as_model, broadcast_like, output_shape, prepare as prepare_model
 from jaxnn._typing import Model, Norm, PyTree, Scalar
@@ -157,7 +157,7 @@ def prepare(
     else:
         model, x, criterion = prepare_model(model, x, label, "label")
     held = integers(x)
-    _, x = hold(model, x, name)
+    x = floats(x, name)
     unravel: Callable[[jax.Array], PyTree] = jnp.asarray
     flat = x
     if not isinstance(x, jax.Array):

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jax.tree_util import Partial
 
 from jaxnn import _checks
-from jaxnn._engine.held import hold
+from jaxnn._engine.held import floats
 from jaxnn._map import map_examples
 from jaxnn._model import as_example, as_model, output_shape, prepare as prepare_model
 from jaxnn._progress import progress_bar
@@ -146,7 +146,7 @@ def _check_data(model: Model, inputs: PyTree, labels: Labels) -> tuple[PyTree, A
     for leaf in jax.tree.leaves(inputs):
         _checks.check_finite("inputs", leaf)
     one = as_example("inputs", jax.tree.map(lambda leaf: leaf[0], inputs))
-    hold(model, one, "inputs")
+    floats(one, "inputs")
     prepare_model(model, one, 0, "label")
     n_out = output_shape(model, one).shape[0]
     _checks.check_values("labels", rows, at_least=0, below=n_out)

@@ -9,7 +9,7 @@ from jax import lax
 
 from jaxnn import _checks
 from jaxnn._engine.cpu_layout import canonical_convolutions
-from jaxnn._engine.held import hold, integers, put_back
+from jaxnn._engine.held import floats, integers, put_back
 from jaxnn._engine.loops import scan, vary_like
 from jaxnn._model import as_example, check_batch_like
 from jaxnn._typing import AttackLoss, Key, Labels, Model, Norm, PyTree, Scalar
@@ -114,7 +114,7 @@ def universal(
         bounds=bounds, key=key, needs_key=True, targeted=targeted, needs_epsilon=True, name="inputs",
     )  # fmt: skip
     check_loss(task, loss)
-    rows = jax.vmap(lambda x: ravel(hold(model, x)[1]))(inputs)
+    rows = jax.vmap(lambda x: ravel(floats(x)))(inputs)
     check_within("inputs", rows, task.bounds)
     rows = vary_like(rows, (rows, task))
     return _universal(

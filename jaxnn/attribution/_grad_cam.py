@@ -81,10 +81,8 @@ def _check_maps(model: Model, x: PyTree, layer: Layer, channel_axis: int | None)
         raise ValueError(f"`layer` must have shape (h, w, channels); {layer!r} has {value.shape}")
     if channel_axis is None:
         return ndim - 1, None
-    axis = _checks.check_integer("channel_axis", channel_axis, at_least=-ndim)
-    if axis >= ndim:
-        raise ValueError(f"`channel_axis` must be an axis of {layer!r}, of shape {value.shape}; got {axis}")
-    return ndim - 1, axis % ndim
+    of = f"{layer!r}, of shape {value.shape}"
+    return ndim - 1, _checks.check_axis("channel_axis", channel_axis, ndim, of)
 
 
 def _channels(cut: LayerModel, x: PyTree) -> int:

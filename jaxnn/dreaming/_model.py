@@ -58,10 +58,7 @@ def check_channel_axis(channel_axis: int | None, model: Model, example: jax.Shap
     """Return the axis of the channels in an input: the given one, that of the model, or the last."""
     ndim = len(example.shape)
     if channel_axis is not None:
-        axis = _checks.check_integer("channel_axis", channel_axis, at_least=-ndim)
-        if axis >= ndim:
-            raise ValueError(f"`channel_axis` must be an axis of `shape`, {example.shape}; got {axis}")
-        return axis % ndim
+        return _checks.check_axis("channel_axis", channel_axis, ndim, f"`shape`, {example.shape}")
     if ndim != 3:
         return ndim - 1
     found = jax.eval_shape(_channel_axis, model, example)

@@ -41,11 +41,9 @@ def check_finite_array(name: str, value: Any) -> jax.Array:
 
 def with_channels_last(value: jax.Array, channel_axis: int, layer: str) -> jax.Array:
     """A layer's value with its channels on the last axis, or raise."""
-    if not -value.ndim <= channel_axis < value.ndim:
-        raise ValueError(
-            f"`channel_axis` must be an axis of {layer!r}, of shape {value.shape}; got {channel_axis}"
-        )
-    return jnp.moveaxis(value, channel_axis, -1)
+    of = f"{layer!r}, of shape {value.shape}"
+    axis = _checks.check_axis("channel_axis", channel_axis, value.ndim, of)
+    return jnp.moveaxis(value, axis, -1)
 
 
 def check_axis(channel_axis: int) -> int:
