@@ -28,6 +28,7 @@ except ImportError:  # not on Windows
 from jaxnn._files import write_atomically
 from jaxnn._keys import key_data, key_impl, wrap_key
 from jaxnn._training.history import History, stack_history, unstack_history
+from jaxnn._training.identity import check_same
 from jaxnn._training.steps import State, Sums
 from jaxnn._typing import PyTree
 
@@ -168,7 +169,7 @@ def restore(manager: Any, start: State, settings: Mapping[str, Any], epochs: int
             warnings.warn(f"the checkpoint {folder} was passed over: {record}", RuntimeWarning, stacklevel=3)
             manager.delete(number)  # this run may come to the same number, and write it again
             continue
-        _check_settings(folder.parent, record["settings"], settings)
+        check_same(folder.parent, record["settings"], settings)
         if record["epoch"] > epochs:
             raise ValueError(
                 f"`epochs` must be at least {record['epoch']}, as many as the checkpoint has gone; "
@@ -220,21 +221,6 @@ def _restore(manager: Any, number: int, record: Mapping[str, Any], start: State)
     before, current, sums, history = _unflatten(leaves, expected, committed=start.finite.committed)
     records = [] if history is None else unstack_history(history)
     return RunState(epoch, record["steps_in_epoch"], record["steps"], before, current, sums, records)
-
-
-def _check_settings(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    now = json.loads(json.dumps(now))  # tuples become lists, as in the record
-    for name in {**now, **then}:
-        if then.get(name) != now.get(name):
-            raise ValueError(
-                f"`checkpoint` {folder} is of another run: its {name} was {_short(then.get(name))}, and is "
-                f"{_short(now.get(name))} now. Take another folder, or delete it"
-            )
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _flatten(tree: PyTree) -> dict[str, Any]:

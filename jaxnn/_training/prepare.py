@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.tree_util import Partial
@@ -15,9 +14,9 @@ from jaxnn import _checks, losses
 from jaxnn._engine.loops import vary_like
 from jaxnn._model import as_model, combine, partition
 from jaxnn._network import Network
-from jaxnn._serialization import activations_of
 from jaxnn._sharding import automatic_axes, check_mesh, model_sharding
-from jaxnn._training.data import Source, array_source, batch_source, fingerprint, place
+from jaxnn._training.data import Source, array_source, batch_source, place
+from jaxnn._training.identity import identify
 from jaxnn._training.steps import State
 from jaxnn._typing import Examples, Key, Loss, PyTree
 
@@ -85,24 +84,14 @@ def prepare(
     if mesh is not None:  # before the optimizer makes more of its size: no device need hold it whole
         trainable, rest = place((trainable, rest), model_sharding((trainable, rest), mesh))
     state = _initial_state(trainable, (rest, source.arrays, key), optimizer, mesh)
-    settings: dict[str, Any] = {}
+    rebuild, settings = Partial(combine, rest=rest), {}
     if checkpoint is not None:
         if not _checks.is_concrete((state, rest, source.arrays, key, held_out)):
             raise ValueError("`checkpoint` must be None under tracing, where there is nothing to write yet")
-        settings = {
-            "format": 2,
-            "model": _shapes(trainable),
-            "activation by layer": activations_of(trainable),
-            "initial model (by checksum)": _checksum((trainable, rest)),
-            "optimizer": _shapes(state.optimizer),
-            "loss (by name)": getattr(loss, "__name__", None),
-            "data (by checksum)": _checksum(source.arrays),
-            "key (by checksum)": _checksum(key),
-            "validation (by checksum)": _checksum(held_out),
-            "batch_size": batch_size,
-            "shuffle": shuffle,
-        }
-    rebuild = Partial(combine, rest=rest)
+        settings = identify(
+            state, rebuild, source, held_out, key, optimizer=optimizer, loss=loss, batch_size=batch_size,
+            shuffle=shuffle,
+        )  # fmt: skip
     options = {"loss": loss, "optimizer": optimizer, "mesh": mesh}
     return Problem(state, rebuild, source, held_out, options, settings)
 
@@ -134,15 +123,6 @@ def _replicate(tree: Any, mesh: Mesh | None) -> Any:
     """The same arrays on all devices of the mesh, on automatic axes."""
     tree = jax.tree.map(automatic_axes, tree)
     return tree if mesh is None else place(tree, NamedSharding(mesh, PartitionSpec()))
-
-
-def _shapes(tree: PyTree) -> list[Any]:
-    paths = jax.tree.leaves_with_path(tree)
-    return [[jax.tree_util.keystr(path), leaf.shape, str(leaf.dtype)] for path, leaf in paths]
-
-
-def _checksum(tree: PyTree) -> list[int] | None:
-    return None if tree is None else np.asarray(fingerprint(tree)).tolist()
 
 
 def _check_model(model: Any, loss: Loss) -> None:

@@ -33,6 +33,11 @@ class StopError(Exception):
     pass
 
 
+def squared_error(output, target):
+    """Of the library's name, and another: its factor is 1, not 1/2."""
+    return jnp.sum((output - target) ** 2)
+
+
 def assert_same(one, other):
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -306,6 +311,10 @@ def test_killed_ten_times_and_resumed_it_is_the_same_to_the_bit(tmp_path):
         ({"validation": (X[:9], T[:9])}, r"its validation \(by checksum\) was"),
         ({"loss": jaxnn.losses.cross_entropy}, r"its loss \(by name\) was squared_error, and is cross_ent"),
         ({"optimizer": optax.sgd(0.1)}, "its optimizer was"),
+        ({"optimizer": optax.adam(0.1)}, r"its optimizer \(by its jaxpr\) was"),
+        ({"optimizer": optax.nadam(0.01)}, r"its optimizer \(by its jaxpr\) was"),
+        ({"optimizer": optax.adamw(0.01)}, r"its optimizer \(by its jaxpr\) was"),
+        ({"loss": squared_error}, r"its loss of the model \(by its jaxpr\) was"),
         ({"inputs": X + 1}, r"its data \(by checksum\) was"),
         ({"targets": 2 * T}, r"its data \(by checksum\) was"),
         ({"model": identity_network(1)}, r"its initial model \(by checksum\) was"),
@@ -324,6 +333,38 @@ def another(tmp_path_factory):
     folder = tmp_path_factory.mktemp("another")
     jaxnn.train(identity_network(), X, T, checkpoint=folder, **OPTIONS | {"epochs": 2})
     return folder
+
+
+def test_functions_that_are_built_anew_are_the_same(another, monkeypatch):
+    options = OPTIONS | {"epochs": 2, "optimizer": optax.adam(0.01)}
+    options["loss"] = lambda output, target: jaxnn.losses.squared_error(output, target)
+    options["loss"].__name__ = "squared_error"
+    jaxnn.train(identity_network(), X, T, checkpoint=another, **options)
+    # Another JAX may trace the same functions to another jaxpr: they are not compared.
+    monkeypatch.setattr(jax, "__version__", "0.9.9")
+    with pytest.warns(RuntimeWarning, match=r"JAX and shapes .* is \['0.9.9', .* are not compared"):
+        jaxnn.train(identity_network(), X, T, checkpoint=another, **options | {"optimizer": optax.adam(0.1)})
+
+
+def test_a_hyperparameter_in_the_state_is_compared(tmp_path):
+    options = OPTIONS | {"epochs": 1, "optimizer": optax.inject_hyperparams(optax.sgd)(0.1)}
+    jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, **options)
+    options["optimizer"] = optax.inject_hyperparams(optax.sgd)(0.2)
+    with pytest.raises(ValueError, match=r"its initial state of the optimizer \(by checksum\) was"):
+        jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, **options)
+
+
+def test_other_batches_are_named_in_a_warning(tmp_path):
+    options = {"epochs": 1, "checkpoint": tmp_path}
+    batches = [(X[:8], T[:8]), (X[8:16], T[8:16])]
+    jaxnn.train(identity_network(), batches, **options)
+    jaxnn.train(identity_network(), batches, **options)
+    with pytest.warns(
+        RuntimeWarning, match=r"its first batch \(by checksum\) was .* not told apart"
+    ) as found:
+        jaxnn.train(identity_network(), batches[1:], **options)
+    assert len(found) == 1
+    assert found[0].filename == __file__
 
 
 def test_wrong_options_are_named(tmp_path):
