@@ -37,9 +37,10 @@ def _describe(value: Any) -> str:
         return _describe_jaxpr(value)
     if isinstance(value, _PLAIN):
         return repr(value)
+    if is_key(value):
+        return f"{value.dtype}{_describe(jax.random.key_data(value))}"
     if isinstance(value, np.ndarray | np.generic | jax.Array):
-        host = np.asarray(jax.random.key_data(value) if is_key(value) else value)
-        return f"{value.dtype}{value.shape}{_sha256(host.tobytes())}"
+        return f"{value.dtype}{value.shape}{_sha256(np.asarray(value).tobytes())}"
     if isinstance(value, Mapping):
         return _describe(sorted((str(key), _describe(item)) for key, item in value.items()))
     if isinstance(value, AbstractSet):  # whose order is another in each process
