@@ -142,7 +142,8 @@ def store(manager: Any, run_state: RunState, settings: Mapping[str, Any]) -> Non
     if jax.process_index() == 0:
         folder = Path(manager.directory) / str(number)
         content = json.dumps({"record": record, "files": _digests(folder)}, sort_keys=True)
-        write_atomically(folder / _SEAL, f"{_digest(content.encode())}\n{content}".encode())
+        sealed = f"{_digest(content.encode())}\n{content}"
+        write_atomically(folder / _SEAL, partial(Path.write_text, data=sealed))
 
 
 def restore(manager: Any, start: State, settings: Mapping[str, Any], epochs: int) -> RunState:
