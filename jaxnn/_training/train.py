@@ -113,14 +113,14 @@ def train(
         shuffle=shuffle, validation=validation, mesh=mesh, checkpoint=checkpoint,
         checkpoint_every=checkpoint_every,
     )  # fmt: skip
-    with checkpoints(checkpoint) as manager, progress_bar("training", epochs, enabled=progress) as show:
-        start = run_state = restore(manager, problem.state, problem.settings, epochs)
+    with checkpoints(checkpoint) as folder, progress_bar("training", epochs, enabled=progress) as show:
+        start = run_state = restore(folder, problem.state, problem.settings, epochs)
         show("", start.epoch)
         for run_state in _epochs(problem, start, epochs):
             ended = run_state.current is None
             due = ended or (checkpoint_every and run_state.steps_in_epoch % checkpoint_every == 0)
-            if manager is not None and due:
-                store(manager, run_state, problem.settings)
+            if folder is not None and due:
+                store(folder, run_state, problem.settings)
             if ended and progress:  # the numbers to show are copied to the host
                 show(_note(run_state.history[-1]))
     return problem.rebuild(run_state.epoch_start.trainable), stack_history(run_state.history)
