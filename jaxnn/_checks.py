@@ -3,7 +3,9 @@
 import itertools
 import math
 import operator
+import os
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import jax
@@ -31,6 +33,16 @@ def is_concrete(value: Any) -> bool:
 def known_false(condition: Any) -> bool:
     """Whether a condition is concrete and false; a traced one is never checked."""
     return is_concrete(condition) and not bool(condition)
+
+
+def check_path(name: str, value: Any, kind: str) -> Path:
+    """Return `value` as a path, or raise; an empty one would be the current folder."""
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(path, str):
+        raise TypeError(f"`{name}` must be a path to a {kind}; got {type(value).__name__}")
+    if not path:
+        raise ValueError(f"`{name}` must be a path to a {kind}; got an empty one")
+    return Path(path)
 
 
 def check_array(name: str, value: Any) -> jax.Array:

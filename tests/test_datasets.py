@@ -16,7 +16,7 @@ import numpy as np
 import pooch
 import pytest
 
-from jaxnn import datasets
+from jaxnn import _files, datasets
 from jaxnn.datasets import _mnist
 
 REAL_MNIST = Path(__file__).parents[2] / "shared" / "mnist"
@@ -501,6 +501,20 @@ def test_an_interrupted_download_leaves_nothing_in_the_cache(cache, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         datasets.load("mnist")
     assert names_in(cache) == []
+
+
+@pytest.mark.skipif(_files.fcntl is None, reason="without locks nothing is known to be left")
+@pytest.mark.usefixtures("mirrors")
+def test_what_a_killed_download_left_in_the_cache_goes_with_the_next_one(cache):
+    (cache / "download-mine").mkdir(parents=True)
+    with _files.temporary_beside(cache / ALL_NAMES[0], Path.mkdir) as left:
+        pass
+    left.mkdir()
+    (left / ALL_NAMES[0]).write_bytes(b"half")
+    datasets.load("mnist")
+    assert names_in(cache) == sorted(["download-mine", *ALL_NAMES])
+    (cache / "other").touch()
+    assert {(cache / name).stat().st_mode for name in ALL_NAMES} == {(cache / "other").stat().st_mode}
 
 
 def test_without_a_network_the_error_says_what_was_tried_and_where_to_put_the_files(cache, monkeypatch):

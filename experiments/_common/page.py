@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from experiments._common.figures import sizes_of
-from experiments._common.results import write_atomically
+from jaxnn._files import write_atomically
 
 _DOTS, _CSS_DOTS = 150, 96  # per inch, of a picture and of the page: text has one size everywhere
 _STYLE = """

@@ -6,8 +6,8 @@ import hashlib
 import importlib
 import importlib.resources
 import os
-import tempfile
 import zlib
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple, get_args
@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 
 from jaxnn._checks import check_flag, check_option
+from jaxnn._files import temporary_beside, write_atomically
 from jaxnn._typing import DatasetName
 
 if TYPE_CHECKING:
@@ -236,15 +237,14 @@ def _download(stem: str, cache: Path, bar: SimpleNamespace | None) -> None:
     """Download one file into the cache, from the first mirror that has a good copy of it."""
     failures = []
     for mirror in _MIRRORS:
-        # Inside the cache folder, so that the last step is an atomic rename.
-        with tempfile.TemporaryDirectory(dir=cache, prefix="download-") as folder:
+        with temporary_beside(cache / f"{stem}.gz", Path.mkdir) as folder:
             try:
-                path = _fetch(mirror, f"{stem}.gz", folder, bar)
-                _verified(path.read_bytes(), stem)
+                content = _fetch(mirror, f"{stem}.gz", folder, bar).read_bytes()
+                _verified(content, stem)
             except (OSError, ValueError) as error:
                 failures.append(f"{mirror}{stem}.gz: {error}")
             else:
-                path.replace(cache / path.name)
+                write_atomically(cache / f"{stem}.gz", partial(Path.write_bytes, data=content))
                 return
     raise ConnectionError(
         f"could not download {stem}.gz. Tried:\n  " + "\n  ".join(failures) + f"\nTo do without "
@@ -252,7 +252,7 @@ def _download(stem: str, cache: Path, bar: SimpleNamespace | None) -> None:
     )
 
 
-def _fetch(mirror: str, name: str, folder: str, bar: SimpleNamespace | None) -> Path:
+def _fetch(mirror: str, name: str, folder: Path, bar: SimpleNamespace | None) -> Path:
     pooch = _require("pooch")
     source = pooch.create(folder, mirror, registry={name: None}, retry_if_failed=_RETRIES)
     downloader = pooch.HTTPDownloader(progressbar=bar, chunk_size=2**16)
