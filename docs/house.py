@@ -40,6 +40,7 @@ FLOORS: list[tuple[str, dict[str, str]]] = [
             "_activation": "activations",
             "_keys": "random keys",
             "_sharding": "meshes",
+            "_outputs": "resumable files",
             "losses": "training losses",
             "plot": "matplotlib axes",
         },

@@ -20,12 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None  # type: ignore[assignment]
-
-from jaxnn._files import write_atomically
+from jaxnn._files import lock, write_atomically
 from jaxnn._keys import key_data, key_impl, wrap_key
 from jaxnn._training.history import History, stack_history, unstack_history
 from jaxnn._training.identity import check_same
@@ -70,7 +65,8 @@ def checkpoints(path: str | os.PathLike[str] | None) -> Iterator[Any]:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"`checkpoint` must be a folder, or not there yet; {folder} is a file")
     _mark(folder)
-    with _lock(folder), _manager(folder) as manager:
+    alone = lock(folder / _MARKER, "checkpoint") if jax.process_index() == 0 else contextlib.nullcontext()
+    with alone, _manager(folder) as manager:
         yield manager
 
 
@@ -101,27 +97,6 @@ def _mark(folder: Path) -> None:
     if jax.process_index() == 0:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _MARKER).touch()
-
-
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Lock the folder: a concurrent run would delete checkpoints that are still being written.
-
-    The lock belongs to the process, not to its children, and ends with it.
-    """
-    if fcntl is None or jax.process_index() > 0:
-        yield
-        return
-    with (folder / _MARKER).open("ab") as marker:
-        try:
-            fcntl.lockf(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
-            raise ValueError(
-                f"`checkpoint` must be a folder of one run at a time; another is using {folder}"
-            ) from error
-        except OSError:  # a file system without locks
-            pass
-        yield
 
 
 def store(manager: Any, run_state: RunState, settings: Mapping[str, Any]) -> None:
