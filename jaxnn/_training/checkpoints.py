@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shutil
-import threading
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping
@@ -24,13 +23,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None  # type: ignore[assignment]
-
 from jaxnn._files import write_atomically
 from jaxnn._keys import key_data, key_impl, wrap_key
+from jaxnn._runs import lock
 from jaxnn._training.history import History, stack_history, unstack_history
 from jaxnn._training.identity import check_same
 from jaxnn._training.steps import State, Sums
@@ -40,8 +35,6 @@ _MAX_TO_KEEP = 2  # the last one, and the one before it
 _MARKER, _SEAL, _ARRAYS = "checkpoints-of-jaxnn", "seal.json", "arrays"
 _FORMAT = "jaxnn checkpoints 3"
 _LIKE_ONE = re.compile(r"(checkpoint|unfinished)-.*|\d+|.*\.orbax-checkpoint-tmp.*", re.DOTALL)  # a name
-_ACTIVE: set[Path] = set()  # folders of runs in this process, whose threads share its lock on a file
-_GUARD = threading.Lock()
 
 
 class RunState(NamedTuple):
@@ -117,35 +110,14 @@ def checkpoints(path: str | os.PathLike[str] | None) -> Iterator[Folder | None]:
 
 @contextlib.contextmanager
 def _lock(folder: Path) -> Iterator[BinaryIO]:
-    """Create and lock the marker file: a concurrent run would delete checkpoints that are being written.
-
-    The lock of a file belongs to the process, not to its children, and ends with it.
-    """
-    refused = ValueError(f"`checkpoint` must be a folder of one run at a time; another is using {folder}")
-    place, marker = folder.resolve(), folder / _MARKER
-    with _GUARD:
-        if place in _ACTIVE:
-            raise refused
-        _ACTIVE.add(place)
-    try:
-        _refuse_old(folder)
-        is_new = not marker.exists()
-        if is_new:
-            folder.mkdir(parents=True, exist_ok=True)
-        is_writable = is_new or os.access(folder, os.W_OK)
-        # Any other handle of this process that closes the file would end the lock.
-        with marker.open("a+b" if is_writable else "rb") as file:
-            if fcntl is not None:
-                kind = fcntl.LOCK_EX if is_writable else fcntl.LOCK_SH
-                try:
-                    fcntl.lockf(file, kind | fcntl.LOCK_NB)
-                except (BlockingIOError, PermissionError) as error:
-                    raise refused from error
-                except OSError:  # a file system without locks
-                    pass
-            yield file
-    finally:
-        _ACTIVE.discard(place)
+    """Create and lock the marker file: a concurrent run would delete checkpoints that are being written."""
+    marker = folder / _MARKER
+    _refuse_old(folder)
+    is_new = not marker.exists()
+    if is_new:
+        folder.mkdir(parents=True, exist_ok=True)
+    with lock(marker, "checkpoint", is_writable=is_new or os.access(folder, os.W_OK)) as file:
+        yield file
 
 
 def _refuse_old(folder: Path) -> None:

@@ -1,6 +1,5 @@
 """The identity of a run: what its checkpoints record of it, and whether a call continues it."""
 
-import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import optax
 
 from jaxnn._engine.digest import digest
+from jaxnn._runs import changes, other_run, shapes
 from jaxnn._serialization import activations_of
 from jaxnn._training.data import Source, fingerprint
 from jaxnn._training.steps import Rebuild, State
@@ -56,10 +56,10 @@ def identify(
     arguments = (trainable, jax.tree.map(lambda leaf: _struct(leaf, leaf.shape), rebuild), example)
     return {
         "format": _FORMAT,
-        "model": _shapes(state.trainable),
+        "model": shapes(state.trainable),
         "activation by layer": activations_of(state.trainable),
         "initial model (by checksum)": _checksum((state.trainable, rebuild)),
-        "optimizer": _shapes(state.optimizer),
+        "optimizer": shapes(state.optimizer),
         "initial state of the optimizer (by checksum)": _checksum(state.optimizer),
         "loss (by name)": getattr(loss, "__name__", None),
         "data (by checksum)": _checksum(source.arrays),
@@ -67,7 +67,7 @@ def identify(
         "validation (by checksum)": _checksum(held_out),
         "batch_size": batch_size,
         "shuffle": shuffle,
-        _TRACED: [jax.__version__, _shapes(example)],
+        _TRACED: [jax.__version__, shapes(example)],
         _COMPUTED[0]: digest(update, trainable, optimizer_state, trainable),
         _COMPUTED[1]: digest(jax.value_and_grad(example_loss), *arguments),
         _FIRST_BATCH: None if source.arrays is not None else _checksum(source.sample),
@@ -76,15 +76,11 @@ def identify(
 
 def check_same(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise if a checkpoint is of another run; warn of what differs, or cannot be compared, without proof."""
-    now = json.loads(json.dumps(now))  # tuples become lists, as in the record
-    different = [name for name in {**now, **then} if then.get(name) != now.get(name)]
+    different = changes(then, now)
     doubtful = {_FIRST_BATCH, _TRACED} | (set(_COMPUTED) if _TRACED in different else set())
-    for name in different:
-        change = f"its {name} was {_short(then.get(name))}, and is {_short(now.get(name))} now"
+    for name, change in different.items():
         if name not in doubtful:
-            raise ValueError(
-                f"`checkpoint` {folder} is of another run: {change}. Take another folder, or delete it"
-            )
+            raise other_run("checkpoint", folder, change)
         if name in (_FIRST_BATCH, _TRACED):
             consequence = (
                 "these may be other data, or batches that differ from epoch to epoch"
@@ -99,15 +95,5 @@ def _struct(leaf: Any, shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(leaf.dtype, allow_extended_dtype=True))
 
 
-def _shapes(tree: PyTree) -> list[Any]:
-    paths = jax.tree.leaves_with_path(tree)
-    return [[jax.tree_util.keystr(path), leaf.shape, str(leaf.dtype)] for path, leaf in paths]
-
-
 def _checksum(tree: PyTree) -> list[int] | None:
     return None if tree is None else np.asarray(fingerprint(tree)).tolist()
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
