@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from jaxnn._arrays import ADVICE, as_numpy, native
+from jaxnn._arrays import ADVICE, SMALLER, as_numpy
 
 
 class Ends(TypedDict, total=False):
@@ -59,7 +59,9 @@ def check_array(name: str, value: Any) -> jax.Array:
             raise TypeError("text")
         return jnp.asarray(array)
     except OverflowError as error:
-        raise ValueError(f"`{name}` must hold numbers that fit into JAX's; got {_show(value)}") from error
+        raise ValueError(
+            f"`{name}` must hold numbers that fit into JAX's; got {_show(value)}. {SMALLER}"
+        ) from error
     except (TypeError, ValueError) as error:
         advice = f". {ADVICE}" if isinstance(array, np.ndarray) else ""
         raise TypeError(f"`{name}` must be an array of numbers; got {_show(value)}{advice}") from error
@@ -79,12 +81,12 @@ def check_float_array(name: str, value: Any, whole: DTypeLike = float) -> jax.Ar
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(whole)
 
 
-def check_rows(*, any_byte_order: bool = False, **trees: Any) -> tuple[tuple[Any, ...], int]:
+def check_rows(*, in_parts: bool = False, **trees: Any) -> tuple[tuple[Any, ...], int]:
     """Return pytrees of arrays `(N, ...)`, those of NumPy and JAX where they are, and N; or raise.
 
     Args:
-        any_byte_order: whether to leave arrays of NumPy in another byte order, as a large file may be, for
-            the caller to convert; otherwise they are converted here.
+        in_parts: whether the caller converts arrays of NumPy, by `as_numpy`, some rows at a time, as of a
+            large file; otherwise they are converted here.
         trees: by the names of the arguments.
     """
     checked = []
@@ -93,14 +95,12 @@ def check_rows(*, any_byte_order: bool = False, **trees: Any) -> tuple[tuple[Any
         leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
         if not leaves:
             raise ValueError(f"`{argument}` must hold at least one array of shape (N, ...); got {tree!r}")
-        arrays = [_check_row(argument + jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
+        named = [(argument + jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
+        arrays = [_check_row(name, leaf) for name, leaf in named]
+        if not in_parts:
+            arrays = [as_numpy(name, array) for (name, _), array in zip(named, arrays, strict=True)]
         checked.append(jax.tree.unflatten(structure, arrays))
-    count = check_count(dict(zip(trees, checked, strict=True)))
-    return tuple(checked if any_byte_order else jax.tree.map(_native, checked)), count
-
-
-def _native(leaf: Any) -> Any:
-    return native(leaf) if isinstance(leaf, np.ndarray) else leaf
+    return tuple(checked), check_count(dict(zip(trees, checked, strict=True)))
 
 
 def _check_row(name: str, leaf: Any) -> Any:

@@ -76,6 +76,8 @@ def as_model(model: Any, name: str = "model") -> Any:
                 f"{type(leaf).__name__}. Pass an Equinox module through jaxnn.from_equinox, and any other "
                 "function as jax.tree_util.Partial(function, arrays)"
             )
+        if isinstance(leaf, np.ndarray | np.generic):
+            as_numpy(f"{name}{jax.tree_util.keystr(path)}", leaf)  # raises for integers that would wrap
     return model
 
 
