@@ -493,7 +493,7 @@ def test_memory_of_attention_grows_by_few_matrices_per_layer():
     peak = []
     for layers in (2, 4):
         explain = jax.jit(functools.partial(attribution.deep_lift, functools.partial(attend, layers)))
-        compiled = explain.lower(jnp.ones((512, 8, 4))).compile()
+        compiled = explain.lower(jnp.ones((512, 8, 4), jnp.float32)).compile()
         peak.append(compiled.memory_analysis().temp_size_in_bytes)
     matrix = 8 * 512 * 512 * 4
     assert (peak[1] - peak[0]) / 2 < 9 * matrix  # 24 without blocks

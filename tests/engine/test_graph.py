@@ -120,7 +120,7 @@ RELUS = {
 }
 NO_RELUS = {
     "leaky": jax.nn.leaky_relu,
-    "clamped": lambda x: lax.clamp(0.0, x, 6.0),
+    "clamped": lambda x: lax.clamp(x.dtype.type(0), x, x.dtype.type(6)),
     "elu": jax.nn.elu,
     "softplus": jax.nn.softplus,
     "shifted": lambda x: jnp.maximum(x, 1),

@@ -11,7 +11,7 @@ from jax import lax
 import jaxnn
 from jaxnn import _rewrite
 
-X = jnp.array([0.3, -0.7, 1.1])
+X = jnp.array([0.3, -0.7, 1.1], jnp.float32)
 
 
 def tapped(x):
@@ -238,7 +238,7 @@ def test_interventions_nest():
     [
         (jnp.ones(4), r"`replacements\['h'\]` must have shape \(3,\); got \(4,\)"),
         (lambda h: h[:2], r"`replacements\['h'\]\(value\)` must have shape \(3,\); got \(2,\)"),
-        (jnp.ones(3, complex), r"must have dtype float32; got complex64"),
+        (jnp.ones(3, jnp.complex64), "must have dtype float32; got complex64"),
     ],
 )
 def test_a_replacement_of_another_kind_is_refused(new, message):

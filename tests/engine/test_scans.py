@@ -144,7 +144,7 @@ class Recurrent(nn.Module):
 
 
 def _recurrent(steps):
-    x = jax.random.normal(jax.random.key(0), (steps, 5))
+    x = jax.random.normal(jax.random.key(0), (steps, 5), jnp.float32)
     return jaxnn.from_linen(Recurrent(), Recurrent().init(jax.random.key(1), x[None]), batched=True), x
 
 
