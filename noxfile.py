@@ -75,7 +75,7 @@ def long(session: nox.Session) -> None:
 
 @nox.session
 def peers(session: nox.Session) -> None:
-    """Compare with Captum, Foolbox, SHAP and zennit on the same weights."""
+    """Compare with Captum, Foolbox, lxt, SHAP and zennit on the same weights."""
     _install(session, "peers")
     _python(session, (*TESTS, "tests/peers"))
 

@@ -543,3 +543,27 @@ def test_a_straight_through_estimator_has_a_bias():
             expected = attribution.lrp(lambda x, shift=shift: (x @ first + shift) @ second, x, 0)
             np.testing.assert_allclose(found, expected, atol=1e-4)
         assert not np.any(attribution.lrp(lambda x: lax.stop_gradient(x) @ first @ second, x, 0))
+
+
+@pytest.mark.parametrize("kind", ["products", "scan"])
+def test_a_factor_behind_stop_gradient_is_a_constant(kind):
+    """All relevance goes to the other factor."""
+
+    def products(x, stop):
+        gate = jnp.tanh(stop(relu(x @ W)) * 2) + 1
+        return gate * (jnp.outer(gate, gate) @ (x @ W)) @ V
+
+    def scan(x, stop):
+        around = jnp.tanh(stop(relu(x @ W))) + 1
+
+        def body(h, _):
+            return jnp.sin(around * h) * jnp.exp(-stop(relu(x @ W))), None
+
+        return lax.scan(body, x @ W, length=100)[0] @ V
+
+    model = {"products": products, "scan": scan}[kind]
+    small = {"epsilon": 1e-12, "stabilizer": 1e-12}
+    with in_precision("float64"):
+        values = attribution.lrp(lambda x: model(x, lax.stop_gradient), X, 1, **small)
+        expected = attribution.lrp(lambda x: model(x, lambda h: np.maximum(X @ W, 0)), X, 1, **small)
+    np.testing.assert_allclose(values, expected, rtol=1e-6)
