@@ -1,4 +1,4 @@
-"""A call of each public function that succeeds, as keyword arguments: the table of bad input spoils one at a time.
+"""A call of each public function that succeeds, as keyword arguments, of which the tests spoil one at a time.
 
 The models are as small as they can be: a call that accepts a value runs.
 """
@@ -30,7 +30,9 @@ CLASSES = ("p", "q", "r")
 def image_model(x):
     """A model of an image `(6, 6, 1)`, with a convolution named `map`."""
     kernel = jnp.full((3, 3, 1, 2), 0.1, x.dtype)
-    maps = jax.lax.conv_general_dilated(x[None], kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    maps = jax.lax.conv_general_dilated(
+        x[None], kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
     return jaxnn.tap(jax.nn.relu(maps[0]), "map").sum((0, 1))
 
 
@@ -51,29 +53,48 @@ IMAGE = np.linspace(0, 1, 36, dtype=np.float32).reshape(6, 6, 1)
 MODULE = nn.Dense(3)
 VARIABLES = MODULE.init(jax.random.key(0), X)
 RULE = rules.Rule(np.array([-np.inf, 0.2]), np.array([0.5, np.inf]), 1, 0.3, 0.9, "if x_1 > 0.2 then b")
-TREE = rules.Tree([0, -1, -1], [0.5, 0, 0], [1, 1, 2], [2, 1, 2], np.array([[0.5, 0.5], [0.9, 0.1], [0.2, 0.8]]))
+TREE = rules.Tree(
+    [0, -1, -1], [0.5, 0, 0], [1, 1, 2], [2, 1, 2], np.array([[0.5, 0.5], [0.9, 0.1], [0.2, 0.8]])
+)
 RULE_LIST = rules.RuleList((RULE,), 0, 0.8, None, "", ("x_0", "x_1"), ("a", "b"))
 
 EXPLAINED = {"model": NETWORK, "x": X, "target": 1}
 DRAWN = EXPLAINED | {"key": OLD_KEY, "n_samples": 8, "batch_size": 4}
 GROUPED = {"baseline": 0.0, "groups": np.arange(4), "n_groups": 4, "batch_size": 4}
-LAYER = EXPLAINED | {"layer": "hidden_0", "baseline": 0.0, "steps": 4, "quadrature": "trapezoid", "batch_size": 2}
-ATTACK = {"model": NETWORK, "x": X, "label": 1, "norm": "linf", "bounds": (0.0, 1.0), "targeted": False, "key": OLD_KEY}
+LAYER = EXPLAINED | {
+    "layer": "hidden_0",
+    "baseline": 0.0,
+    "steps": 4,
+    "quadrature": "trapezoid",
+    "batch_size": 2,
+}
+ATTACK = {
+    "model": NETWORK,
+    "x": X,
+    "label": 1,
+    "norm": "linf",
+    "bounds": (0.0, 1.0),
+    "targeted": False,
+    "key": OLD_KEY,
+}
 BALL = ATTACK | {"epsilon": 0.1, "loss": "cross_entropy"}
 LEARNED = {
     "model": NETWORK, "inputs": INPUTS, "held_out": INPUTS[:6], "held_out_labels": LABELS[:6], "key": OLD_KEY,
-    "n_samples": 50, "spread": 0.5, "decide": jnp.argmax, "features": None, "names": FEATURES, "classes": CLASSES,
+    "n_samples": 50, "spread": 0.5, "decide": jnp.argmax, "features": None, "names": FEATURES,
+    "classes": CLASSES,
 }  # fmt: skip
 
 CALLS = {
     "activation": {"name": "tanh"},
     "backquery": {
-        "network": jaxnn.init(jax.random.key(0), (4, 5, 3)), "y": np.array([0.1, 0.9, 0.1], np.float32), "method": "least_squares", "margin": 0.01,
+        "network": jaxnn.init(jax.random.key(0), (4, 5, 3)), "y": np.array([0.1, 0.9, 0.1], np.float32),
+        "method": "least_squares", "margin": 0.01,
         "sweeps": 2, "steps": 5,
     },
     "capture": {"model": NETWORK, "x": X},
     "dream": {
-        "model": NETWORK, "objective": jaxnn.dreaming.logit(1), "key": OLD_KEY, "shape": (4,), "bounds": (0.0, 1.0),
+        "model": NETWORK, "objective": jaxnn.dreaming.logit(1), "key": OLD_KEY, "shape": (4,),
+        "bounds": (0.0, 1.0),
         "start": X, "parameterization": jaxnn.dreaming.pixel(), "transforms": (), "penalties": (),
         "optimizer": optax.adam(0.05), "steps": 3, "record_every": 1, "redirect": 1, "channel_axis": None,
     },
@@ -82,13 +103,16 @@ CALLS = {
     "from_nnx": {"module": nnx.Linear(4, 3, rngs=nnx.Rngs(0)), "batched": False},
     "from_numpy": {"function": np.sum, "shape": (), "dtype": np.float32},
     "init": {
-        "key": OLD_KEY, "sizes": (4, 5, 3), "activation": "relu", "output_activation": "identity", "use_bias": True,
+        "key": OLD_KEY, "sizes": (4, 5, 3), "activation": "relu", "output_activation": "identity",
+        "use_bias": True,
         "kernel_init": jax.nn.initializers.lecun_normal(), "bias_init": jax.nn.initializers.zeros,
         "dtype": jnp.float32,
     },
     "intervene": {"model": NETWORK, "replacements": {"hidden_0": halved}},
     "load": {"path": None, "like": NETWORK},
-    "map_examples": {"fn": NETWORK, "arrays": INPUTS, "batch_size": 5, "mesh": None, "progress": False, "out": None},
+    "map_examples": {
+        "fn": NETWORK, "arrays": INPUTS, "batch_size": 5, "mesh": None, "progress": False, "out": None
+    },
     "query": {"network": NETWORK, "x": X},
     "rescale": {"v": X, "low": 0.01, "high": 0.99},
     "rewrite": {"function": squared, "rules": {"integer_pow": lambda operation, x: operation(x)}},
@@ -138,13 +162,15 @@ CALLS = {
         "model": NETWORK, "attack": functools.partial(attacks.fgsm, epsilon=0.1), "key": OLD_KEY
     },
     "attacks.universal": {
-        "model": NETWORK, "inputs": INPUTS, "labels": LABELS, "norm": "linf", "epsilon": 0.1, "bounds": (0.0, 1.0),
+        "model": NETWORK, "inputs": INPUTS, "labels": LABELS, "norm": "linf", "epsilon": 0.1,
+        "bounds": (0.0, 1.0),
         "targeted": False, "key": OLD_KEY, "epochs": 1, "batch_size": 6, "relative_step_size": 0.1,
         "loss": "cross_entropy",
     },
     "attribution.completeness_gap": EXPLAINED | {"attributions": X, "baseline": 0.0, "baselines": None},
     "attribution.deconvnet": EXPLAINED,
-    "attribution.deep_lift": EXPLAINED | {"baseline": 0.0, "primitive_rules": None, "check_completeness": True},
+    "attribution.deep_lift": EXPLAINED | {"baseline": 0.0, "primitive_rules": None,
+    "check_completeness": True},
     "attribution.deep_lift_shap": EXPLAINED | {
         "baselines": INPUTS[:3], "batch_size": 2, "primitive_rules": None, "check_completeness": True
     },
@@ -221,7 +247,8 @@ CALLS = {
     "losses.squared_error": {"output": X[:3], "target": TARGETS[0]},
     "plot.activation_image": {"values": np.ones(6), "shape": (2, 3), "ax": None},
     "plot.attribution": {
-        "values": IMAGE[..., 0], "image": IMAGE[..., 0], "clip": 99.0, "limit": 1.0, "title": "t", "name": "n",
+        "values": IMAGE[..., 0], "image": IMAGE[..., 0], "clip": 99.0, "limit": 1.0, "title": "t",
+        "name": "n",
         "colorbar": True, "ax": None,
     },
     "plot.decision_map": {
@@ -257,8 +284,11 @@ CALLS = {
     },
     "rules.distill_tree": LEARNED | {"max_depth": 2, "min_leaf": 2},
     "rules.linear_region": {"model": NETWORK, "x": X, "normals": True},
-    "rules.linear_regions": {"model": plane, "bounds": (-1.0, 1.0), "names": FEATURES[:2], "max_regions": 100},
-    "rules.rule_list": LEARNED | {"max_rules": 2, "max_conditions": 1, "precision": 0.9, "thresholds": 3, "beam": 2},
+    "rules.linear_regions": {
+        "model": plane, "bounds": (-1.0, 1.0), "names": FEATURES[:2], "max_regions": 100
+    },
+    "rules.rule_list": LEARNED | {"max_rules": 2, "max_conditions": 1, "precision": 0.9, "thresholds": 3,
+    "beam": 2},
     "rules.trepan": LEARNED | {"max_depth": 2, "max_leaves": 4, "min_leaf": 2},
     "weights.contributions": {"network": NETWORK, "x": X, "layer": -1},
     "weights.kernel_images": {"network": NETWORK, "shape": (2, 2), "layer": 0},
