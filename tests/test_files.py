@@ -145,9 +145,9 @@ def test_a_save_that_is_under_way_is_left_alone(tmp_path):
     path, begun, go = tmp_path / "model", threading.Event(), threading.Event()
 
     def slowly(temporary):
+        temporary.write_text("slow")
         begun.set()
         assert go.wait(60)
-        temporary.write_text("slow")
 
     slow = threading.Thread(target=_files.write_atomically, args=(path, slowly))
     slow.start()
@@ -195,7 +195,7 @@ def test_many_threads_may_save_to_one_file(tmp_path):
 @needs_locks
 @pytest.mark.long("all but the first")
 @pytest.mark.parametrize("kills", [5, *long(200)])
-def test_killed_while_it_saves_nothing_is_lost_and_nothing_is_left(tmp_path, kills, record_property):
+def test_killed_while_it_saves_nothing_is_lost_and_nothing_is_left(tmp_path, kills):
     path, rng, left = tmp_path / "model", random.Random(0), 0  # noqa: S311
     zeros = {"w": np.zeros(300_000, np.float32)}
     jaxnn.save(path, zeros)
@@ -206,7 +206,7 @@ def test_killed_while_it_saves_nothing_is_lost_and_nothing_is_left(tmp_path, kil
             assert np.all(array == array[0])
             assert len(names(tmp_path)) <= 2
             left += len(names(tmp_path)) == 2
-    record_property("left", left)
+    print(f"{kills} kills, {left} of them while a file was being written")
     jaxnn.save(path, ONE)
     assert names(tmp_path) == ["model"]
 

@@ -188,7 +188,8 @@ def store(folder: Folder, run_state: RunState, settings: Mapping[str, Any]) -> N
     content = f"{_digest(content.encode())}\n{content}"
     write_atomically(folder.unfinished / _SEAL, partial(Path.write_text, data=content))
     folder.unfinished.rename(path)
-    older = [one for one in _own(folder) if one.number <= number and one.path != path]
+    # One that the run comes to again was passed over, and left there.
+    older = [one for one in _own(folder) if one.number < number]
     for one in older[_MAX_TO_KEEP - 1 :]:
         _remove(folder, one)
 

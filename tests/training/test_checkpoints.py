@@ -1,5 +1,6 @@
 """Checkpoints: a run that was stopped, however, goes on where it stood and ends as if it had not been."""
 
+import collections
 import hashlib
 import os
 import random
@@ -239,15 +240,42 @@ def stop_while(monkeypatch, writes):
     monkeypatch.setattr(checkpoints, "_digests", stop)
 
 
-def test_a_checkpoint_to_which_others_added_files_is_left_there(tmp_path, stopped, whole):
-    shutil.copytree(stopped, tmp_path / "run")
-    noted = newest_of(tmp_path / "run")
+def test_a_checkpoint_to_which_others_added_files_is_left_there(tmp_path, monkeypatch, stopped, whole):
+    folder = tmp_path / "run"
+    shutil.copytree(stopped, folder)
+    before, noted = sorted(folder.glob("checkpoint-*"))
     (noted / "arrays" / "notes").write_text("mine")
-    with pytest.warns(RuntimeWarning, match=f"{noted} is left there: it holds arrays/notes, which"):
-        found = jaxnn.train(identity_network(), X, T, checkpoint=tmp_path / "run", **OPTIONS, **EVERY)
-    assert_same(found, whole)
+    (noted / "arrays" / "_METADATA").write_text("damaged")
+
+    def again():
+        with pytest.warns(RuntimeWarning, match=f"{noted} (was passed over|is left there)") as caught:
+            found = jaxnn.train(identity_network(), X, T, checkpoint=folder, **OPTIONS, **EVERY)
+        text = f"the checkpoint {noted} is left there: it holds arrays/notes, which `train` did not write"
+        assert text in {str(warning.message) for warning in caught}
+        assert {warning.filename for warning in caught} == {__file__}
+        return found
+
+    stop_while(monkeypatch, 1)
+    with pytest.raises(StopError):
+        again()
+    monkeypatch.undo()
+    assert {before, noted} < {*folder.glob("checkpoint-*")}  # it is none of the two that are kept
+    shutil.rmtree(*folder.glob("unfinished-*"))
+    assert_same(again(), whole)
     assert (noted / "arrays" / "notes").read_text() == "mine"
-    assert len([*(tmp_path / "run").glob("checkpoint-*")]) == 3
+    assert len([*folder.glob("checkpoint-*")]) == 3
+
+
+def test_a_checkpoint_of_another_run_is_passed_over_and_left_there(tmp_path, stopped, whole):
+    jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, **OPTIONS | {"epochs": 1})
+    copy = tmp_path / newest_of(stopped).name
+    shutil.copytree(newest_of(stopped), copy)
+    before = contents(copy)
+    with pytest.warns(RuntimeWarning, match=f"holds {copy.name} without a seal of this run: passed over"):
+        assert_same(
+            jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, **OPTIONS, **EVERY)[0], whole[0]
+        )
+    assert contents(copy) == before
 
 
 @pytest.mark.parametrize("marker", [True, False])
@@ -317,8 +345,16 @@ def read_only(tmp_path, monkeypatch, stopped):
     modes = {path: path.stat().st_mode for path in paths}
     for path in paths:
         path.chmod(modes[path] & 0o555)
-    access = os.access
-    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK and access(path, mode))  # for root
+    access, opened = os.access, Path.open
+
+    def refuse(path, mode="r", *args, **options):
+        if path.is_relative_to(tmp_path) and set(mode) & set("wax+"):
+            raise PermissionError(path)
+        return opened(path, mode, *args, **options)
+
+    # As for anyone else, for root.
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK and access(path, mode))
     yield tmp_path
     for path, mode in modes.items():
         path.chmod(mode)
@@ -378,25 +414,26 @@ def test_it_may_go_on_with_checkpoints_at_other_steps(tmp_path, monkeypatch):
 
 @pytest.mark.long("all but the first")
 @pytest.mark.parametrize(("kills", "epochs"), [(2, 1), pytest.param(20, 6, marks=pytest.mark.long)])
-def test_killed_many_times_and_resumed_it_is_the_same_to_the_bit(tmp_path, kills, epochs, record_property):
-    folder, rng, unfinished, ends = tmp_path / "killed", random.Random(0), 0, 0  # noqa: S311
+def test_killed_many_times_and_resumed_it_is_the_same_to_the_bit(tmp_path, kills, epochs):
+    folder, rng, counts = tmp_path / "killed", random.Random(0), collections.Counter()  # noqa: S311
     with forked("tests.helpers.resume_worker") as run:
         begun = time.monotonic()
         assert run(600, tmp_path / "whole", tmp_path / "whole.npz", epochs) == 0
         length = time.monotonic() - begun
         theirs = others_in(folder, rng, 20)
-        while kills:
+        while counts["kills"] < kills:
             status = run(rng.uniform(0.1, 0.9) * length, folder, tmp_path / "killed.npz", epochs)
             assert status in (0, -9)
-            kills -= status == -9
-            unfinished += any(folder.glob("unfinished-*"))
+            counts["kills"] += status == -9
+            marker = folder / "checkpoints-of-jaxnn"
+            run_number = marker.read_text().split()[-1] if marker.exists() else ""
+            counts["kills while writing"] += (folder / f"unfinished-{run_number}").exists()
             if status == 0:  # once more, from the start
-                ends += 1
+                counts["ends"] += 1
                 shutil.rmtree(folder)
                 theirs = others_in(folder, rng, 20)
         assert run(600, folder, tmp_path / "killed.npz", epochs) == 0
-    record_property("unfinished", unfinished)
-    record_property("ends", ends)
+    print(counts)
     with np.load(tmp_path / "whole.npz") as one, np.load(tmp_path / "killed.npz") as other:
         assert_same(dict(one), dict(other))
     assert theirs.items() <= contents(folder).items()
