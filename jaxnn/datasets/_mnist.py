@@ -150,7 +150,7 @@ def _read_mnist_5k() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _parse_mnist_5k(content: bytes) -> np.ndarray:
-    if content.translate(None, b"0123456789,\r\n"):  # NumPy before 2.4 takes 0.5 for 0
+    if content.translate(None, b"0123456789,\r\n"):  # NumPy before 2.3 takes 0.5 for 0
         raise ValueError("not digits and commas alone")
     lines = content.decode("ascii").splitlines()
     if len(lines) != 5000:  # before NumPy, which only warns of an empty file
