@@ -3,19 +3,18 @@
 import contextlib
 import gzip
 import hashlib
-import importlib
 import importlib.resources
 import os
 import zlib
 from functools import partial
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from jaxnn._checks import check_flag, check_option
+from jaxnn._checks import check_flag, check_option, require
 from jaxnn._files import temporary_beside, write_atomically
 from jaxnn._typing import DatasetName
 
@@ -36,6 +35,7 @@ _SHA256 = {
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 _NAMES = ", ".join(f"{stem}.gz" for stem in _SHA256)
+_require = partial(require, user="this data set", extra="experiments")
 
 
 class Split(NamedTuple):
@@ -105,17 +105,6 @@ def load(name: DatasetName = "mnist-5k", *, progress: bool = False) -> Dataset:
     if name == "mnist":
         return _load_mnist(progress)
     return _load_mnist_5k() if name == "mnist-5k" else _load_digits()
-
-
-def _require(module: str) -> ModuleType:
-    """Import an optional dependency."""
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"this data set needs {error.name}, which is not installed: install the `experiments` "
-            'extra from the checkout, with pip install ".[experiments]"'
-        ) from error
 
 
 def _load_digits() -> Dataset:
