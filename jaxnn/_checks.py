@@ -1,11 +1,13 @@
 """Argument errors, worded the same everywhere: the argument, what came, what was expected."""
 
+import importlib
 import itertools
 import math
 import operator
 import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypedDict, Unpack
 
 import jax
@@ -23,6 +25,17 @@ class Ends(TypedDict, total=False):
     above: float | None
     at_most: float | None
     below: float | None
+
+
+def require(module: str, user: str, extra: str) -> ModuleType:
+    """Import a module of an extra, or raise an error that says how to install it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"{user} needs {error.name}, which is not installed: install the `{extra}` extra from the "
+            f'checkout, with pip install ".[{extra}]"'
+        ) from error
 
 
 def is_concrete(value: Any) -> bool:
