@@ -202,8 +202,11 @@ def _cast_like(name: str, value: Any, x: Any, rows: tuple[int, ...]) -> Any:
 def _cast(name: str, array: jax.Array, dtype: Any) -> jax.Array:
     """An array in the dtype of that of `x`; a fraction is no integer."""
     result = array.astype(dtype)
-    if not jnp.issubdtype(dtype, jnp.floating) and _checks.known_false(jnp.all(result == array)):
-        raise ValueError(f"`{name}` must hold values of the dtype of `x`, {dtype}; got {array}")
+    if not jnp.issubdtype(dtype, jnp.floating):
+        with jax.numpy_dtype_promotion("standard"):  # the dtypes differ
+            is_equal = jnp.all(result == array)
+        if _checks.known_false(is_equal):
+            raise ValueError(f"`{name}` must hold values of the dtype of `x`, {dtype}; got {array}")
     return result
 
 

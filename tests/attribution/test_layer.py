@@ -144,7 +144,7 @@ def test_other_bad_input_raises():
         attribution.neuron_gradient(NETWORK, X, 8, layer="hidden_0")
     with pytest.raises(ValueError, match="`unit` must be an index into the output, of shape"):
         attribution.neuron_gradient(NETWORK, X, layer="hidden_0")
-    counted = lambda x: jaxnn.tap(jnp.argmax(x), "best") * x.sum()  # noqa: E731
+    counted = lambda x: jaxnn.tap(jnp.argmax(x), "best").astype(x.dtype) * x.sum()  # noqa: E731
     with pytest.raises(ValueError, match="`layer` must name real numbers; 'best' has dtype int"):
         attribution.layer_gradient_x_activation(counted, X, layer="best")
 

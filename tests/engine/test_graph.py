@@ -112,7 +112,7 @@ RELUS = {
     "maximum": lambda x: jnp.maximum(x, 0),
     "where": lambda x: jnp.where(x > 0, x, 0),
     "where not below": lambda x: jnp.where(x < 0, 0.0, x),
-    "mask": lambda x: x * (x > 0),
+    "mask": lambda x: x * (x > 0).astype(x.dtype),
     "clip": lambda x: jnp.clip(x, 0),
     "two thirds": lambda x: (x + jnp.abs(x)) / 3,
     "jit": jax.jit(jax.checkpoint(jax.nn.relu)),
