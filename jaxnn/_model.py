@@ -69,6 +69,12 @@ def as_model(model: Any, name: str = "model") -> Any:
         check_stateless(name, model)
     if is_plain:
         return jax.tree_util.Partial(model)
+    check_leaves(name, model)
+    return model
+
+
+def check_leaves(name: str, model: Any) -> None:
+    """Raise unless all leaves of a model are arrays."""
     for path, leaf in jax.tree.leaves_with_path(model):
         if not isinstance(leaf, ARRAY_TYPES):
             raise TypeError(
@@ -76,7 +82,6 @@ def as_model(model: Any, name: str = "model") -> Any:
                 f"{type(leaf).__name__}. Pass an Equinox module through jaxnn.from_equinox, and any other "
                 "function as jax.tree_util.Partial(function, arrays)"
             )
-    return model
 
 
 @jax.jit
