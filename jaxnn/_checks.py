@@ -274,8 +274,9 @@ def check_flag(name: str, value: Any) -> bool:
 
 def is_key(value: Any) -> bool:
     """Whether `value` is an array of random keys of the new kind, or the shape of one."""
-    dtype = getattr(value, "dtype", None)
-    return dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if not isinstance(value, jax.Array | jax.ShapeDtypeStruct):  # JAX does not know dtypes of other libraries
+        return False
+    return jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
 
 
 def check_key(name: str, value: Any) -> None:

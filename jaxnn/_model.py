@@ -69,6 +69,12 @@ def as_model(model: Any, name: str = "model") -> Any:
         check_stateless(name, model)
     if is_plain:
         return jax.tree_util.Partial(model)
+    check_leaves(name, model)
+    return model
+
+
+def check_leaves(name: str, model: Any) -> None:
+    """Raise unless all leaves of a model are arrays, of numbers that JAX does not cut off."""
     for path, leaf in jax.tree.leaves_with_path(model):
         if not isinstance(leaf, ARRAY_TYPES):
             raise TypeError(
@@ -78,7 +84,6 @@ def as_model(model: Any, name: str = "model") -> Any:
             )
         if isinstance(leaf, np.ndarray | np.generic):
             as_numpy(f"{name}{jax.tree_util.keystr(path)}", leaf)  # raises for integers that would wrap
-    return model
 
 
 @jax.jit
