@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from experiments._common.options import make_folder
+from experiments._common.options import make_folder, printable
 from experiments._common.page import write_page
 
 NEEDS_A_PICTURE = "own_image"  # from the reader: it is not part of --all
@@ -67,7 +67,7 @@ def run(console: Console, data: str, output: Path) -> int:
         table.add_row(name, f"{time.perf_counter() - start:.0f}", failures.get(name, ""))
         write_page(output, names, failures)  # after each one, in case the run is interrupted
     console.print(table)
-    console.print(f"The page of all results: {output}/index.html", markup=False)
+    console.print(f"The page of all results: {printable(output)}/index.html", markup=False)
     return int(bool(failures))
 
 

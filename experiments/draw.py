@@ -19,7 +19,7 @@ import jaxnn
 from experiments._common.digits import DataName, Digits, load_digits
 from experiments._common.figures import sizes_of
 from experiments._common.networks import accuracy, train_by_the_book, train_sigmoids
-from experiments._common.options import check_at_least, check_seed, make_folder
+from experiments._common.options import check_at_least, check_seed, make_folder, printable
 from experiments._common.results import save_results
 
 _PARTS = Path(__file__).parent / "page"
@@ -50,10 +50,10 @@ def main(
     digits = load_digits(data)
     if digits.image_shape != (_SIDE, _SIDE):
         raise ValueError(f"`data` must hold images of {_SIDE} x {_SIDE}, as the page draws; got {data!r}")
-    names = [path.stem for path in networks]
+    names = [printable(path.stem) for path in networks]
     if len(set(names)) < len(names):
         raise ValueError(f"`networks` must have distinct file names, for the page; got {', '.join(names)}")
-    shown = {path.stem: load_network(path) for path in networks} or train(digits, epochs, seed)
+    shown = dict(zip(names, map(load_network, networks), strict=True)) or train(digits, epochs, seed)
     accuracies = {name: accuracy(n, digits.test_inputs, digits.test_labels) for name, n in shown.items()}
     descriptions = {
         name: f"{sizes_of(network.sizes)}, test accuracy {accuracies[name]:.1%} on {data}."

@@ -1,7 +1,8 @@
 """What does the network predict for a digit of your own?
 
-A picture of one handwritten digit (PNG, JPEG or any other that Pillow reads; any size, dark on light or light
-on dark) is preprocessed as MNIST preprocesses its digits, and classified by a network.
+A picture of one handwritten digit (PNG, JPEG, GIF, BMP, TIFF or WebP; up to 50 million pixels; dark on light
+or light on dark, on a transparent layer, in a frame) is preprocessed as MNIST preprocesses its digits, and
+classified by a network.
 """
 
 from pathlib import Path
@@ -16,7 +17,7 @@ import jaxnn
 from experiments._common.digits import DataName, load_digits
 from experiments._common.image_file import read_digit
 from experiments._common.networks import accuracy, train_by_the_book
-from experiments._common.options import check_seed, make_folder
+from experiments._common.options import check_seed, make_folder, printable
 from experiments._common.results import save_figure, save_metrics
 
 
@@ -43,7 +44,10 @@ def main(
     check_seed(seed)
     console = Console()
     make_folder(output)
-    pixels = read_digit(image, invert=invert)  # first: an error here costs no training
+    try:
+        pixels = read_digit(image, invert=invert)  # first: an error here costs no training
+    except (OSError, ValueError) as error:
+        raise SystemExit(printable(error)) from error
     classifier = jaxnn.load(network) if network else trained(console, data, epochs, seed)
     if (classifier.sizes[0], classifier.sizes[-1]) != (pixels.size, 10):
         raise ValueError(
@@ -51,18 +55,19 @@ def main(
         )
     outputs = np.asarray(jaxnn.query(classifier, jaxnn.datasets.encode_images(pixels)))
     prediction, value = int(outputs.argmax()), float(outputs.max())
-    console.print(f"{image} is a {prediction} (output {value:.2f})", markup=False)
+    console.print(f"{printable(image)} is a {prediction} (output {value:.2f})", markup=False)
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     jaxnn.plot.image_grid(
         pixels[None], limits=(0, 255), axes=[left], titles=["the input of the network"], name="pixel"
     )
     jaxnn.plot.output_bars(outputs, ax=right)
-    figure.suptitle(f"{image.name}: prediction {prediction}", parse_math=False)
+    figure.suptitle(f"{printable(image.name)}: prediction {prediction}", parse_math=False)
     save_figure(figure, output / f"{image.stem}_answer.png")
-    metrics = {"image": str(image), "prediction": prediction, "outputs": outputs.tolist()}
+    metrics = {"image": printable(image), "prediction": prediction, "outputs": outputs.tolist()}
     save_metrics(metrics, output / f"{image.stem}_answer.json")
-    console.print(f"The picture with all outputs is {output / image.stem}_answer.png", markup=False)
+    picture = printable(output / f"{image.stem}_answer.png")
+    console.print(f"The picture with all outputs is {picture}", markup=False)
 
 
 def trained(console: Console, data: DataName, epochs: int, seed: int) -> jaxnn.Network:

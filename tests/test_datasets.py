@@ -584,6 +584,13 @@ def test_encode_images_refuses_what_is_no_image():
         datasets.encode_images("digits")
 
 
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit])
+@pytest.mark.parametrize("shape", [(28, 28, 3), (10, 28, 28, 4), (2, 28, 28, 1)])
+def test_encode_images_refuses_channels(shape, wrap):
+    with pytest.raises(ValueError, match=r"`images` must be gray, .* got .*, with channels last"):
+        wrap(datasets.encode_images)(np.zeros(shape, np.uint8))
+
+
 def test_encode_labels_has_exact_values():
     encoded = datasets.encode_labels(np.array([3, 0], np.int32), 4)
     assert isinstance(encoded, jax.Array)

@@ -6,33 +6,48 @@ applied to document recognition", section III-A).
 """
 
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFilter, ImageOps
+from PIL import Image, ImageFilter, ImageOps, ImageSequence, UnidentifiedImageError
 
+from experiments._common.frame import inside_frame
+from experiments._common.options import printable
+
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")  # Pillow decodes them itself, without other programs
+_MOST_PIXELS = 50_000_000
 _SIDE = 28
 _BOX = 20
 _MIDDLE = 14  # the pixel on which MNIST puts the center of mass
 _WORKING_SIDE = 512  # larger pictures are shrunk to this first
 _EVEN = 3.0  # spread of gray levels, of 255, in an evenly lit background
 _LEAST_CONTRAST = 12.0  # gray levels, of 255, between ink and background
+_DEPTHS = (1, 255, 1023, 4095, 16383, 65535)  # white, in 1 (or a fraction), 8, 10, 12, 14 and 16 bits
 
 Grays = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.uint8]
 
 
+class Ink(NamedTuple):
+    """The amount of ink of each pixel, from 0 to 255, and the contrast with the background, likewise."""
+
+    image: Image.Image
+    contrast: float
+
+
 def read_digit(path: Path, *, invert: bool | None = None) -> Bytes:
     """Read a picture of one digit and preprocess it as MNIST does.
 
-    The picture may be in any format that Pillow reads, of any size, gray, in color, with a palette
-    or transparent (then on white), dark on light or light on dark, and unevenly lit as long as the
-    light changes smoothly. The border should mostly show the background.
+    The picture may be of any size, gray, in color, with a palette or transparent, dark on light or
+    light on dark, framed, and unevenly lit as long as the light changes smoothly. The border, or
+    that inside of the frame, should mostly show the background. Of several pictures in a file, such
+    as those of an animation, the first with a digit is read.
 
     Args:
-        path: The file.
+        path: The file, in one of FORMATS.
         invert: True for dark ink on a light background, False for light on dark; None decides by
             which of the two stands out from the border of the picture.
 
@@ -45,46 +60,74 @@ def read_digit(path: Path, *, invert: bool | None = None) -> Bytes:
             out from its background.
     """
     path = Path(path)
-    with path.open("rb") as file:
-        gray = _read_gray(file, path)
-    ink = _ink(gray, invert)
+    with path.open("rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Pillow; what it warns of is no digit, or an error below
+        inks = (_ink_of(picture, invert) for picture in _read(file, path))
+        ink = next((ink for ink in inks if ink is not None), None)
     if ink is None:
-        raise ValueError(f"no digit stands out from the background of {path}")
-    return _center(_fit_to_box(ink))
+        raise ValueError(f"no digit stands out from the background of {printable(path)}")
+    return _center(_fit_to_box(ink.image))
 
 
-def _read_gray(file: BinaryIO, path: Path) -> Grays:
-    """Load a picture upright, in gray levels from 0 to 255, its sides at most 512."""
+def _read(file: BinaryIO, path: Path) -> Iterator[Image.Image]:
+    """The pictures in a file, upright: gray, in color or transparent, their sides at most 512."""
+    pixels = 0
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file) as picture:
-                gray = _to_gray(ImageOps.exif_transpose(picture))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(f"the picture {path} is too large: {error}") from error
+        with Image.open(file, formats=FORMATS) as picture:
+            for frame in ImageSequence.Iterator(picture):
+                pixels += frame.width * frame.height
+                if pixels > _MOST_PIXELS:  # before they are decoded
+                    raise Image.DecompressionBombError(f"it has more than {_MOST_PIXELS:,} pixels")
+                yield _shrink(ImageOps.exif_transpose(frame))
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"the picture {printable(path)} is too large: {error}") from error
     except Exception as error:  # Pillow's readers raise errors of many types on a damaged file
-        raise ValueError(f"{path} is not a picture, or a damaged one: {error}") from error
-    gray.thumbnail((_WORKING_SIDE, _WORKING_SIDE), Image.Resampling.BOX)
-    return np.asarray(gray, dtype=np.float64)
+        unknown = f"it is in none of the formats {', '.join(FORMATS)}"
+        reason = unknown if isinstance(error, UnidentifiedImageError) else error
+        text = f"{printable(path)} is not a picture, or a damaged one: {printable(reason)}"
+        raise ValueError(text) from error
 
 
-def _to_gray(picture: Image.Image) -> Image.Image:
-    """Convert to gray levels from 0 to 255; transparent pixels are white."""
+def _shrink(picture: Image.Image) -> Image.Image:
+    """A picture in gray levels from 0 to 255 (of mode L), in color (RGB) or transparent (RGBA)."""
     if picture.mode == "F" or picture.mode.startswith("I"):
-        values = np.nan_to_num(np.asarray(picture, dtype=np.float64)).clip(0.0)
+        values = np.array(picture, dtype=np.float32)
+        np.nan_to_num(values, copy=False).clip(0.0, out=values)
         peak = values.max()
-        full = next((full for full in (1.0, 255.0, 65535.0) if peak <= full), peak)
-        return Image.fromarray((values * (255.0 / full)).round().astype(np.uint8))
-    if picture.mode in {"LA", "PA", "RGBA", "RGBa"} or "transparency" in picture.info:
+        values *= 255.0 / next((white for white in _DEPTHS if peak <= white), peak)
+        picture = Image.fromarray(values)
+    elif picture.mode in {"LA", "PA", "RGBA", "RGBa"} or "transparency" in picture.info:
         picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture)
-    return picture.convert("RGB").convert("L")
+    elif picture.mode != "RGB":
+        picture = picture.convert("RGB")
+    picture.thumbnail((_WORKING_SIDE, _WORKING_SIDE), Image.Resampling.BOX)
+    return Image.fromarray(np.asarray(picture).round().astype(np.uint8)) if picture.mode == "F" else picture
 
 
-def _ink(gray: Grays, invert: bool | None) -> Image.Image | None:
-    """The amount of ink of each pixel, from 0 to 255; None if there is none."""
+def _ink_of(picture: Image.Image, invert: bool | None) -> Ink | None:
+    """The ink of a picture; where it is transparent, on white, or on black if it stands out more there."""
+    if picture.mode != "RGBA":
+        return _ink_inside_frames(picture, invert)
+    backdrops = (Image.new("RGBA", picture.size, color) for color in ("white", "black"))
+    on_white, on_black = (
+        _ink_inside_frames(Image.alpha_composite(backdrop, picture), invert) for backdrop in backdrops
+    )
+    if on_white is None or (on_black is not None and on_black.contrast > 2.0 * on_white.contrast):
+        return on_black
+    return on_white
+
+
+def _ink_inside_frames(picture: Image.Image, invert: bool | None) -> Ink | None:
+    """The ink inside of the innermost frame that has some."""
+    parts = [np.asarray(picture.convert("L"), dtype=np.float64)]
+    while (inside := inside_frame(parts[-1])) is not None:
+        parts.append(inside)
+    inks = (_ink(part, invert) for part in reversed(parts))
+    return next((ink for ink in inks if ink is not None), None)
+
+
+def _ink(gray: Grays, invert: bool | None) -> Ink | None:
+    """The ink of a picture in gray levels; None if there is none."""
     background, noise = _background(gray)
     stands_out = gray - background
     if invert is None:
@@ -99,7 +142,8 @@ def _ink(gray: Grays, invert: bool | None) -> Image.Image | None:
         return None
     low = max(0.1 * level, 3.0 * noise)
     stretched = ((ink - low) / (level - low)).clip(0.0, 1.0)
-    return _without_specks(Image.fromarray((stretched * 255.0).round().astype(np.uint8)))
+    image = _without_specks(Image.fromarray((stretched * 255.0).round().astype(np.uint8)))
+    return None if image is None else Ink(image, level)
 
 
 def _background(gray: Grays) -> tuple[Grays, float]:

@@ -12,8 +12,16 @@ def make_folder(output: Path) -> None:
         with tempfile.TemporaryFile(dir=output):
             pass
     except OSError as error:
-        message = f"`output` must be a writable folder; {output} is not: {error.strerror}"
+        message = f"`output` must be a writable folder; {printable(output)} is not: {error.strerror}"
         raise SystemExit(message) from error
+
+
+def printable(text: object) -> str:
+    """A text, such as a path, on one line that any terminal and file takes.
+
+    Control characters, and bytes of a file name that are not UTF-8, are escaped.
+    """
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(text))
 
 
 def check_at_least(name: str, value: float, least: float) -> None:

@@ -15,6 +15,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from experiments._common.options import printable
 from jaxnn._files import write_atomically
 
 
@@ -81,9 +82,9 @@ def save_results(
         write_atomically(output / f"{name}.html", partial(Path.write_text, data=html, encoding="utf-8"))
     write_atomically(output / "metrics.json", lambda path: path.write_text(text))
     for name in pages:
-        console.print(f"Open {output}/{name}.html in a browser", markup=False)
+        console.print(f"Open {printable(output)}/{name}.html in a browser", markup=False)
     written = "The pictures and metrics.json are" if pictures else "The numbers are"
-    console.print(f"{written} in {output}/", markup=False)
+    console.print(f"{written} in {printable(output)}/", markup=False)
 
 
 def save_figure(figure: Figure, path: Path) -> None:

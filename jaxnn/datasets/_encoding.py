@@ -19,14 +19,14 @@ def encode_images(images: UInt8[ArrayLike, "... height width"]) -> Float32[Array
     is zero (Rashid, Make Your Own Neural Network, 2016).
 
     Args:
-        images: uint8, shape (..., h, w).
+        images: uint8, shape (..., h, w), gray.
 
     Returns:
         float32, shape (..., h * w).
 
     Raises:
         TypeError: If the images are not uint8.
-        ValueError: If they have fewer than two axes.
+        ValueError: If they have fewer than two axes, or a last axis of 1 to 4 channels.
 
     Example:
         >>> import numpy as np
@@ -42,6 +42,11 @@ def encode_images(images: UInt8[ArrayLike, "... height width"]) -> Float32[Array
         )
     if array.ndim < 2:
         raise ValueError(f"`images` must have shape (..., h, w); got {array.shape}")
+    if array.ndim > 2 and 0 < array.shape[-1] <= 4 < array.shape[-2]:
+        raise ValueError(
+            f"`images` must be gray, of shape (..., h, w); got {array.shape}, with channels last. Select "
+            "one, or convert colors to gray levels by a mean of the channels"
+        )
     return _scale_and_flatten(array)
 
 
