@@ -415,30 +415,39 @@ def test_it_may_go_on_with_checkpoints_at_other_steps(tmp_path, monkeypatch):
 @pytest.mark.long("all but the first")
 @pytest.mark.parametrize(("kills", "epochs"), [(2, 1), pytest.param(20, 6, marks=pytest.mark.long)])
 def test_killed_many_times_and_resumed_it_is_the_same_to_the_bit(tmp_path, kills, epochs):
+    """One run after the other, each killed and resumed until it ends."""
     folder, rng, counts = tmp_path / "killed", random.Random(0), collections.Counter()  # noqa: S311
     with forked("tests.helpers.resume_worker") as run:
         begun = time.monotonic()
         assert run(600, tmp_path / "whole", tmp_path / "whole.npz", epochs) == 0
         length = time.monotonic() - begun
-        theirs = others_in(folder, rng, 20)
         while counts["kills"] < kills:
-            status = run(rng.uniform(0.1, 0.9) * length, folder, tmp_path / "killed.npz", epochs)
-            assert status in (0, -9)
-            counts["kills"] += status == -9
-            marker = folder / "checkpoints-of-jaxnn"
-            run_number = marker.read_text().split()[-1] if marker.exists() else ""
-            counts["kills while writing"] += (folder / f"unfinished-{run_number}").exists()
-            if status == 0:  # once more, from the start
-                counts["ends"] += 1
-                shutil.rmtree(folder)
-                theirs = others_in(folder, rng, 20)
-        assert run(600, folder, tmp_path / "killed.npz", epochs) == 0
+            theirs, status = others_in(folder, rng, 20), -9
+            while status == -9:
+                seconds = rng.uniform(0.1, 0.9) * length if counts["kills"] < kills else 600
+                status = run(seconds, folder, tmp_path / "killed.npz", epochs)
+                counts["kills"] += status == -9
+                counts["kills while writing"] += _unfinished(folder)
+            assert status == 0
+            counts["runs"] += 1
+            with np.load(tmp_path / "whole.npz") as one, np.load(tmp_path / "killed.npz") as other:
+                assert_same(dict(one), dict(other))
+            assert theirs.items() <= contents(folder).items()
+            own = {name.split("/")[0] for name in contents(folder).keys() - theirs.keys()}
+            assert sorted(name.partition("-")[0] for name in own) == [
+                "checkpoint",
+                "checkpoint",
+                "checkpoints",
+            ]
+            shutil.rmtree(folder)
+            (tmp_path / "killed.npz").unlink()
     print(counts)
-    with np.load(tmp_path / "whole.npz") as one, np.load(tmp_path / "killed.npz") as other:
-        assert_same(dict(one), dict(other))
-    assert theirs.items() <= contents(folder).items()
-    own = {name.split("/")[0] for name in contents(folder).keys() - theirs.keys()}
-    assert sorted(name.partition("-")[0] for name in own) == ["checkpoint", "checkpoint", "checkpoints"]
+
+
+def _unfinished(folder):
+    """Whether a run left an unfinished checkpoint."""
+    marker = folder / "checkpoints-of-jaxnn"
+    return marker.exists() and (folder / f"unfinished-{marker.read_text().split()[-1]}").exists()
 
 
 @pytest.mark.parametrize(
