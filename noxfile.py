@@ -14,6 +14,7 @@ TESTS = ("pytest", "-n", "2")
 DOCTESTS = ("pytest", "-q", "-n", "2", "--doctest-modules", "jaxnn")
 SITE = ("sphinx", "-W", "-q", "-b", "html", "docs", "site")
 BENCH = ("experiments.benchmarks", "--quick")
+MAIN_JOB = ("experiments.back_query",)
 # Configurations of JAX: those on their way to being the default, and those that people set.
 FLAGS = (
     "JAX_REMAT3 JAX_CUSTOM_VJP3 JAX_CUSTOM_JVP3",
@@ -24,6 +25,7 @@ FLAGS = (
 )
 CORE = ("tests/engine", "tests/attribution", "tests/adapters", "tests/test_integers.py")
 EXTRAS = {"tests": "test", "docs": "docs", "peers": "test,peers"}
+USER_EXTRAS = ("plot", "rules", "equinox", "experiments")
 
 nox.needs_version = ">=2024.10.9"
 nox.options.sessions = GATE
@@ -75,7 +77,7 @@ def long(session: nox.Session) -> None:
 
 @nox.session
 def peers(session: nox.Session) -> None:
-    """Compare with Captum, Foolbox, SHAP and zennit on the same weights."""
+    """Compare with Captum, Foolbox, lxt, SHAP and zennit on the same weights."""
     _install(session, "peers")
     _python(session, (*TESTS, "tests/peers"))
 
@@ -87,23 +89,31 @@ def bench(session: nox.Session) -> None:
     _python(session, BENCH)
 
 
+def _tests_and_main_job(session: nox.Session, *options: str) -> None:
+    session.run("python", "-m", *TESTS, *options, *session.posargs)
+    session.run("python", "-m", *MAIN_JOB)
+
+
 @nox.session(python="3.11")
 def oldest(session: nox.Session) -> None:
-    """Run the tests with the lower bound of each core dependency, such as the oldest JAX."""
+    """Run the tests and the main job with the lower bound of each dependency, such as the oldest JAX."""
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
-    core = project["dependencies"] + project["optional-dependencies"]["equinox"]
-    bounds = [bound.split(",")[0].replace(">=", "==") for bound in core]
+    extras = project["optional-dependencies"]
+    bounds = sum((extras[name] for name in USER_EXTRAS), project["dependencies"])
     constraints = Path(session.create_tmp(), "oldest.txt")
-    constraints.write_text("\n".join(bounds) + "\n")
+    constraints.write_text(
+        "".join(bound.split(",")[0].replace(">=", "==") + "\n" for bound in bounds if ">=" in bound)
+    )
     _install(session, "tests", "--constraint", str(constraints))
-    _python(session, TESTS)
+    # An old release and a new one of what it uses may warn about each other.
+    _tests_and_main_job(session, "-W", "ignore::DeprecationWarning")
 
 
 @nox.session(python="3.13", reuse_venv=False)
 def newest(session: nox.Session) -> None:
-    """Run the tests with the newest release of each dependency, such as the newest JAX."""
+    """Run the tests and the main job with the newest release of each dependency, such as the newest JAX."""
     _install(session, "tests")
-    _python(session, TESTS)
+    _tests_and_main_job(session)
 
 
 @nox.session(python=["3.11", "3.13"])

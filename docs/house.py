@@ -24,6 +24,7 @@ FLOORS: list[tuple[str, dict[str, str]]] = [
             "_arrays": "other libraries",
             "_precision": "at least float32",
             "_files": "atomic writes",
+            "_runs": "folders of a run",
             "_progress": "progress bars",
         },
     ),

@@ -1,6 +1,5 @@
 """Look inside neural networks: pure JAX functions that run a model forwards and backwards."""
 
-import importlib as _importlib
 import typing as _t
 
 from jaxnn import (
@@ -20,6 +19,7 @@ from jaxnn._adapters import (
     from_numpy as from_numpy,
 )
 from jaxnn._backquery import backquery as backquery
+from jaxnn._checks import require as _require
 from jaxnn._map import map_examples as map_examples
 from jaxnn._network import Dense as Dense, Network as Network, init as init, query as query
 from jaxnn._rewrite import capture as capture, intervene as intervene, rewrite as rewrite, tap as tap
@@ -37,7 +37,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> object:
     # `jaxnn.plot` needs matplotlib, which the core does not: it is imported on first use.
     if name == "plot":
-        return _importlib.import_module("jaxnn.plot")
+        return _require("jaxnn.plot", "`jaxnn.plot`", "plot")
     raise AttributeError(f"module 'jaxnn' has no attribute {name!r}")
 
 

@@ -1,4 +1,4 @@
-"""Arrays of other libraries as arrays of NumPy that JAX takes: data frames, tensors, other byte orders."""
+"""Arrays of the host as arrays of NumPy that JAX takes: data frames, tensors, byte orders, wide integers."""
 
 from typing import Any
 
@@ -9,18 +9,47 @@ ADVICE = (
     "Convert numbers by `.astype(float)`, and encode text as integers, such as by "
     "`numpy.unique(values, return_inverse=True)[1]`"
 )
+SMALLER = "Set `jax_enable_x64`, or pass smaller integers"
 
 
-def as_numpy(name: str, value: Any) -> Any:
+def as_numpy(name: str, value: Any, dtype: np.dtype | None = None) -> Any:
     """Return an array of NumPy or another library as one that JAX takes; anything else as it is.
 
     Another library's array is an object with `__array__`, such as a DataFrame, a tensor or a DataArray.
 
+    Args:
+        name: the argument's name, for errors.
+        value: the argument.
+        dtype: to which the caller casts the array; None for that of JAX.
+
     Raises:
         TypeError: it does not become an array, or it is a data frame with columns that are not numbers.
+        ValueError: an integer is beyond the range of the dtype.
     """
+    array = _to_numpy(name, value)
+    if isinstance(array, np.ndarray | np.generic):
+        _check_fits(name, array, dtype)
+    return array
+
+
+def _check_fits(name: str, array: np.ndarray | np.generic, dtype: np.dtype | None) -> None:
+    """Raise where an integer would wrap around: JAX's have 32 bits unless `jax_enable_x64` is set."""
+    if array.dtype.kind not in "iu" or array.size == 0:
+        return
+    dtype = jax.dtypes.canonicalize_dtype(array.dtype) if dtype is None else dtype
+    if dtype.kind not in "iu" or np.can_cast(array.dtype, dtype):
+        return  # nothing to look at: most arrays
+    ends, extremes = np.iinfo(dtype), (int(array.min()), int(array.max()))
+    for extreme in extremes:
+        if not ends.min <= extreme <= ends.max:
+            raise ValueError(
+                f"`{name}` must hold numbers that fit into JAX's {dtype}; got {extreme}. {SMALLER}"
+            )
+
+
+def _to_numpy(name: str, value: Any) -> Any:
     if isinstance(value, np.ndarray):
-        return native(value)
+        return _native(value)
     if isinstance(value, jax.Array | np.generic | type) or hasattr(value, "__jax_array__"):
         return value
     if not hasattr(value, "__array__"):
@@ -33,10 +62,10 @@ def as_numpy(name: str, value: Any) -> Any:
         ) from error
     if array.dtype == object and hasattr(value, "columns"):
         array = _join_columns(name, value)
-    return native(array)
+    return _native(array)
 
 
-def native(array: np.ndarray) -> np.ndarray:
+def _native(array: np.ndarray) -> np.ndarray:
     """The array in the machine's byte order, and in float64 if wider; the same object where it is so."""
     dtype = array.dtype.newbyteorder("=")
     if dtype.kind == "f" and dtype.itemsize > 8:

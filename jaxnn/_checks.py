@@ -1,9 +1,13 @@
 """Argument errors, worded the same everywhere: the argument, what came, what was expected."""
 
+import importlib
 import itertools
 import math
 import operator
+import os
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
 from typing import Any, TypedDict, Unpack
 
 import jax
@@ -11,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from jaxnn._arrays import ADVICE, as_numpy, native
+from jaxnn._arrays import ADVICE, SMALLER, as_numpy
 
 
 class Ends(TypedDict, total=False):
@@ -23,6 +27,17 @@ class Ends(TypedDict, total=False):
     below: float | None
 
 
+def require(module: str, user: str, extra: str) -> ModuleType:
+    """Import a module of an extra, or raise an error that says how to install it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"{user} needs {error.name}, which is not installed: install the `{extra}` extra from the "
+            f'checkout, with pip install ".[{extra}]"'
+        ) from error
+
+
 def is_concrete(value: Any) -> bool:
     """Whether a value can be looked at: no leaf of it is being traced."""
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
@@ -31,6 +46,16 @@ def is_concrete(value: Any) -> bool:
 def known_false(condition: Any) -> bool:
     """Whether a condition is concrete and false; a traced one is never checked."""
     return is_concrete(condition) and not bool(condition)
+
+
+def check_path(name: str, value: Any, kind: str) -> Path:
+    """Return `value` as a path, or raise; an empty one would be the current folder."""
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(path, str):
+        raise TypeError(f"`{name}` must be a path to a {kind}; got {type(value).__name__}")
+    if not path:
+        raise ValueError(f"`{name}` must be a path to a {kind}; got an empty one")
+    return Path(path)
 
 
 def check_array(name: str, value: Any) -> jax.Array:
@@ -47,7 +72,9 @@ def check_array(name: str, value: Any) -> jax.Array:
             raise TypeError("text")
         return jnp.asarray(array)
     except OverflowError as error:
-        raise ValueError(f"`{name}` must hold numbers that fit into JAX's; got {_show(value)}") from error
+        raise ValueError(
+            f"`{name}` must hold numbers that fit into JAX's; got {_show(value)}. {SMALLER}"
+        ) from error
     except (TypeError, ValueError) as error:
         advice = f". {ADVICE}" if isinstance(array, np.ndarray) else ""
         raise TypeError(f"`{name}` must be an array of numbers; got {_show(value)}{advice}") from error
@@ -67,12 +94,12 @@ def check_float_array(name: str, value: Any, whole: DTypeLike = float) -> jax.Ar
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(whole)
 
 
-def check_rows(*, any_byte_order: bool = False, **trees: Any) -> tuple[tuple[Any, ...], int]:
+def check_rows(*, in_parts: bool = False, **trees: Any) -> tuple[tuple[Any, ...], int]:
     """Return pytrees of arrays `(N, ...)`, those of NumPy and JAX where they are, and N; or raise.
 
     Args:
-        any_byte_order: whether to leave arrays of NumPy in another byte order, as a large file may be, for
-            the caller to convert; otherwise they are converted here.
+        in_parts: whether the caller converts arrays of NumPy, by `as_numpy`, some rows at a time, as of a
+            large file; otherwise they are converted here.
         trees: by the names of the arguments.
     """
     checked = []
@@ -81,14 +108,12 @@ def check_rows(*, any_byte_order: bool = False, **trees: Any) -> tuple[tuple[Any
         leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
         if not leaves:
             raise ValueError(f"`{argument}` must hold at least one array of shape (N, ...); got {tree!r}")
-        arrays = [_check_row(argument + jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
+        named = [(argument + jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
+        arrays = [_check_row(name, leaf) for name, leaf in named]
+        if not in_parts:
+            arrays = [as_numpy(name, array) for (name, _), array in zip(named, arrays, strict=True)]
         checked.append(jax.tree.unflatten(structure, arrays))
-    count = check_count(dict(zip(trees, checked, strict=True)))
-    return tuple(checked if any_byte_order else jax.tree.map(_native, checked)), count
-
-
-def _native(leaf: Any) -> Any:
-    return native(leaf) if isinstance(leaf, np.ndarray) else leaf
+    return tuple(checked), check_count(dict(zip(trees, checked, strict=True)))
 
 
 def _check_row(name: str, leaf: Any) -> Any:
@@ -249,8 +274,9 @@ def check_flag(name: str, value: Any) -> bool:
 
 def is_key(value: Any) -> bool:
     """Whether `value` is an array of random keys of the new kind, or the shape of one."""
-    dtype = getattr(value, "dtype", None)
-    return dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if not isinstance(value, jax.Array | jax.ShapeDtypeStruct):  # JAX does not know dtypes of other libraries
+        return False
+    return jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
 
 
 def check_key(name: str, value: Any) -> None:

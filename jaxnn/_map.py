@@ -13,14 +13,14 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxnn import _checks
-from jaxnn._arrays import native
+from jaxnn._arrays import as_numpy
 from jaxnn._engine.digest import digest
 from jaxnn._engine.loops import chunked_map
-from jaxnn._files import shapes
 from jaxnn._keys import key_data
 from jaxnn._model import as_model
 from jaxnn._outputs import Outputs, in_files, in_memory
 from jaxnn._progress import progress_bar
+from jaxnn._runs import shapes
 from jaxnn._sharding import automatic_axes, check_mesh, local_copy, model_sharding
 from jaxnn._typing import PyTree
 
@@ -115,7 +115,7 @@ def map_examples(
                 "part of the data, by itself"
             )
     fn = jax.tree.map(partial(local_copy, "fn"), as_model(fn, "fn"))
-    (arrays,), count = _checks.check_rows(arrays=arrays, any_byte_order=True)
+    (arrays,), count = _checks.check_rows(arrays=arrays, in_parts=True)
     if not _checks.is_concrete((fn, arrays, jnp.zeros(()))):  # under `jax.jit`, new arrays are traced too
         if mesh is not None:
             raise ValueError("`mesh` must be None under tracing: place the arrays on the mesh instead")
@@ -229,7 +229,7 @@ def _checksum(arrays: Iterable[Any]) -> str:
 
 def _take(leaf: Any, rows: np.ndarray) -> Any:
     if isinstance(leaf, np.ndarray):
-        return native(leaf[rows])
+        return as_numpy("arrays", leaf[rows])
     return _take_on_device(leaf, rows.astype(np.int32))
 
 

@@ -69,6 +69,12 @@ def as_model(model: Any, name: str = "model") -> Any:
         check_stateless(name, model)
     if is_plain:
         return jax.tree_util.Partial(model)
+    check_leaves(name, model)
+    return model
+
+
+def check_leaves(name: str, model: Any) -> None:
+    """Raise unless all leaves of a model are arrays, of numbers that JAX does not cut off."""
     for path, leaf in jax.tree.leaves_with_path(model):
         if not isinstance(leaf, ARRAY_TYPES):
             raise TypeError(
@@ -76,7 +82,8 @@ def as_model(model: Any, name: str = "model") -> Any:
                 f"{type(leaf).__name__}. Pass an Equinox module through jaxnn.from_equinox, and any other "
                 "function as jax.tree_util.Partial(function, arrays)"
             )
-    return model
+        if isinstance(leaf, np.ndarray | np.generic):
+            as_numpy(f"{name}{jax.tree_util.keystr(path)}", leaf)  # raises for integers that would wrap
 
 
 @jax.jit
@@ -200,8 +207,11 @@ def _cast_like(name: str, value: Any, x: Any, rows: tuple[int, ...]) -> Any:
 def _cast(name: str, array: jax.Array, dtype: Any) -> jax.Array:
     """An array in the dtype of that of `x`; a fraction is no integer."""
     result = array.astype(dtype)
-    if not jnp.issubdtype(dtype, jnp.floating) and _checks.known_false(jnp.all(result == array)):
-        raise ValueError(f"`{name}` must hold values of the dtype of `x`, {dtype}; got {array}")
+    if not jnp.issubdtype(dtype, jnp.floating):
+        with jax.numpy_dtype_promotion("standard"):  # the dtypes differ
+            is_equal = jnp.all(result == array)
+        if _checks.known_false(is_equal):
+            raise ValueError(f"`{name}` must hold values of the dtype of `x`, {dtype}; got {array}")
     return result
 
 

@@ -12,6 +12,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Real
 
 from jaxnn import _activation, _checks
+from jaxnn._model import check_leaves
 from jaxnn._precision import draw_wide
 from jaxnn._rewrite import tap
 from jaxnn._typing import ActivationName, Key
@@ -206,6 +207,7 @@ def check_network(network: Network) -> None:
             f"`network` must be a jaxnn.Network; got {type(network).__name__}. Any other model is a "
             "function of one example: call it, or jax.vmap of it"
         )
+    check_leaves("network", network)
     if not network.layers:
         raise ValueError("`network` must have at least one layer; got none")
     n_in = network.layers[0].kernel.shape[-2:-1]

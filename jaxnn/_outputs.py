@@ -12,13 +12,15 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jaxnn._files import changes, lock, other_run, write_atomically
+from jaxnn._files import write_atomically
+from jaxnn._runs import changes, lock, other_run
 from jaxnn._typing import PyTree
 
 _RECORD = "record.json"
@@ -145,7 +147,7 @@ def _read_record(folder: Path, settings: Mapping[str, Any]) -> int:
 def _write_record(folder: Path, settings: Mapping[str, Any], rows: int) -> None:
     record = {"settings": settings, "rows": rows}
     content = json.dumps({"record": record, "sha256": _digest(record)}, indent=1)
-    write_atomically(folder / _RECORD, content.encode())
+    write_atomically(folder / _RECORD, partial(Path.write_text, data=content))
 
 
 def _digest(record: Any) -> str:

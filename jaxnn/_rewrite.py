@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxnn._checks import check_array
+from jaxnn._arrays import as_numpy
+from jaxnn._checks import check_array, is_concrete
 from jaxnn._engine.jaxpr import (
     Path,
     Traced as Traced,
@@ -316,6 +317,8 @@ def _in_place_of(old: Any, name: str, new: Any) -> jax.Array:
         return array
     if not jnp.can_cast(array.dtype, old.dtype, "same_kind"):
         raise ValueError(f"`{name}` must have dtype {old.dtype}; got {array.dtype}")
+    if is_concrete(array):
+        as_numpy(name, np.asarray(array), old.dtype)
     return array.astype(old.dtype)
 
 
@@ -387,6 +390,8 @@ def rewrite(function: Callable[..., Any], rules: Mapping[str, Rule]) -> Callable
         return _checked(name, rules[name](Operation(name, eqn.params, eqn), *values), eqn)
 
     def rewritten(*args: Any, **kwargs: Any) -> Any:
+        for leaf in jax.tree.leaves((args, kwargs)):
+            as_numpy("args", leaf)  # raises for integers that would wrap
         traced = trace(function, *args, **kwargs)
         handlers = {
             path: partial(apply, name)

@@ -6,6 +6,7 @@ by their path in the pytree, and the activation of every `Dense` layer.
 
 import hashlib
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import serialization
 
+from jaxnn import _checks
 from jaxnn._activation import ACTIVATION_NAMES
 from jaxnn._files import write_atomically
 from jaxnn._model import ARRAY_TYPES
@@ -28,15 +30,17 @@ def save(path: str | os.PathLike[str], model: PyTree) -> None:
     """Save the arrays of a model to one file, atomically.
 
     The file is written under a temporary name beside `path` and moved there once it is complete, so an
-    existing file is replaced as a whole or not at all. It contains no code: it is never a pickle.
+    existing file is replaced as a whole or not at all. A link is followed, and an existing file keeps its
+    mode. What a killed call left under a temporary name is deleted by the next one for the same `path`. The
+    file contains no code: it is never a pickle.
 
     Args:
         path: of the file; its folder must exist.
-        model: a `Network`, or any pytree of arrays.
+        model: a `Network`, or any pytree of at least one array.
 
     Raises:
-        TypeError: a leaf of the model is not an array of numbers.
-        ValueError: two leaves have the same path.
+        TypeError: `path` is not a path, or a leaf of the model is not an array of numbers.
+        ValueError: `path` is a folder or a device; the model has no leaf, or two with the same path.
         OSError: the file cannot be written there.
 
     Example:
@@ -48,6 +52,7 @@ def save(path: str | os.PathLike[str], model: PyTree) -> None:
         >>> bool((again([0, 0, 1, 1]) == network([0, 0, 1, 1])).all())
         True
     """
+    file = _checks.check_path("path", path, "file")
     leaves: dict[str, np.ndarray] = {}
     for key_path, leaf in jax.tree.leaves_with_path(model):
         name = jax.tree_util.keystr(key_path)
@@ -57,9 +62,12 @@ def save(path: str | os.PathLike[str], model: PyTree) -> None:
             raise ValueError(f"`model` has two leaves of the name {name}; one would be lost")
         scalar = isinstance(leaf, bool | int | float)  # which JAX converts to its default type
         leaves[name] = np.asarray(leaf, jnp.result_type(leaf) if scalar else None)
-    content = (leaves, activations_of(model), isinstance(model, Network))
-    body = serialization.msgpack_serialize(dict(zip(_PARTS, content, strict=True)))
-    write_atomically(Path(path), b"\n".join([_FORMAT, hashlib.sha256(body).hexdigest().encode(), body]))
+    if not leaves:
+        raise ValueError(f"`model` must hold at least one array; got {model!r}")
+    parts = (leaves, activations_of(model), isinstance(model, Network))
+    body = serialization.msgpack_serialize(dict(zip(_PARTS, parts, strict=True)))
+    content = b"\n".join([_FORMAT, hashlib.sha256(body).hexdigest().encode(), body])
+    write_atomically(file, partial(Path.write_bytes, data=content))
 
 
 def activations_of(model: PyTree) -> dict[str, str]:
@@ -82,6 +90,7 @@ def load(path: str | os.PathLike[str], *, like: PyTree = None) -> Any:
         A model of the structure of `like`, or a `Network`.
 
     Raises:
+        TypeError: `path` is not a path.
         FileNotFoundError: there is no such file.
         ValueError: the file is truncated, changed or of another kind; or its leaves, their shapes or their
             dtypes differ from those of `like`.
@@ -89,7 +98,7 @@ def load(path: str | os.PathLike[str], *, like: PyTree = None) -> Any:
     Example:
         See `save`.
     """
-    leaves, activations, is_network = _read(Path(path))
+    leaves, activations, is_network = _read(_checks.check_path("path", path, "file"))
     if like is None:
         if not is_network:
             raise ValueError(

@@ -94,6 +94,19 @@ def in_precision(dtype):
     return jax.enable_x64(np.dtype(dtype) == np.float64)
 
 
+def that_promotes(function):
+    """A function of Flax that mixes dtypes itself, which JAX's strict promotion refuses: as without it.
+
+    `LayerNorm` and `RMSNorm` compare the dtype with float32, and `avg_pool` divides by an integer.
+    """
+
+    def promoting(*args, **options):
+        with jax.numpy_dtype_promotion("standard"):
+            return function(*args, **options)
+
+    return promoting
+
+
 _MAPS = pathlib.Path("/proc/self/maps")  # Linux only
 
 

@@ -229,3 +229,13 @@ def test_what_does_not_become_an_array_says_why():
 @pytest.mark.parametrize("values", [[Tensor(X[0]), Tensor(X[1])], [_big_endian(X[0]), X[1]]])
 def test_lists_of_them(values):
     np.testing.assert_array_equal(_checks.check_array("x", values), X[:2])
+
+
+def test_weights_and_keys_of_another_library_are_named():
+    network = jaxnn.Network((jaxnn.Dense(Tensor(X), None, "identity"),))
+    with pytest.raises(
+        TypeError, match=r"`network` must be a pytree of arrays; its leaf .*kernel is a Tensor"
+    ):
+        jaxnn.query(network, X[0])
+    with pytest.raises(TypeError, match="`key` must be one random key"):
+        attribution.smooth_grad(NET, X[0], 1, key=Tensor(np.zeros(2, np.uint32)))

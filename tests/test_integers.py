@@ -159,7 +159,7 @@ def test_attacks_on_sets_take_each_rows_own():
 
     def model(row):
         assert row["id"].dtype == jnp.int32
-        return jnp.stack([row["id"] / 10.0, row["value"][0]])
+        return jnp.stack([row["id"].astype(row["value"].dtype) / 10, row["value"][0]])
 
     rows = {"id": jnp.array([9, 5, 1], jnp.int32), "value": jnp.full((3, 1), 0.45)}
     accuracy = attacks.robust_accuracy(
@@ -207,7 +207,11 @@ def test_an_example_without_floats_is_refused(method, x):
 
 
 @pytest.mark.parametrize(
-    "model", [lambda x: (jax.nn.one_hot(x.astype(int), 20) @ TABLE).sum(), lambda x: (x > 1) @ jnp.ones(3)]
+    "model",
+    [
+        lambda x: (jax.nn.one_hot(x.astype(int), 20) @ TABLE).sum(),
+        lambda x: (x > 1).astype(x.dtype) @ jnp.ones(3),
+    ],
 )
 def test_floats_that_the_model_casts_are_refused(model):
     """Keras' Embedding casts token ids given as floats: their gradient is 0 everywhere."""
@@ -235,7 +239,7 @@ def test_what_counts_is_the_target():
     "method", [attribution.saliency, functools.partial(attribution.smooth_grad, key=KEY)]
 )
 def test_the_warning_is_at_the_callers_line(method):
-    model = lambda b: (b["mask"] > 0).sum() * b["values"].sum()  # noqa: E731
+    model = lambda b: (b["mask"] > 0).astype(b["values"].dtype).sum() * b["values"].sum()  # noqa: E731
     with pytest.warns(UserWarning, match="a gradient of 0 everywhere") as caught:
         method(model, {"mask": jnp.ones(4), "values": jnp.arange(3.0)})
     assert caught[0].filename == __file__

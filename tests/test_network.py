@@ -1,5 +1,7 @@
 """Networks as pytrees, and what they output."""
 
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -184,7 +186,6 @@ def test_query_refuses_bad_input():
 
 def test_importing_starts_no_device_and_needs_no_plots():
     import subprocess
-    import sys
 
     code = (
         "import sys, jax, jaxnn; from jax._src import xla_bridge as bridge; "
@@ -192,6 +193,19 @@ def test_importing_starts_no_device_and_needs_no_plots():
         "assert not {'matplotlib', 'sklearn', 'mlxtend', 'pooch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603
+
+
+@pytest.mark.parametrize(
+    ("use", "module", "extra"),
+    [
+        (lambda: jaxnn.__getattr__("plot"), "jaxnn.plot", "plot"),
+        (lambda: jaxnn.from_equinox(None), "equinox", "equinox"),
+    ],
+)
+def test_a_missing_package_says_which_extra_brings_it(use, module, extra, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=rf'needs {module}, .*pip install "\.\[{extra}\]"'):
+        use()
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

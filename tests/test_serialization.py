@@ -153,6 +153,13 @@ def test_what_is_no_array_is_not_saved(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("model", [None, {}, (), [None], jaxnn.Network(())])
+def test_a_model_without_arrays_is_not_saved(tmp_path, model):
+    with pytest.raises(ValueError, match="`model` must hold at least one array; got"):
+        jaxnn.save(tmp_path / "n", model)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_save_that_fails_leaves_the_old_file(tmp_path, network, monkeypatch):
     path = tmp_path / "n.jaxnn"
     jaxnn.save(path, network)

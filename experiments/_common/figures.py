@@ -43,7 +43,7 @@ def titled(drawn: np.ndarray | Axes | Figure, title: str) -> Figure:
     The title is also the caption on the page of results.
     """
     ax = drawn.flat[0] if isinstance(drawn, np.ndarray) else drawn
-    figure = ax.get_figure(root=True)
+    figure = ax.get_figure()
     assert isinstance(figure, Figure), "drawn on a figure"
     text = figure.suptitle(title)
     width, height = figure.get_size_inches()

@@ -10,7 +10,7 @@ from PIL import Image
 from experiments._common.figures import sizes_of
 from experiments._common.policy import with_policy
 from experiments._common.record import Record, Table, address, file_inside, read_record
-from experiments._common.results import write_atomically
+from jaxnn._files import write_atomically
 
 _DOTS, _CSS_DOTS = 150, 96  # per inch, of a picture and of the page: text has one size everywhere
 _STYLE = """

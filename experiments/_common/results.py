@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments._common.options import printable
+from jaxnn._files import write_atomically
 
 
 class Results(NamedTuple):
@@ -70,6 +71,7 @@ def save_results(
     console = Console()
     for table in tables:
         console.print(table)
+    output.mkdir(parents=True, exist_ok=True)
     # Old numbers are deleted first and new ones written last: new pictures never stand beside old numbers.
     (output / "metrics.json").unlink(missing_ok=True)
     for name, figure in figures.items():
@@ -123,17 +125,6 @@ def _not_finite(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
             yield from _not_finite(part, f"{name}[{index}]")
     elif isinstance(value, float) and not math.isfinite(value):
         yield name, value
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under a temporary name and rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _cells(table: Table) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments._common.results import write_atomically
 from experiments.benchmarks._case import OURS, Row, megabytes
+from jaxnn._files import write_atomically
 
 
 def fill(page: Path, parts: Mapping[str, str]) -> list[str]:

@@ -6,6 +6,7 @@ import flax.struct
 import jax
 
 from jaxnn._adapters import common
+from jaxnn._checks import require
 from jaxnn._model import Frozen
 from jaxnn._typing import PyTree
 
@@ -59,6 +60,7 @@ def from_equinox(module: "EquinoxModule", state: Any = None, **kwargs: Any) -> E
         A callable pytree. Models built from equal modules with equal shapes share one compilation.
 
     Raises:
+        ImportError: Equinox is not installed.
         TypeError: `module` is not a callable Equinox module, `state` is not a state, or a leaf or keyword
             argument is neither an array nor hashable.
         ValueError: the module has stateful layers, and `state` is None.
@@ -70,8 +72,7 @@ def from_equinox(module: "EquinoxModule", state: Any = None, **kwargs: Any) -> E
         >>> {name: value.shape for name, value in values.items()}
         {'layers/0': (4,), 'layers/1': (2,)}
     """
-    import equinox
-
+    equinox = require("equinox", "`from_equinox`", "equinox")
     if not isinstance(module, equinox.Module) or not callable(module):
         raise TypeError(f"`module` must be an Equinox module with a __call__; got {common.describe(module)}")
     if state is not None and not isinstance(state, equinox.nn.State):

@@ -131,8 +131,8 @@ class _Host:
             _as_own(leaf).reshape((n, *leaf.shape[leaf.ndim - ndim :]))
             for leaf, ndim in zip(leaves, self.axes, strict=True)
         ]
-        output = self.function(jax.tree.unflatten(structure, rows))
-        return self._check(np.asarray(as_numpy("function(x)", output)), n).reshape((*batch, *self.shape))
+        output = as_numpy("function(x)", self.function(jax.tree.unflatten(structure, rows)), self.dtype)
+        return self._check(np.asarray(output), n).reshape((*batch, *self.shape))
 
     def _check(self, output: np.ndarray, n: int) -> np.ndarray:
         """The output in the right dtype; raise where it has another shape, or is of another kind."""

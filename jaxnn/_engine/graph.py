@@ -128,6 +128,16 @@ class Graph:
             yield from self.around[v].graph.chain(self.around[v].variable, beyond=True)
 
     @functools.cached_property
+    def stopped(self) -> frozenset[Any]:
+        """The values that depend on the input through `stop_gradient` alone."""
+        around = self.around or {}
+        found = {v for v, place in around.items() if place.variable in place.graph.stopped}
+        for step in self.steps:
+            if step.name == "stop_gradient" or found.issuperset(step.inputs):
+                found.update(step.outputs)
+        return frozenset(found)
+
+    @functools.cached_property
     def uses(self) -> Mapping[Any, int]:
         """How many steps and results read each variable."""
         return Counter(variables([*(v for step in self.steps for v in step.inputs), *self.outputs]))

@@ -1,36 +1,40 @@
 """Checkpoints of training, by Orbax: a run continues from the last complete one.
 
-A checkpoint is a folder that Orbax moves into place when its arrays are complete. Then its seal is written:
-a record of the run, with the SHA-256 of every file. The same call continues; another is refused. A checkpoint
-without a seal is unfinished, one that does not match its seal is damaged. Both are passed over, and deleted.
-A marker file identifies our folders, so that nothing in any other folder is ever deleted.
+A marker file holds a random number, the run. A checkpoint is written to the folder `unfinished-RUN`, sealed
+with a record, the number of the run, its name and the SHA-256 of every file, and then moved to that name.
+Folders with such a seal and the unfinished one are of this run; others are never read, and never deleted.
+The same call continues; another is refused. A checkpoint that differs from its seal is damaged, and deleted.
 """
 
 import contextlib
 import hashlib
 import json
 import os
+import re
+import shutil
+import uuid
 import warnings
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn._files import lock, write_atomically
+from jaxnn._files import write_atomically
 from jaxnn._keys import key_data, key_impl, wrap_key
+from jaxnn._runs import lock
 from jaxnn._training.history import History, stack_history, unstack_history
 from jaxnn._training.identity import check_same
 from jaxnn._training.steps import State, Sums
 from jaxnn._typing import PyTree
 
 _MAX_TO_KEEP = 2  # the last one, and the one before it
-_SEAL = "seal.json"
-_MARKER = "checkpoints-of-jaxnn"
-_UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a folder that Orbax still writes
+_MARKER, _SEAL, _ARRAYS = "checkpoints-of-jaxnn", "seal.json", "arrays"
+_FORMAT = "jaxnn checkpoints 3"
+_LIKE_ONE = re.compile(r"(checkpoint|unfinished)-.*|\d+|.*\.orbax-checkpoint-tmp.*", re.DOTALL)  # a name
 
 
 class RunState(NamedTuple):
@@ -55,59 +59,121 @@ class RunState(NamedTuple):
     history: list[History]
 
 
+class Folder(NamedTuple):
+    """A folder of checkpoints, locked for a run.
+
+    Attributes:
+        path: of the folder.
+        run: the number of the run.
+        is_writable: whether it may be written to; the result of a finished run can be read from any.
+    """
+
+    path: Path
+    run: str
+    is_writable: bool
+
+    @property
+    def unfinished(self) -> Path:
+        """Where a checkpoint is written, and moved to when it is deleted."""
+        return self.path / f"unfinished-{self.run}"
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint of this run: its path, its record, and the SHA-256 of its files."""
+
+    path: Path
+    record: dict[str, Any]
+    files: dict[str, str]
+
+    @property
+    def number(self) -> int:
+        """The end of an epoch counts, too: it comes after the last of its steps."""
+        return self.record["steps"] + self.record["epoch"]
+
+
 @contextlib.contextmanager
-def checkpoints(path: str | os.PathLike[str] | None) -> Iterator[Any]:
-    """Orbax's manager of a folder of checkpoints; None for no path."""
+def checkpoints(path: str | os.PathLike[str] | None) -> Iterator[Folder | None]:
+    """A folder of checkpoints, locked; None for no path."""
     if path is None:
         yield None
         return
     folder = Path(path).absolute()
-    if folder.exists() and not folder.is_dir():
+    if os.path.lexists(folder) and not folder.is_dir():
         raise ValueError(f"`checkpoint` must be a folder, or not there yet; {folder} is a file")
-    _mark(folder)
-    alone = lock(folder / _MARKER, "checkpoint") if jax.process_index() == 0 else contextlib.nullcontext()
-    with alone, _manager(folder) as manager:
-        yield manager
-
-
-def _manager(folder: Path) -> Any:
-    import orbax.checkpoint as ocp  # here, as it takes a second
-
-    for unfinished in sorted(folder.glob(f"*{_UNFINISHED}*")):
-        text = f"the checkpoint {unfinished} was passed over: it is unfinished"
-        warnings.warn(text, RuntimeWarning, stacklevel=5)  # reported at the caller of `train`
-    # Not in the background: the arrays are donated to the next step, which overwrites them.
-    options = ocp.CheckpointManagerOptions(
-        max_to_keep=_MAX_TO_KEEP, enable_async_checkpointing=False, cleanup_tmp_directories=True
-    )
-    return ocp.CheckpointManager(folder, options=options)
-
-
-def _mark(folder: Path) -> None:
-    """Write the marker file, or raise where others' files would be taken for checkpoints."""
-    if (folder / _MARKER).is_file():
+    if jax.process_index() > 0:
+        yield Folder(folder, _share("0" * 32), os.access(folder, os.W_OK))
         return
-    names = sorted(path.name for path in folder.glob("*") if path.name.isdigit() or _UNFINISHED in path.name)
-    if names and not any(folder.glob(f"*/{_SEAL}")):
-        listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    with _lock(folder) as marker:
+        run = _share(_run_of(marker))
+        yield Folder(folder, run, os.access(folder, os.W_OK))
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[BinaryIO]:
+    """Create and lock the marker file: a concurrent run would delete checkpoints that are being written."""
+    marker = folder / _MARKER
+    _refuse_old(folder)
+    is_new = not marker.exists()
+    if is_new:
+        folder.mkdir(parents=True, exist_ok=True)
+    with lock(marker, "checkpoint", is_writable=is_new or os.access(folder, os.W_OK)) as file:
+        yield file
+
+
+def _refuse_old(folder: Path) -> None:
+    """Raise for a folder that an older version wrote: its marker file is empty, if there is one."""
+    marker = folder / _MARKER
+    if marker.is_file() and marker.stat().st_size:
+        return
+    for path in sorted(folder.glob(f"*/{_SEAL}")):
+        if path.parent.name.isdigit() and "record" in _read_seal(path.parent):
+            raise ValueError(
+                f"`checkpoint` must be a folder of `train`'s checkpoints, an empty one or not there yet; "
+                f"{path.parent} is of jaxnn 0.1, which this version does not continue. Take another folder"
+            )
+
+
+def _run_of(marker: BinaryIO) -> str:
+    """The number of the run in a marker file; a new one is written to an empty file."""
+    marker.seek(0)
+    text = marker.read()
+    if not text and marker.writable():
+        text = f"{_FORMAT} {uuid.uuid4().hex}\n".encode()
+        marker.write(text)
+        marker.flush()
+        os.fsync(marker.fileno())
+    found = re.fullmatch(rf"{_FORMAT} ([0-9a-f]{{32}})\n", text.decode(errors="replace"))
+    if not found:
         raise ValueError(
             f"`checkpoint` must be a folder of `train`'s checkpoints, an empty one or not there yet; "
-            f"{folder} holds {listed}, which `train` did not write and would delete in time"
+            f"{marker.name} is damaged, or not of this version"
         )
-    if jax.process_index() == 0:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / _MARKER).touch()
+    return found[1]
 
 
-def store(manager: Any, run_state: RunState, settings: Mapping[str, Any]) -> None:
+def _share(run: str) -> str:
+    """The number of the run on the first process, on all of them."""
+    if jax.process_count() == 1:
+        return run
+    from jax.experimental import multihost_utils
+
+    numbers = multihost_utils.broadcast_one_to_all(
+        np.frombuffer(bytes.fromhex(run), np.uint8).astype(np.int32)
+    )
+    return np.asarray(numbers).astype(np.uint8).tobytes().hex()
+
+
+def store(folder: Folder, run_state: RunState, settings: Mapping[str, Any]) -> None:
     """Write a checkpoint; the one before the last is deleted once it is complete."""
-    import orbax.checkpoint as ocp
+    import orbax.checkpoint as ocp  # here, as it takes a second
 
     history = stack_history(run_state.history) if run_state.history else None
     arrays = _flatten((run_state.epoch_start, run_state.current, run_state.sums, history))
-    # The end of an epoch counts, too: it comes after the last of its steps.
-    number = run_state.steps + run_state.epoch
-    manager.save(number, args=ocp.args.StandardSave(arrays), force=True)
+    # Not in the background: the arrays are donated to the next step, which overwrites them.
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+        checkpointer.save(folder.unfinished / _ARRAYS, args=ocp.args.StandardSave(arrays))
+    if jax.process_index() > 0:
+        return
     record = {
         "settings": settings,
         "epoch": run_state.epoch,
@@ -115,72 +181,130 @@ def store(manager: Any, run_state: RunState, settings: Mapping[str, Any]) -> Non
         "steps": run_state.steps,
         "dtypes": jax.tree.map(lambda leaf: str(leaf.dtype), (run_state.sums, history)),
     }
-    if jax.process_index() == 0:
-        folder = Path(manager.directory) / str(number)
-        content = json.dumps({"record": record, "files": _digests(folder)}, sort_keys=True)
-        write_atomically(folder / _SEAL, f"{_digest(content.encode())}\n{content}".encode())
+    number = run_state.steps + run_state.epoch
+    path = folder.path / f"checkpoint-{number:09}-{uuid.uuid4().hex[:8]}"
+    seal = {"run": folder.run, "name": path.name, "record": record, "files": _digests(folder.unfinished)}
+    content = json.dumps(seal, sort_keys=True)
+    content = f"{_digest(content.encode())}\n{content}"
+    write_atomically(folder.unfinished / _SEAL, partial(Path.write_text, data=content))
+    folder.unfinished.rename(path)
+    # One that the run comes to again was passed over, and left there.
+    older = [one for one in _own(folder) if one.number < number]
+    for one in older[_MAX_TO_KEEP - 1 :]:
+        _remove(folder, one)
 
 
-def restore(manager: Any, start: State, settings: Mapping[str, Any], epochs: int) -> RunState:
+def restore(folder: Folder | None, start: State, settings: Mapping[str, Any], epochs: int) -> RunState:
     """The run at its last complete checkpoint; the start of a new run, where there is none.
 
     Args:
-        manager: of the folder; None for no checkpoints.
+        folder: of the checkpoints; None for none.
         start: the initial state.
         settings: of this run, as a JSON object.
         epochs: number of epochs of this run.
 
     Raises:
-        ValueError: the checkpoint is of a run with other settings, or of more epochs.
+        ValueError: the checkpoint is of a run with other settings, or of more epochs; or the run is not
+            finished, and nothing can be written.
 
     Warns:
-        RuntimeWarning: a checkpoint is damaged, and passed over.
+        RuntimeWarning: a checkpoint is damaged, and passed over; or a folder looks like one, and is not.
     """
-    numbers = [] if manager is None else manager.all_steps()
-    for number in sorted(numbers, reverse=True):
-        folder = Path(manager.directory) / str(number)
-        record = _agree(_read_seal(folder))
-        if isinstance(record, str):
-            warnings.warn(f"the checkpoint {folder} was passed over: {record}", RuntimeWarning, stacklevel=3)
-            manager.delete(number)  # this run may come to the same number, and write it again
+    run_state = RunState(0, 0, 0, start, None, None, [])
+    if folder is None:
+        return run_state
+    own = _own(folder)
+    if others := _others(folder, own):
+        text = f"{folder.path} holds {others} without a seal of this run: passed over, and left there"
+        warnings.warn(text, RuntimeWarning, stacklevel=3)
+    if folder.unfinished.exists():
+        text = f"the checkpoint {folder.unfinished} was passed over: it is unfinished"
+        warnings.warn(text, RuntimeWarning, stacklevel=3)
+        _delete(folder)
+    for one in own:
+        if reason := _agree(_damage(one)):
+            text = f"the checkpoint {one.path} was passed over: {reason}"
+            warnings.warn(text, RuntimeWarning, stacklevel=3)
+            _remove(folder, one)
             continue
-        check_same(folder.parent, record["settings"], settings)
-        if record["epoch"] > epochs:
+        check_same(folder.path, one.record["settings"], settings)
+        if one.record["epoch"] > epochs:
             raise ValueError(
-                f"`epochs` must be at least {record['epoch']}, as many as the checkpoint has gone; "
+                f"`epochs` must be at least {one.record['epoch']}, as many as the checkpoint has gone; "
                 f"got {epochs}"
             )
-        return _restore(manager, number, record, start)
-    return RunState(0, 0, 0, start, None, None, [])
+        run_state = _restore(one, start)
+        break
+    if run_state.epoch < epochs and not folder.is_writable:
+        raise ValueError(
+            f"`checkpoint` must be a folder that can be written to, as {run_state.epoch} of {epochs} epochs "
+            f"are done; {folder.path} is read-only"
+        )
+    return run_state
 
 
-def _read_seal(folder: Path) -> dict[str, Any] | str:
-    """The record of a checkpoint whose files match its seal; otherwise the reason why not."""
-    if not (folder / _SEAL).is_file():
-        return "it is unfinished"
-    digest, _, content = (folder / _SEAL).read_bytes().partition(b"\n")
-    if digest != _digest(content).encode():
-        return f"its {_SEAL} is damaged"
-    sealed = json.loads(content)
-    digests = _digests(folder)
-    for name, expected in sealed["files"].items():
+def _own(folder: Folder) -> list[Checkpoint]:
+    """The checkpoints of this run, the newest first: they hold its seal under the name that it gave them."""
+    own = []
+    for path in folder.path.glob("checkpoint-*"):
+        seal = _read_seal(path)
+        if (seal.get("run"), seal.get("name")) == (folder.run, path.name) and not path.is_symlink():
+            own.append(Checkpoint(path, seal["record"], seal["files"]))
+    return sorted(own, key=lambda one: one.number, reverse=True)
+
+
+def _others(folder: Folder, own: list[Checkpoint]) -> str:
+    """The names of what looks like a checkpoint and is none of this run; empty if there are none."""
+    known = {folder.unfinished, *(one.path for one in own)}
+    names = sorted(p.name for p in folder.path.iterdir() if _LIKE_ONE.fullmatch(p.name) and p not in known)
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _remove(folder: Folder, one: Checkpoint) -> None:
+    """Delete a checkpoint of this run; one to which others added files is left there."""
+    if others := sorted(_files(one.path) - one.files.keys()):
+        text = f"the checkpoint {one.path} is left there: it holds {others[0]}, which `train` did not write"
+        warnings.warn(text, RuntimeWarning, stacklevel=4)
+    elif jax.process_index() == 0 and folder.is_writable:
+        one.path.rename(folder.unfinished)  # if the run is killed now, no half of a checkpoint is left
+        _delete(folder)
+
+
+def _delete(folder: Folder) -> None:
+    """Delete the unfinished checkpoint."""
+    if jax.process_index() == 0 and folder.is_writable:
+        shutil.rmtree(folder.unfinished)
+
+
+def _read_seal(folder: Path) -> dict[str, Any]:
+    """The seal of a folder; empty where there is none, or a damaged one."""
+    seal = folder / _SEAL
+    if not seal.is_file() or not os.access(seal, os.R_OK):
+        return {}
+    digest, _, content = seal.read_bytes().partition(b"\n")
+    return json.loads(content) if digest == _digest(content).encode() else {}
+
+
+def _damage(one: Checkpoint) -> str:
+    """How the files of a checkpoint differ from its seal; empty if they do not."""
+    digests = _digests(one.path)
+    for name, expected in one.files.items():
         if digests.get(name) != expected:
             return f"its file {name} is {'damaged' if name in digests else 'missing'}"
-    record: dict[str, Any] = sealed["record"]
-    return record
+    return ""
 
 
-def _agree(record: dict[str, Any] | str) -> dict[str, Any] | str:
-    """The record, or the reason why all processes pass over it: any of them may have one."""
+def _agree(damage: str) -> str:
+    """Why all processes pass over a checkpoint, if any of them does; empty if none does."""
     if jax.process_count() == 1:
-        return record
+        return damage
     from jax.experimental import multihost_utils
 
-    valid = multihost_utils.process_allgather(jnp.array(not isinstance(record, str)))
-    return record if valid.all() or isinstance(record, str) else "another process found it damaged"
+    any_damage = multihost_utils.process_allgather(jnp.array(bool(damage))).any()
+    return damage or ("another process found it damaged" if any_damage else "")
 
 
-def _restore(manager: Any, number: int, record: Mapping[str, Any], start: State) -> RunState:
+def _restore(one: Checkpoint, start: State) -> RunState:
     import orbax.checkpoint as ocp
 
     def like(kind: Any, dtypes: list[str | None] | None, shape: tuple[int, ...]) -> Any:
@@ -188,11 +312,13 @@ def _restore(manager: Any, number: int, record: Mapping[str, Any], start: State)
         struct = partial(jax.ShapeDtypeStruct, shape, sharding=start.finite.sharding)
         return None if dtypes is None else jax.tree.map(struct, kind(*dtypes))
 
+    record = one.record
     epoch, (sums, history) = record["epoch"], record["dtypes"]
     sums, history = like(Sums, sums, ()), like(History, history, (epoch,))
     expected = (start, None if sums is None else start, sums, history)
     structs = jax.tree.map(ocp.utils.to_shape_dtype_struct, _flatten(expected))
-    leaves = manager.restore(number, args=ocp.args.StandardRestore(structs))
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+        leaves = checkpointer.restore(one.path / _ARRAYS, args=ocp.args.StandardRestore(structs))
     before, current, sums, history = _unflatten(leaves, expected, committed=start.finite.committed)
     records = [] if history is None else unstack_history(history)
     return RunState(epoch, record["steps_in_epoch"], record["steps"], before, current, sums, records)
@@ -228,10 +354,15 @@ def _unflatten(leaves: Mapping[str, Any], like: PyTree, *, committed: bool) -> A
     return jax.tree.unflatten(structure, [leaf_like(i, leaf) for i, leaf in enumerate(expected)])
 
 
+def _files(folder: Path) -> set[str]:
+    """The files of a checkpoint by their paths, except for its seal."""
+    paths = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    return {path.relative_to(folder).as_posix() for path in paths} - {_SEAL}
+
+
 def _digests(folder: Path) -> dict[str, str]:
     """The SHA-256 of each file of a checkpoint by its path, except for its seal."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / _SEAL)
-    return {path.relative_to(folder).as_posix(): _digest_of(path) for path in paths}
+    return {name: _digest_of(folder / name) for name in sorted(_files(folder)) if (folder / name).is_file()}
 
 
 def _digest_of(path: Path) -> str:

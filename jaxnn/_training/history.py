@@ -1,5 +1,6 @@
 """The history of a training run, and the error that is raised where it diverges."""
 
+import contextlib
 from typing import Any, NamedTuple
 
 import jax
@@ -42,6 +43,16 @@ class TrainingDivergedError(ArithmeticError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.epoch, self.model, self.history)
+
+
+def attach_model(error: BaseException, epoch: int, model: Any, history: History) -> None:
+    """Give an error that ends a run the attributes of `TrainingDivergedError`, unless it has its own."""
+    if hasattr(error, "model"):
+        return
+    with contextlib.suppress(AttributeError, TypeError):  # it takes no attributes
+        for name, value in (("epoch", epoch), ("model", model), ("history", history)):
+            setattr(error, name, value)
+        error.add_note(f"Training stopped in epoch {epoch}; this error's `model` is from before that epoch")
 
 
 def stack_history(records: list[History]) -> History:

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from jaxnn._engine.digest import digest
-from jaxnn._files import changes, other_run, shapes
+from jaxnn._runs import changes, other_run, shapes
 from jaxnn._serialization import activations_of
 from jaxnn._training.data import Source, fingerprint
 from jaxnn._training.steps import Rebuild, State

@@ -165,8 +165,8 @@ def _check_options(optimizer: Any, key: Any, shuffle: bool, batch_size: Any, *, 
 
 def _check_checkpoints(checkpoint: Any, every: Any) -> None:
     """Raise unless the folder is a path, and the number of steps between checkpoints suits it."""
-    if checkpoint is not None and not isinstance(checkpoint, str | os.PathLike):
-        raise TypeError(f"`checkpoint` must be a path to a folder; got {type(checkpoint).__name__}")
+    if checkpoint is not None:
+        _checks.check_path("checkpoint", checkpoint, "folder")
     if every is not None:
         if checkpoint is None:
             raise ValueError("`checkpoint_every` must be None without `checkpoint`, the folder to write to")

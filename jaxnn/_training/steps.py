@@ -83,8 +83,9 @@ def _advance(
 
         (value, added), gradient = jax.value_and_grad(batch_loss, has_aux=True)(state.trainable)
         extra = {"value": value, "grad": gradient, "value_fn": lambda trainable: batch_loss(trainable)[0]}
-        updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.trainable, **extra)
-        updated = (optax.apply_updates(state.trainable, updates), optimizer_state)
+        with jax.numpy_dtype_promotion("standard"):  # Optax itself mixes dtypes
+            updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.trainable, **extra)
+            updated = (optax.apply_updates(state.trainable, updates), optimizer_state)
         if mesh is not None:  # otherwise the compiler may choose another placement for each step
             updated = lax.with_sharding_constraint(updated, model_sharding(updated, mesh))
         return State(*updated, state.finite), added

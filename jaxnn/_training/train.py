@@ -10,7 +10,7 @@ from jaxnn import _checks, losses
 from jaxnn._model import ModelT
 from jaxnn._progress import progress_bar
 from jaxnn._training.checkpoints import RunState, checkpoints, restore, store
-from jaxnn._training.history import History, TrainingDivergedError, stack_history
+from jaxnn._training.history import History, TrainingDivergedError, attach_model, stack_history
 from jaxnn._training.prepare import Problem, prepare
 from jaxnn._training.steps import Evaluation, advance, advance_in_place, end_epoch, evaluate
 from jaxnn._typing import Examples, Key, Loss, PyTree
@@ -80,7 +80,8 @@ def train(
             a multiple. Parameters are replicated; or, on a mesh of two axes, divided along the second: each
             by its largest axis that divides evenly. The steps equal those on one device, up to rounding.
         checkpoint: a folder for the checkpoints of this run alone; the last two are kept. Unfinished and
-            damaged ones are passed over, and deleted. On several processes, a folder that all of them see.
+            damaged ones are passed over, and deleted. What the run did not write is never deleted. On several
+            processes, a folder that all of them see.
         checkpoint_every: number of steps of an epoch between checkpoints, at least 1; one is written after
             each epoch in any case.
         progress: whether to draw a progress bar (with rich).
@@ -90,13 +91,15 @@ def train(
 
     Raises:
         ValueError: lengths that differ, no examples, values that are not finite, options out of range or
-            that exclude each other; a checkpoint of another run, a folder of other files, or one that
-            another run is using.
+            that exclude each other; a folder of another run, of an older version, or one that another run is
+            using; a run that is not finished in a folder that is read-only.
         TypeError: a model that is not callable, has leaves that are not arrays, or has nothing to train.
         TrainingDivergedError: the loss or a parameter is no longer finite; it carries the last good model.
+            So does any other error that stops the run, such as a KeyboardInterrupt or one of an iterable.
 
     Warns:
-        RuntimeWarning: a checkpoint is unfinished or damaged; the one before it is used.
+        RuntimeWarning: a checkpoint is unfinished or damaged, and the one before it is used; or others'
+            files in the folder look like checkpoints.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxnn, optax
@@ -113,17 +116,32 @@ def train(
         shuffle=shuffle, validation=validation, mesh=mesh, checkpoint=checkpoint,
         checkpoint_every=checkpoint_every,
     )  # fmt: skip
-    with checkpoints(checkpoint) as manager, progress_bar("training", epochs, enabled=progress) as show:
-        start = run_state = restore(manager, problem.state, problem.settings, epochs)
+    with checkpoints(checkpoint) as folder, progress_bar("training", epochs, enabled=progress) as show:
+        start = run_state = stored = restore(folder, problem.state, problem.settings, epochs)
         show("", start.epoch)
-        for run_state in _epochs(problem, start, epochs):
-            ended = run_state.current is None
-            due = ended or (checkpoint_every and run_state.steps_in_epoch % checkpoint_every == 0)
-            if manager is not None and due:
-                store(manager, run_state, problem.settings)
-            if ended and progress:  # the numbers to show are copied to the host
-                show(_note(run_state.history[-1]))
+        try:
+            for run_state in _epochs(problem, start, epochs):
+                ended = run_state.current is None
+                due = ended or (checkpoint_every and run_state.steps_in_epoch % checkpoint_every == 0)
+                if folder is not None and due:
+                    store(folder, run_state, problem.settings)
+                    stored = run_state
+                if ended and progress:  # the numbers to show are copied to the host
+                    show(_note(run_state.history[-1]))
+        except BaseException as error:
+            _explain(error, problem, run_state, folder and f"{folder.path}, after {stored.steps} steps")
+            raise
     return problem.rebuild(run_state.epoch_start.trainable), stack_history(run_state.history)
+
+
+def _explain(error: BaseException, problem: Problem, run_state: RunState, checkpoint: str | None) -> None:
+    """Add to an error that ends a run its last good model, and where the same call continues."""
+    if isinstance(error, TrainingDivergedError) or not _checks.is_concrete((run_state, problem.rebuild)):
+        return
+    model = problem.rebuild(run_state.epoch_start.trainable)
+    attach_model(error, run_state.epoch + 1, model, stack_history(run_state.history))
+    if checkpoint:
+        error.add_note(f"The same call continues from {checkpoint}")
 
 
 def _epochs(problem: Problem, run_state: RunState, epochs: int) -> Iterator[RunState]:

@@ -171,7 +171,8 @@ def _descend(
     def step(_: jax.Array, carry: Any) -> Any:
         w, state, nearest, _, _ = carry
         (value, candidate), gradient = evaluate(w)
-        change, state = adam.update(jnp.where(jnp.isfinite(gradient), gradient, 0), state)
+        with jax.numpy_dtype_promotion("standard"):  # Optax itself mixes dtypes
+            change, state = adam.update(jnp.where(jnp.isfinite(gradient), gradient, 0), state)
         is_nearer = candidate.any & (candidate.square < nearest.square)
         nearest = select(is_nearer, candidate, nearest)._replace(any=nearest.any | candidate.any)
         return w + change, state, nearest, value, candidate.input

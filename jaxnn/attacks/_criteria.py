@@ -89,7 +89,7 @@ def check_label(label: Labels) -> jax.Array:
             f"`label` must be an integer, or a function from the output to a margin; got {label!r}. For one "
             "label per example, jax.vmap over both"
         )
-    _checks.check_values("label", array, at_least=0)
+    _checks.check_values("label", array, at_least=0, below=2**31)
     return array.astype(jnp.int32)
 
 

@@ -108,7 +108,7 @@ def universal(
     if not callable(labels):
         classes = _checks.check_array("labels", labels)
         _checks.check_shape("labels", classes, (count,), "one label per input")
-        _checks.check_values("labels", classes, at_least=0)
+        _checks.check_values("labels", classes, at_least=0, below=2**31)
     task = prepare(
         model, first, labels if classes is None else jnp.max(classes), norm=norm, epsilon=epsilon,
         bounds=bounds, key=key, needs_key=True, targeted=targeted, needs_epsilon=True, name="inputs",

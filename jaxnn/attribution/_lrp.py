@@ -64,10 +64,11 @@ def lrp(
     follows no layer; and the softmax of an attention uses its linearization,
     `a_i = x_i (R_i - y_i sum_j R_j)`. Sorting and `top_k` pass relevance to the element that was moved;
     integers that are computed from the input, such as the indices of `top_k`, are constants. So is a value
-    behind `stop_gradient`: it keeps its relevance, as a bias does, as in a straight-through estimator,
-    `z + stop_gradient(round(z) - z)`. Linear operations on complex numbers, such as a Fourier transform, a
-    filter and the inverse transform, are one linear map, which uses epsilon with `stabilizer`. A
-    standardization of the input itself passes on its relevance.
+    behind `stop_gradient`: in a sum it keeps its relevance, as a bias does, as in a straight-through
+    estimator, `z + stop_gradient(round(z) - z)`; in a product all goes to the other factor, as with attention
+    weights that are held (CP-LRP), `stop_gradient(weights) @ values`. Linear operations
+    on complex numbers, such as a Fourier transform, a filter and the inverse transform, are one linear map,
+    which uses epsilon with `stabilizer`. A standardization of the input itself passes on its relevance.
 
     Args:
         model: a callable of one example.

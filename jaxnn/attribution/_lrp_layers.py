@@ -64,7 +64,8 @@ class Layer(NamedTuple):
         """`A' a`, with `change(w)` for each weight `w` and each scale of `A`."""
         value = self._multiply(change(self.weights), a)
         for step in self.suffix:
-            value = change(_scale(step, value)) * value if _scales(step) else linear_part(step, value)
+            scale = change(_scale(step, value)) if _scales(step) else None
+            value = linear_part(step, value) if scale is None else scale * value.astype(scale.dtype)
         return value
 
     def signed(self, a: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -74,6 +75,7 @@ class Layer(NamedTuple):
         for step in self.suffix:
             if _scales(step):
                 scale = _scale(step, positive)
+                positive, negative = positive.astype(scale.dtype), negative.astype(scale.dtype)
                 up, down = jnp.maximum(scale, 0), jnp.minimum(scale, 0)
                 positive, negative = up * positive + down * negative, up * negative + down * positive
             else:

@@ -61,6 +61,8 @@ def relevance_rule(
 
     def step_rule(step: Step, relevances: Sequence[jax.Array], run: Run) -> Relevances:
         relevance, output = relevances[0], step.outputs[0]
+        if output in graph.stopped:  # a constant, as the model declares: it keeps its relevance
+            return [None] * len(step.inputs)
         values = [run[v] for v in step.inputs]
         if output in layer_rules:
             layer_rule, options = layer_rules[output]
@@ -111,18 +113,14 @@ def _extremum(context: _Context, step: Step, relevance: jax.Array, run: Run) -> 
     return gradient(step, [relevance], run)
 
 
-@rule("stop_gradient")
-def _constant(context: _Context, step: Step, relevance: jax.Array, run: Run) -> Relevances:
-    """None: the model declares the value a constant, and so it keeps its relevance, as a bias does."""
-    return [None]
-
-
 @rule(*PRODUCTS, "mul")
 def _product(context: _Context, step: Step, relevance: jax.Array, run: Run) -> Relevances:
-    """Half to each factor, to its elements by their terms."""
+    """Half to each factor, to its elements by their terms; or all to one, where the other is a constant."""
     if not context.shift.carried.isdisjoint(step.inputs):
         raise refuse("lrp", step, "of the shift in a softmax")
-    return [r / 2 for r in context.redistribute(step, relevance, [run[v] for v in step.inputs])]
+    parts = context.redistribute(step, relevance, [run[v] for v in step.inputs])
+    held = context.graph.stopped.intersection(step.inputs)
+    return parts if held else [r / 2 for r in parts]
 
 
 @rule("div")

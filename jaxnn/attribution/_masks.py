@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
+from jaxnn._arrays import as_numpy
 from jaxnn._engine.memory import Batch
 from jaxnn._model import broadcast_like, call, count_elements, prepare, scalar
 from jaxnn._typing import Model, PyTree, Target
@@ -91,17 +92,19 @@ def check_groups(groups: Groups, n_groups: int | None, x: PyTree) -> tuple[Group
         return None, size
     # In NumPy: under `jax.jit`, JAX would trace concrete numbers.
     if isinstance(x, jax.Array) and not isinstance(groups, jax.Array):
-        groups = np.asarray(groups)
+        groups = np.asarray(as_numpy("groups", groups))
     _checks.check_structure("groups", groups, x)
     leaves = [
         _check_leaf("groups" + jax.tree_util.keystr(path), leaf, like.shape)
         for (path, like), leaf in zip(jax.tree.leaves_with_path(x), jax.tree.leaves(groups), strict=True)
     ]
-    return jax.tree.unflatten(jax.tree.structure(x), leaves), _count(leaves, n_groups)
+    count = _count(leaves, n_groups)
+    # int32: JAX's cache would not notice that NumPy's int64 means another type once x64 is enabled.
+    return jax.tree.unflatten(jax.tree.structure(x), [leaf.astype(np.int32) for leaf in leaves]), count
 
 
 def _check_leaf(name: str, leaf: PyTree, shape: tuple[int, ...]) -> jax.Array | np.ndarray:
-    leaf = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+    leaf = leaf if isinstance(leaf, jax.Array) else np.asarray(as_numpy(name, leaf))
     if not jnp.issubdtype(leaf.dtype, jnp.integer):
         raise TypeError(f"`{name}` must hold integers; got dtype {leaf.dtype}")
     try:
@@ -110,8 +113,7 @@ def _check_leaf(name: str, leaf: PyTree, shape: tuple[int, ...]) -> jax.Array | 
         fits = False
     if not fits:
         raise ValueError(f"`{name}` must have shape {shape}, or one that broadcasts; got {leaf.shape}")
-    # int32: JAX's cache would not notice that NumPy's int64 means another type once x64 is enabled.
-    return leaf.astype(np.int32)
+    return leaf
 
 
 def _count(leaves: list[jax.Array | np.ndarray], n_groups: int | None) -> int:
@@ -124,7 +126,7 @@ def _count(leaves: list[jax.Array | np.ndarray], n_groups: int | None) -> int:
     if used[0] < 0 or used[-1] >= count:
         raise ValueError(f"`groups` must hold numbers from 0 to {count - 1}; got {used[0]} to {used[-1]}")
     if n_groups is None and len(used) < count:
-        missing = np.setdiff1d(np.arange(count), used)[0]
+        missing = np.flatnonzero(used != np.arange(len(used)))[0]
         raise ValueError(
             f"`groups` must hold every number from 0 to {count - 1}; {missing} is missing. Where a group may "
             "be empty, give `n_groups`"

@@ -6,8 +6,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float32, Int, UInt8
 
-from jaxnn._arrays import as_numpy
-from jaxnn._checks import check_array, check_integer, check_values, is_concrete
+from jaxnn._checks import check_array, check_integer, check_values
 
 # A table, not arithmetic: the result is bitwise the same on every device, jitted or not.
 _ENCODED = (np.arange(256) / 255 * 0.99 + 0.01).astype(np.float32)
@@ -74,12 +73,11 @@ def encode_labels(labels: Int[ArrayLike, "..."], classes: int = 10) -> Float32[A
                [0.99, 0.01, 0.01]], dtype=float32)
     """
     classes = check_integer("classes", classes, at_least=1)
-    # NumPy first: JAX would wrap a label past 32 bits into the range.
-    array = np.asarray(as_numpy("labels", labels)) if is_concrete(labels) else check_array("labels", labels)
+    array = check_array("labels", labels)
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(f"`labels` must be integers; got dtype {array.dtype}")
     check_values("labels", array, at_least=0, below=classes)
-    return _one_hot(jnp.asarray(array), classes)
+    return _one_hot(array, classes)
 
 
 @jax.jit

@@ -3,19 +3,19 @@
 import contextlib
 import gzip
 import hashlib
-import importlib
 import importlib.resources
 import os
-import tempfile
 import zlib
+from functools import partial
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from jaxnn._checks import check_flag, check_option
+from jaxnn._checks import check_flag, check_option, require
+from jaxnn._files import temporary_beside, write_atomically
 from jaxnn._typing import DatasetName
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ _SHA256 = {
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 _NAMES = ", ".join(f"{stem}.gz" for stem in _SHA256)
+_require = partial(require, user="this data set", extra="experiments")
 
 
 class Split(NamedTuple):
@@ -106,17 +107,6 @@ def load(name: DatasetName = "mnist-5k", *, progress: bool = False) -> Dataset:
     return _load_mnist_5k() if name == "mnist-5k" else _load_digits()
 
 
-def _require(module: str) -> ModuleType:
-    """Import an optional dependency."""
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"this data set needs {error.name}, which is not installed: install the `experiments` "
-            'extra from the checkout, with pip install ".[experiments]"'
-        ) from error
-
-
 def _load_digits() -> Dataset:
     bunch = _require("sklearn.datasets").load_digits()
     images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
@@ -149,11 +139,13 @@ def _read_mnist_5k() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _parse_mnist_5k(content: bytes) -> np.ndarray:
+    if content.translate(None, b"0123456789,\r\n"):  # NumPy before 2.3 takes 0.5 for 0
+        raise ValueError("not digits and commas alone")
     lines = content.decode("ascii").splitlines()
     if len(lines) != 5000:  # before NumPy, which only warns of an empty file
         raise ValueError(f"{len(lines)} lines, expected 5000")
     table = np.loadtxt(lines, delimiter=",", dtype=np.int16)
-    if table.shape[1:] != (785,) or table.min() < 0 or table.max() > 255:
+    if table.shape[1:] != (785,) or table.max() > 255:
         raise ValueError("not 784 pixels and a label on each line, with values from 0 to 255")
     if np.bincount(table[:, -1]).tolist() != [500] * 10:
         raise ValueError("not 500 images of each class")
@@ -236,15 +228,14 @@ def _download(stem: str, cache: Path, bar: SimpleNamespace | None) -> None:
     """Download one file into the cache, from the first mirror that has a good copy of it."""
     failures = []
     for mirror in _MIRRORS:
-        # Inside the cache folder, so that the last step is an atomic rename.
-        with tempfile.TemporaryDirectory(dir=cache, prefix="download-") as folder:
+        with temporary_beside(cache / f"{stem}.gz", Path.mkdir) as folder:
             try:
-                path = _fetch(mirror, f"{stem}.gz", folder, bar)
-                _verified(path.read_bytes(), stem)
+                content = _fetch(mirror, f"{stem}.gz", folder, bar).read_bytes()
+                _verified(content, stem)
             except (OSError, ValueError) as error:
                 failures.append(f"{mirror}{stem}.gz: {error}")
             else:
-                path.replace(cache / path.name)
+                write_atomically(cache / f"{stem}.gz", partial(Path.write_bytes, data=content))
                 return
     raise ConnectionError(
         f"could not download {stem}.gz. Tried:\n  " + "\n  ".join(failures) + f"\nTo do without "
@@ -252,7 +243,7 @@ def _download(stem: str, cache: Path, bar: SimpleNamespace | None) -> None:
     )
 
 
-def _fetch(mirror: str, name: str, folder: str, bar: SimpleNamespace | None) -> Path:
+def _fetch(mirror: str, name: str, folder: Path, bar: SimpleNamespace | None) -> Path:
     pooch = _require("pooch")
     source = pooch.create(folder, mirror, registry={name: None}, retry_if_failed=_RETRIES)
     downloader = pooch.HTTPDownloader(progressbar=bar, chunk_size=2**16)

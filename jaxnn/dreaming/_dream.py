@@ -224,8 +224,10 @@ def _dream(
         draw_key = jax.random.fold_in(step_key, number)
         value, has_gradient, ascent = _ascent(problem, draw_key, image, number)
         (descent,) = pull(-ascent)
-        updates, new = optimizer.update(descent, state.optimizer, state.params)
-        return _State(optax.apply_updates(state.params, updates), new, frames), (value, has_gradient)
+        with jax.numpy_dtype_promotion("standard"):  # Optax itself mixes dtypes
+            updates, new = optimizer.update(descent, state.optimizer, state.params)
+            params = optax.apply_updates(state.params, updates)
+        return _State(params, new, frames), (value, has_gradient)
 
     if start is None or parameterization.invert is None:
         params = parameterization.init(init_key, shape, wide_dtype(dtype))

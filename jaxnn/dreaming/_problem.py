@@ -160,7 +160,8 @@ def check_optimizer(
     """Raise unless there are parameters of that shape, and the optimizer needs only their gradient."""
     params = jax.eval_shape(lambda key: parameters.init(key, shape, dtype), _key_shape())
     try:
-        jax.eval_shape(lambda p: optimizer.update(p, optimizer.init(p), p), params)
+        with jax.numpy_dtype_promotion("standard"):  # as in each step
+            jax.eval_shape(lambda p: optimizer.update(p, optimizer.init(p), p), params)
     except Exception as error:
         raise TypeError(
             f"`optimizer` must update parameters by their gradient alone; it raises: {error}"

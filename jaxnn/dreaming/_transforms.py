@@ -51,7 +51,8 @@ def jitter(pixels: int, *, fill: Scalar | None = None) -> Part:
 def _jitter(key: jax.Array, image: jax.Array, pixels: int, fill: Fill) -> jax.Array:
     height, width = _image_shape(image)
     down, across = jnp.floor(jax.random.uniform(key, (2,)) * (2 * pixels + 1)) - pixels
-    return sample_grid(image, jnp.arange(height) - down, jnp.arange(width) - across, fill)
+    rows, columns = (jnp.arange(size, dtype=down.dtype) for size in (height, width))
+    return sample_grid(image, rows - down, columns - across, fill)
 
 
 def scale(low: Scalar = 0.9, high: Scalar = 1.1, *, fill: Scalar | None = None) -> Part:
@@ -265,4 +266,5 @@ def _image_shape(image: jax.Array) -> tuple[int, int]:
 def _uniform(key: jax.Array, image: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
     """A uniform random number, at least in float32, since pixel positions are computed from it."""
     dtype = wide_dtype(image.dtype)
-    return low.astype(dtype) + (high - low).astype(dtype) * jax.random.uniform(key, (), dtype)
+    low, high = low.astype(dtype), high.astype(dtype)
+    return low + (high - low) * jax.random.uniform(key, (), dtype)

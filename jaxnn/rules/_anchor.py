@@ -18,7 +18,7 @@ from jaxnn._typing import Key, Model
 from jaxnn.rules._list import quantiles
 from jaxnn.rules._problem import FLATTEN, Problem, check_examples, classify, prepare, refuse_nan
 from jaxnn.rules._rule import Rule, Vocabulary, lower_bound
-from jaxnn.rules._sampling import Sampler, draw_one, move
+from jaxnn.rules._sampling import Sampler, draw_one, is_between, move
 
 Boxes: TypeAlias = Float[np.ndarray, "k 2 d"]  # lower and upper ends
 _BOXES, _DRAWS = 40, 100  # candidates compared, and samples drawn, in one call
@@ -195,7 +195,7 @@ def _keeps_prediction(
     """Per sample in the box: whether the model predicts the class of `x`, and whether its output is NaN."""
     own, own_is_nan = classify(model, decide, x)
     sampler = Sampler(FLATTEN, (rows.min(axis=0), rows.max(axis=0)), root)
-    counts = jnp.cumsum(jnp.all((box[0] < rows) & (rows <= box[1]), axis=1))
+    counts = jnp.cumsum(jnp.all(is_between(rows, *box), axis=1))
 
     def predict(number: jax.Array) -> tuple[jax.Array, jax.Array]:
         # The random numbers are the same for all boxes, which makes their comparison fair.
@@ -212,7 +212,7 @@ def _conditions_of(estimator: _Estimator, thresholds: int) -> list[tuple[int, in
     """The conditions that hold for the example: feature, end (0: above, 1: up to), threshold."""
     rows = estimator.problem.featurize(estimator.problem.inputs)
     return [
-        (j, int(estimator.x[j] <= cut), float(cut))
+        (j, int(float(estimator.x[j]) <= cut), float(cut))
         for j, cuts in enumerate(quantiles(rows, thresholds, estimator.problem.dtype))
         for cut in cuts.tolist()
     ]

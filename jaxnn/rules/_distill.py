@@ -118,13 +118,7 @@ def distill_tree(
 
 def tree_learner(key: Key, max_depth: int, min_leaf: int) -> "DecisionTreeClassifier":
     """scikit-learn's decision tree classifier, or an error that says how to install it."""
-    try:
-        from sklearn import tree
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"trees need {error.name}, which is not installed: install the `rules` extra from the checkout, "
-            'with pip install ".[rules]"'
-        ) from error
+    tree = _checks.require("sklearn.tree", "a tree", "rules")
     options = {"max_depth": max_depth, "min_samples_leaf": min_leaf, "random_state": seed_of(key)}
     return tree.DecisionTreeClassifier(**options)
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from jaxnn._engine.loops import scan
 from jaxnn._map import map_examples
@@ -89,6 +89,12 @@ def draw_one(
     return jax.random.uniform(select_key), noise @ root
 
 
+def is_between(values: jax.Array, low: jax.Array, high: jax.Array) -> Bool[Array, "..."]:
+    """Whether `low < value <= high`, elementwise; integers are compared with fractions."""
+    with jax.numpy_dtype_promotion("standard"):
+        return (low < values) & (values <= high)
+
+
 def move(sampler: Sampler, bounds: Interval, center: jax.Array, noise: Float[Array, "size"]) -> jax.Array:
     """Add noise to an input, halved until its features stay within the bounds; clip to the limits.
 
@@ -96,17 +102,17 @@ def move(sampler: Sampler, bounds: Interval, center: jax.Array, noise: Float[Arr
     """
     noise = noise.reshape(center.shape)
     whole = not jnp.issubdtype(center.dtype, jnp.floating)
+    limits = [limit.astype(noise.dtype) for limit in sampler.limits]
 
     def halve(
         state: tuple[jax.Array, jax.Array], size: jax.Array
     ) -> tuple[tuple[jax.Array, jax.Array], None]:
         accepted, done = state
-        candidate = center + size * noise
+        candidate = center.astype(noise.dtype) + size * noise
         if whole:
             candidate = jnp.rint(candidate)
-        candidate = jnp.clip(candidate, *sampler.limits).astype(center.dtype)
-        values = sampler.features(candidate)
-        inside = jnp.all((bounds[0] < values) & (values <= bounds[1]))
+        candidate = jnp.clip(candidate, *limits).astype(center.dtype)
+        inside = jnp.all(is_between(sampler.features(candidate), *bounds))
         return (jnp.where(~done & inside, candidate, accepted), done | inside), None
 
     sizes = 0.5 ** jnp.arange(8, dtype=noise.dtype)

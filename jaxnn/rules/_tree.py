@@ -44,7 +44,7 @@ class Tree(NamedTuple):
                 f"got {values.shape}"
             )
         left, right = jnp.asarray(self.left), jnp.asarray(self.right)
-        max_depth = jnp.asarray(len(self.feature) if depth is None else depth)
+        max_depth = _checks.check_array("depth", len(self.feature) if depth is None else depth)
 
         def descend(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             node, level = state

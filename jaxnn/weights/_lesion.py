@@ -93,8 +93,8 @@ def _units_mask(
         raise TypeError(f"`units` must be a mask of booleans or integer indices; got dtype {array.dtype}")
     if array.ndim > 1:
         raise ValueError(f"`units` must have shape (m,), indices, or ({n},), a mask; got {array.shape}")
-    if _checks.is_concrete(units):
-        indices = np.asarray(units)  # not `array`: JAX truncates 64-bit integers to 32 bits
+    if _checks.is_concrete(array):
+        indices = np.asarray(array)
         if not np.all((indices >= -n) & (indices < n)):
             raise ValueError(
                 f"`units` must lie from {-n} to {n - 1}, the {n} units of layer {name!r}; "

@@ -18,8 +18,8 @@ from tests.conftest import in_precision
 
 eqx = pytest.importorskip("equinox")
 
-X = jax.random.normal(jax.random.key(9), (4,))
-IMAGE = jax.random.normal(jax.random.key(8), (8, 8, 3))
+X = jax.random.normal(jax.random.key(9), (4,), jnp.float32)
+IMAGE = jax.random.normal(jax.random.key(8), (8, 8, 3), jnp.float32)
 
 
 # Linen

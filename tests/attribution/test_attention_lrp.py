@@ -179,7 +179,7 @@ VIT_BIASES = {f"{name}_bias": shape[1:] for name, shape in VIT.items()} | {
 VIT_HEADS = 2
 
 
-def vit(p, x):
+def vit(p, x, hold=lambda weights: weights):
     def layer_norm(x, scale, shift):
         centered = x - x.mean(-1, keepdims=True)
         return (
@@ -191,7 +191,7 @@ def vit(p, x):
 
     y = layer_norm(x, p["scale1"], p["shift1"])
     q, k, v = (heads_of(dense(y, name), VIT_HEADS) for name in "qkv")
-    weights = jax.nn.softmax(q @ k.swapaxes(-1, -2) / np.sqrt(WIDTH // VIT_HEADS))
+    weights = hold(jax.nn.softmax(q @ k.swapaxes(-1, -2) / np.sqrt(WIDTH // VIT_HEADS)))
     x = x + dense(joined(weights @ v), "o")
     x = x + dense(jax.nn.gelu(dense(layer_norm(x, p["scale2"], p["shift2"]), "up")), "down")
     return dense(x[0], "head")

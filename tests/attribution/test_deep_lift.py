@@ -13,7 +13,7 @@ from jax import lax
 
 from jaxnn import attribution
 from jaxnn.attribution import _deep_lift_rules
-from tests.conftest import in_precision
+from tests.conftest import in_precision, that_promotes
 from tests.engine.test_graph import RELUS
 
 RNG = np.random.default_rng(0)
@@ -49,7 +49,8 @@ def smallest(x):
 
 
 attention = of_module(nn.MultiHeadDotProductAttention(num_heads=2, qkv_features=8, dtype=None), 6, 4)
-layer_norm, batch_norm = of_module(nn.LayerNorm(), 12), of_module(nn.BatchNorm(use_running_average=True), 12)
+layer_norm = that_promotes(of_module(nn.LayerNorm(), 12))
+batch_norm = of_module(nn.BatchNorm(use_running_average=True), 12)
 ACTIVATIONS = {
     "relu": relu, "gelu": jax.nn.gelu, "exact gelu": functools.partial(jax.nn.gelu, approximate=False),
     "silu": jax.nn.silu, "elu": jax.nn.elu, "leaky_relu": jax.nn.leaky_relu, "softplus": jax.nn.softplus,
@@ -88,7 +89,7 @@ IMAGES = {
     "overlapping max-pool": lambda x: nn.max_pool(relu(convolved(x)), (3, 3), (1, 1), "SAME").mean((0, 1)),
     "strided max-pool": lambda x: nn.max_pool(jax.nn.gelu(convolved(x)), (3, 3), (2, 2)).mean((0, 1)),
     "min-pool": lambda x: smallest(convolved(x)).mean((0, 1)),
-    "average pool": lambda x: jnp.tanh(nn.avg_pool(convolved(x), (2, 2), (2, 2))).mean((0, 1)),
+    "average pool": lambda x: jnp.tanh(that_promotes(nn.avg_pool)(convolved(x), (2, 2), (2, 2))).mean((0, 1)),
     "softmax of an image": lambda x: jax.nn.softmax(convolved(x), axis=(0, 1))[3, 3],
 }
 SEQUENCES = {"attention": lambda x: attention(x).mean(0)}
@@ -302,7 +303,7 @@ REFUSED = {
     "cond": lambda x: lax.cond(x[0] > 0, jnp.sin, jnp.cos, x).sum(),
     "dynamic_slice": lambda x: x[jnp.argmax(x)],
     "select_n": lambda x: jnp.where(x[0] > x[1], x[2], x[3]),
-    "convert_element_type": lambda x: 1.0 * jnp.sum(x > 0),
+    "convert_element_type": lambda x: jnp.sum(x > 0).astype(x.dtype),
     "abs": lambda x: jnp.abs(jnp.fft.fft(x)).sum(),
     "mul": lambda x: (jnp.fft.fft(x) ** 2 * jnp.fft.fft(x)).real.sum(),
 }
@@ -493,7 +494,7 @@ def test_memory_of_attention_grows_by_few_matrices_per_layer():
     peak = []
     for layers in (2, 4):
         explain = jax.jit(functools.partial(attribution.deep_lift, functools.partial(attend, layers)))
-        compiled = explain.lower(jnp.ones((512, 8, 4))).compile()
+        compiled = explain.lower(jnp.ones((512, 8, 4), jnp.float32)).compile()
         peak.append(compiled.memory_analysis().temp_size_in_bytes)
     matrix = 8 * 512 * 512 * 4
     assert (peak[1] - peak[0]) / 2 < 9 * matrix  # 24 without blocks

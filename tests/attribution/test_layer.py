@@ -139,13 +139,13 @@ def test_other_bad_input_raises():
     ):
         attribution.grad_cam(NETWORK, X, 1, layer="hidden_0")
     with pytest.raises(ValueError, match="`shape` must have 2 sizes"):
-        attribution.grad_cam(convolutional, np.ones((4, 4)), 0, layer="maps", shape=(3,))
+        attribution.grad_cam(convolutional, np.ones((4, 4), np.float32), 0, layer="maps", shape=(3,))
     with pytest.raises(ValueError, match="`unit` must lie from -8 to 7"):
         attribution.neuron_gradient(NETWORK, X, 8, layer="hidden_0")
     with pytest.raises(ValueError, match="`unit` must be an index into the output, of shape"):
         attribution.neuron_gradient(NETWORK, X, layer="hidden_0")
-    counted = lambda x: jaxnn.tap(jnp.argmax(x), "best") * x.sum()  # noqa: E731
-    with pytest.raises(ValueError, match="`layer` must name real numbers; 'best' has dtype int32"):
+    counted = lambda x: jaxnn.tap(jnp.argmax(x), "best").astype(x.dtype) * x.sum()  # noqa: E731
+    with pytest.raises(ValueError, match="`layer` must name real numbers; 'best' has dtype int"):
         attribution.layer_gradient_x_activation(counted, X, layer="best")
 
 

@@ -8,7 +8,7 @@ import pytest
 from jax import lax
 
 from jaxnn import attribution
-from tests.conftest import in_precision
+from tests.conftest import in_precision, that_promotes
 from tests.engine.test_graph import RELUS
 
 RNG = np.random.default_rng(0)
@@ -72,7 +72,7 @@ def network(x):
     """A convolution, both pools, a skip connection and a dense layer; no bias."""
     h = nn.max_pool(relu(convolved(x)), (2, 2), (2, 2))
     h = h + jnp.tanh(h)
-    return nn.avg_pool(h, (2, 2), (2, 2)).reshape(-1) @ jnp.asarray(
+    return that_promotes(nn.avg_pool)(h, (2, 2), (2, 2)).reshape(-1) @ jnp.asarray(
         np.sin(np.arange(16 * 3)).reshape(16, 3), x.dtype
     )
 
@@ -189,7 +189,7 @@ def test_normalization_and_gates_keep_the_relevance(norm):
 
     def function(x):
         if layer is not None:
-            x = layer.apply({"params": {"scale": jnp.arange(1.0, 7.0)}}, x)
+            x = that_promotes(layer.apply)({"params": {"scale": jnp.arange(1.0, 7.0)}}, x)
         elif norm == "by hand":
             x = (x - x.mean()) / jnp.sqrt(jnp.var(x) + 1e-5)
         elif norm == "gated":
@@ -202,7 +202,7 @@ def test_normalization_and_gates_keep_the_relevance(norm):
 
 
 NORMS = {
-    "layer": lambda x, s, b: nn.LayerNorm().apply({"params": {"scale": s, "bias": b}}, x),
+    "layer": lambda x, s, b: that_promotes(nn.LayerNorm().apply)({"params": {"scale": s, "bias": b}}, x),
     "twice the mean": lambda x, s, b: (x - x.mean()) / jnp.sqrt(((x - x.mean()) ** 2).mean() + 1e-6) * s + b,
     "inverse first": lambda x, s, b: (s * lax.rsqrt(jnp.var(x) + 1e-6)) * (x - x.mean()) + b,
     "expanded": lambda x, s, b: x * (i := s * lax.rsqrt(jnp.var(x) + 1e-6)) + (b - x.mean() * i),
@@ -259,7 +259,8 @@ def test_mixed_precision(rule):
     def model(dtype):
         def function(x):
             h = x.astype(dtype) @ jnp.asarray(W, dtype)
-            h = nn.LayerNorm(dtype=dtype).apply({"params": {"scale": jnp.arange(1.0, 9), "bias": B}}, h)
+            parameters = {"scale": jnp.arange(1.0, 9), "bias": B}
+            h = that_promotes(nn.LayerNorm(dtype=dtype).apply)({"params": parameters}, h)
             return (relu(h) @ jnp.asarray(V, dtype)).astype(jnp.float32)
 
         return function
@@ -283,7 +284,7 @@ def test_the_softmax_of_an_attention_is_linearized():
         answer = attribution.lrp(function, X, 1, stabilizer=0.0)
         np.testing.assert_allclose(answer[3:], half, rtol=1e-10)
         np.testing.assert_allclose(answer[:3], X[:3] * (half - y * half.sum()), rtol=1e-10)
-        attention = nn.MultiHeadDotProductAttention(num_heads=2)
+        attention = nn.MultiHeadDotProductAttention(num_heads=2, param_dtype=jnp.float64)
         x = RNG.normal(size=(5, 4))
         variables = attention.init(jax.random.key(0), jnp.asarray(x))
         relevance = attribution.lrp(lambda x: attention.apply(variables, x).mean(0), x, 1)
@@ -543,3 +544,27 @@ def test_a_straight_through_estimator_has_a_bias():
             expected = attribution.lrp(lambda x, shift=shift: (x @ first + shift) @ second, x, 0)
             np.testing.assert_allclose(found, expected, atol=1e-4)
         assert not np.any(attribution.lrp(lambda x: lax.stop_gradient(x) @ first @ second, x, 0))
+
+
+@pytest.mark.parametrize("kind", ["products", "scan"])
+def test_a_factor_behind_stop_gradient_is_a_constant(kind):
+    """All relevance goes to the other factor."""
+
+    def products(x, stop):
+        gate = jnp.tanh(stop(relu(x @ W)) * 2) + 1
+        return gate * (jnp.outer(gate, gate) @ (x @ W)) @ V
+
+    def scan(x, stop):
+        around = jnp.tanh(stop(relu(x @ W))) + 1
+
+        def body(h, _):
+            return jnp.sin(around * h) * jnp.exp(-stop(relu(x @ W))), None
+
+        return lax.scan(body, x @ W, length=100)[0] @ V
+
+    model = {"products": products, "scan": scan}[kind]
+    small = {"epsilon": 1e-12, "stabilizer": 1e-12}
+    with in_precision("float64"):
+        values = attribution.lrp(lambda x: model(x, lax.stop_gradient), X, 1, **small)
+        expected = attribution.lrp(lambda x: model(x, lambda h: np.maximum(X @ W, 0)), X, 1, **small)
+    np.testing.assert_allclose(values, expected, rtol=1e-6)

@@ -158,7 +158,7 @@ def noisy_gradients(count, sigma):
 
     def one(sample):
         key = jax.random.fold_in(jax.random.fold_in(KEY, sample), 0)
-        return attribution.saliency(NETWORK, X + sigma * jax.random.normal(key, X.shape), 1)
+        return attribution.saliency(NETWORK, X + sigma * jax.random.normal(key, X.shape, X.dtype), 1)
 
     return np.stack([one(sample) for sample in range(count)]).astype(np.float64)
 
@@ -367,5 +367,6 @@ def test_a_derivative_that_indexes_a_constant_in_a_loop():
         return total, jnp.zeros_like(weights)
 
     weighted.defvjp(lambda x, weights: (weighted(x, weights), weights), backward)
-    attributions = attribution.integrated_gradients(lambda x: weighted(x**2, jnp.array([0.0, 1.0])).sum(), X)
+    weights = jnp.array([0, 1], X.dtype)
+    attributions = attribution.integrated_gradients(lambda x: weighted(x**2, weights).sum(), X)
     np.testing.assert_allclose(attributions, X**2, rtol=1e-5)

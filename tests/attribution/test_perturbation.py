@@ -49,7 +49,7 @@ def test_counts_and_truth_values_fall_below_zero(dtype):
 
 
 def test_ablation_of_a_linear_function_is_input_times_slope():
-    linear = lambda x: x.ravel() @ W[:, 0]  # noqa: E731
+    linear = lambda x: x.ravel() @ W[:, 0].astype(x.dtype)  # noqa: E731
     with in_precision("float64"):
         result = attribution.feature_ablation(linear, X.astype(np.float64))
     np.testing.assert_allclose(result, X * W[:, 0].reshape(6, 7).astype(np.float64), rtol=1e-10)
@@ -179,7 +179,7 @@ DATA = {"x": np.ones((5, 42)), "target": np.ones((5, 3)), "key": jax.random.key(
         (ABLATE, {"batch_size": 0}, ValueError, "`batch_size` must be at least 1; got 0"),
         (
             ABLATE,
-            {"target": lambda y: y[0] * 1j},
+            {"target": lambda y: jax.lax.complex(y[0], y[0])},
             TypeError,
             "`target` must select a real number; got dtype comp",
         ),

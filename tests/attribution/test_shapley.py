@@ -19,7 +19,7 @@ BASELINE = np.full(N, 0.2, np.float32)
 
 
 def function(hidden, x):
-    return jnp.tanh(x @ hidden) @ OUT
+    return jnp.tanh(x @ hidden.astype(x.dtype)) @ OUT.astype(x.dtype)
 
 
 MODEL = Partial(function, HIDDEN)

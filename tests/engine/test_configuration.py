@@ -5,11 +5,12 @@ import contextlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.ad_checkpoint import checkpoint_name
 
 import jaxnn
-from jaxnn import attacks, attribution, rules
+from jaxnn import attacks, attribution, dreaming, rules
 from jaxnn.losses import cross_entropy
 
 RNG = np.random.default_rng(0)
@@ -113,14 +114,14 @@ def test_a_tap_is_the_identity():
     np.testing.assert_array_equal(tangents, 2 * x)
     np.testing.assert_array_equal(jax.jacrev(jax.grad(lambda x: jnp.sum(f(x) ** 2)))(x), 2 * np.eye(5))
     np.testing.assert_array_equal(jax.linear_transpose(f, x)(x)[0], x)
-    assert f(3).dtype == jnp.int32
+    assert f(3).dtype == jnp.asarray(3).dtype
     text = jax.jit(lambda x: f(x) + 1).lower(x).compile().as_text()
     assert "value" not in text.split("ENTRY")[-1].split("metadata")[0]
 
 
 @pytest.mark.long
 def test_strict_promotion_of_what_draws_and_counts():
-    """Booleans and counters meet floating-point numbers in these."""
+    """Booleans and counters meet floating-point numbers in these, or an optimizer mixes dtypes."""
     network = jaxnn.init(jax.random.key(0), (5, 4, 3), output_activation="identity")
     x, key, inputs = (
         jnp.asarray(X) / 9 + 0.5,
@@ -129,12 +130,20 @@ def test_strict_promotion_of_what_draws_and_counts():
     )
     labels = np.zeros(9, np.int32)
     options = {"epsilon": 0.1, "key": key}
+    sizes = np.random.default_rng(0).integers(0, 9, (40, 5)).astype(np.int32)
+    counts = lambda row: network(row.astype(jnp.float32))  # noqa: E731
     with configured("strict promotion"):
         attribution.kernel_shap(network, x, 1, key=key)
         attribution.lime(network, x, 1, key=key)
         attacks.apgd(network, x, 1, steps=4, **options)
         attacks.hop_skip_jump(network, x, 1, key=key, queries=60)
         attacks.square(network, x, 1, image_shape=(1, 5), queries=5, **options)
+        attacks.carlini_wagner(network, x, 1, steps=4)
         rules.anchor(network, inputs[0], inputs, key=key)
-        train = jaxnn.train(network, inputs, labels, epochs=1, batch_size=3, key=key, loss=cross_entropy)
+        rules.anchor(counts, sizes[0], sizes, key=key)
+        attribution.feature_ablation(counts, sizes[0], 1, baseline=1.0)
+        image = {"shape": (5, 5), "transforms": dreaming.standard_transforms((5, 5)), "steps": 2}
+        jaxnn.dream(lambda x: network(x[0]), dreaming.logit(1), key=jax.random.key(3), **image)
+        fit = {"epochs": 1, "batch_size": 3, "loss": cross_entropy, "optimizer": optax.adam(0.1)}
+        train = jaxnn.train(network, inputs, labels, key=key, **fit)
     assert np.isfinite(train[1].loss).all()

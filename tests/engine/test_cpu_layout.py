@@ -137,7 +137,9 @@ def test_the_steps_of_a_path_are_in_order():
 def _descents(weights, scan, length, x):
     """Steps down a slope that sums over both axes of the weights."""
     slope = jax.grad(lambda x: jnp.sum(jnp.tanh(jax.jit(jnp.matmul)(x, weights))))
-    return scan(lambda x, i: (x - 0.1 * i * slope(x), jnp.sum(x)), x, jnp.linspace(0.0, 1.0, length))
+    return scan(
+        lambda x, i: (x - 0.1 * i * slope(x), jnp.sum(x)), x, jnp.linspace(0.0, 1.0, length, dtype=x.dtype)
+    )
 
 
 @needs_cpu

@@ -112,7 +112,7 @@ RELUS = {
     "maximum": lambda x: jnp.maximum(x, 0),
     "where": lambda x: jnp.where(x > 0, x, 0),
     "where not below": lambda x: jnp.where(x < 0, 0.0, x),
-    "mask": lambda x: x * (x > 0),
+    "mask": lambda x: x * (x > 0).astype(x.dtype),
     "clip": lambda x: jnp.clip(x, 0),
     "two thirds": lambda x: (x + jnp.abs(x)) / 3,
     "jit": jax.jit(jax.checkpoint(jax.nn.relu)),
@@ -120,7 +120,7 @@ RELUS = {
 }
 NO_RELUS = {
     "leaky": jax.nn.leaky_relu,
-    "clamped": lambda x: lax.clamp(0.0, x, 6.0),
+    "clamped": lambda x: lax.clamp(x.dtype.type(0), x, x.dtype.type(6)),
     "elu": jax.nn.elu,
     "softplus": jax.nn.softplus,
     "shifted": lambda x: jnp.maximum(x, 1),

@@ -40,20 +40,20 @@ def chain(x):
     ids=["chain", "stack", "call", "recomputed", "scan", "gradient", "identity"],
 )
 def test_values_count_from_their_computation_to_their_last_use(function, rows):
-    assert peak(function, jnp.ones(1000)) == pytest.approx(rows * ROW, abs=100)
+    assert peak(function, jnp.ones(1000, jnp.float32)) == pytest.approx(rows * ROW, abs=100)
 
 
 def test_a_random_key_and_an_effect_have_a_size():
     def sample(key):
         jax.debug.print("{}", key)
-        return jax.random.normal(jax.random.fold_in(key, 1), (1000,))
+        return jax.random.normal(jax.random.fold_in(key, 1), (1000,), jnp.float32)
 
     assert ROW <= peak(sample, KEY) < 20 * ROW
 
 
 def test_a_batch_is_the_largest_that_fits():
     def mebibytes(number):
-        return jax.make_jaxpr(lambda x: jnp.broadcast_to(x, (number, 2**18)))(1.0)
+        return jax.make_jaxpr(lambda x: jnp.broadcast_to(x, (number, 2**18)))(jnp.float32(1))
 
     assert BUDGET == 2**30
     sizes = [check_batch_size(None, 25).size(mebibytes(n)) for n in (1, 40, 41, 100, 1024, 5000)]

@@ -29,7 +29,7 @@ NAMES = {
 }
 OTHER_VERSIONS = {  # or not exported by this one
     "copy_p", "expand_dims", "remat", "checkpoint", "pvary", "closed_call", "eval_jaxpr", "tap",
-    "pure_callback", "io_callback",
+    "pure_callback", "io_callback", "stack", "unstack",
 }  # fmt: skip
 X = jnp.array([0.5, -1.0, 2.0])
 W = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)

@@ -83,8 +83,12 @@ def _normed(x):
 
 
 def _complex(x):
-    turn = 0.9 * jnp.exp(1j * jnp.arange(4.0))
-    step = lambda h, row: (turn * h + row @ W, (turn * h + row @ W).real)  # noqa: E731
+    turn = 0.9 * jnp.exp(1j * jnp.arange(4, dtype=complex))
+
+    def step(h, row):
+        h = turn * h + (row @ W).astype(complex)
+        return h, h.real
+
     return jax.nn.relu(lax.scan(step, jnp.zeros(4, complex), x)[1]).sum(0) @ V
 
 
@@ -144,7 +148,7 @@ class Recurrent(nn.Module):
 
 
 def _recurrent(steps):
-    x = jax.random.normal(jax.random.key(0), (steps, 5))
+    x = jax.random.normal(jax.random.key(0), (steps, 5), jnp.float32)
     return jaxnn.from_linen(Recurrent(), Recurrent().init(jax.random.key(1), x[None]), batched=True), x
 
 

@@ -44,8 +44,9 @@ def test_pictures_that_are_shown_no_more_go(folder):
     make(folder)
     found = {"pictures": {"c.png": "C"}}
     (folder / "results" / "one" / "metrics.json").write_text(json.dumps(found))
+    (folder / "docs" / "images" / "gallery" / "mine.webp").write_bytes(b"")
     make(folder)
-    assert {path.name for path in folder.rglob("*.webp")} == {"one_c.webp"}
+    assert {path.name for path in folder.rglob("*.webp")} == {"one_c.webp", "mine.webp"}
 
 
 def test_names_of_pictures_are_quoted_and_stay_inside(folder):

@@ -75,36 +75,35 @@ def in_jax(module):
             return x
 
         return chain
-    arrays = {name: jnp.asarray(value.detach().numpy()) for name, value in module.state_dict().items()}
-    return lambda x: PARTS[type(module).__name__](x, module, **arrays)
+    part, settings = PARTS[type(module).__name__]  # jaxnn refuses a function that refers to the module
+    options = {name: getattr(module, name) for name in settings}
+    options |= {name: jnp.asarray(value.detach().numpy()) for name, value in module.state_dict().items()}
+    return lambda x: part(x, **options)
 
 
-def convolved(x, module, weight, bias):
+def convolved(x, stride, padding, weight, bias):
     numbers = ("NHWC", "OIHW", "NHWC")
-    padding = [(p, p) for p in module.padding]
-    return (
-        jax.lax.conv_general_dilated(x[None], weight, module.stride, padding, dimension_numbers=numbers)[0]
-        + bias
-    )
+    padding = [(p, p) for p in padding]
+    return jax.lax.conv_general_dilated(x[None], weight, stride, padding, dimension_numbers=numbers)[0] + bias
 
 
-def normalized(x, module, weight, bias, running_mean, running_var, num_batches_tracked):
-    return (x - running_mean) / jnp.sqrt(running_var + module.eps) * weight + bias
+def normalized(x, eps, weight, bias, running_mean, running_var, num_batches_tracked):
+    return (x - running_mean) / jnp.sqrt(running_var + eps) * weight + bias
 
 
 def pooled(x, start, function):
     return jax.lax.reduce_window(x, start, function, (2, 2, 1), (2, 2, 1), "VALID")
 
 
-PARTS = {
-    "Linear": lambda x, module, weight, bias: weight @ x + bias,
-    "Conv2d": convolved,
-    "BatchNorm2d": normalized,
-    "ReLU": lambda x, module: jax.nn.relu(x),
-    "GELU": lambda x, module: jax.nn.gelu(x, approximate=False),
-    "MaxPool2d": lambda x, module: pooled(x, -jnp.inf, jax.lax.max),
-    "AvgPool2d": lambda x, module: pooled(x, 0.0, jax.lax.add) / 4,
-    "Flatten": lambda x, module: jnp.moveaxis(x, -1, 0).ravel(),
+PARTS = {  # the function, and the attributes of the module that it takes
+    "Linear": (lambda x, weight, bias: weight @ x + bias, ()),
+    "Conv2d": (convolved, ("stride", "padding")),
+    "BatchNorm2d": (normalized, ("eps",)),
+    "ReLU": (jax.nn.relu, ()),
+    "GELU": (lambda x: jax.nn.gelu(x, approximate=False), ()),
+    "MaxPool2d": (lambda x: pooled(x, -jnp.inf, jax.lax.max), ()),
+    "AvgPool2d": (lambda x: pooled(x, 0.0, jax.lax.add) / 4, ()),
+    "Flatten": (lambda x: jnp.moveaxis(x, -1, 0).ravel(), ()),
 }
 
 

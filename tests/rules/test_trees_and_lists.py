@@ -355,6 +355,6 @@ def test_bad_input_is_refused_before_any_work():
 
 
 def test_without_scikit_learn_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.setitem(sys.modules, "sklearn.tree", None)
     with pytest.raises(ImportError, match=r'pip install "\.\[rules\]"'):
         rules.distill_tree(corner, uniform(5, 3), held_out=uniform(5, 3), key=KEY)

@@ -32,8 +32,8 @@ def command(mark):
     return blocks[0]
 
 
-def in_environment(extra, module):
-    install = f'python3 -m venv .venv && .venv/bin/pip install -q -e ".[{extra}]"'
+def in_environment(extra, module, editable="-e "):
+    install = f'python3 -m venv .venv && .venv/bin/pip install -q {editable}".[{extra}]"'
     return f"{install} && .venv/bin/python -m {' '.join(module)}"
 
 
@@ -55,10 +55,7 @@ def test_the_readme_and_ci_run_the_default_sessions():
 
 
 def test_the_main_job_installs_what_it_imports():
-    assert command("main job") == (
-        'python3 -m venv .venv && .venv/bin/pip install -q ".[experiments]" '
-        "&& .venv/bin/python -m experiments.back_query"
-    )
+    assert command("main job") == in_environment("experiments", CONSTANTS["MAIN_JOB"], editable="")
 
 
 def test_every_session_is_described_where_contributors_look():

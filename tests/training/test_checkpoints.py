@@ -1,11 +1,13 @@
 """Checkpoints: a run that was stopped, however, goes on where it stood and ends as if it had not been."""
 
+import collections
+import hashlib
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -20,6 +22,8 @@ import jaxnn
 from jaxnn._training import checkpoints, train as training
 from jaxnn._training.data import fingerprint
 from tests.conftest import in_precision
+from tests.helpers.forked import forked
+from tests.helpers.others import contents, others_in
 from tests.helpers.params import long
 from tests.training.test_train import blobs, identity_network
 
@@ -88,6 +92,7 @@ _advance, _in_place = training.advance, training.advance_in_place
 
 
 def test_a_run_that_ended_is_there_and_can_be_made_longer(tmp_path, whole):
+    (tmp_path / "notes").write_text("mine")  # no reason for a warning
     jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, **OPTIONS, **EVERY)
     assert_same(jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, **OPTIONS), whole)
     longer = OPTIONS | {"epochs": 5}
@@ -143,7 +148,11 @@ def _damage(folder: Path, rng: random.Random) -> str:
     else:
         content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
         path.write_bytes(content)
-    return f"{path.relative_to(folder)} {how}"
+    return path.relative_to(folder).as_posix()
+
+
+def newest_of(folder):
+    return max(folder.glob("checkpoint-*"))
 
 
 @pytest.fixture(scope="module")
@@ -163,35 +172,132 @@ def test_what_is_damaged_is_passed_over(tmp_path, whole, stopped, seed):
     for number in range(6):
         folder = tmp_path / str(number)
         shutil.copytree(stopped, folder)
-        newest = max((p for p in folder.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
-        _damage(newest, rng)
-        with pytest.warns(
-            RuntimeWarning, match=f"{newest} was passed over: its .* is (damaged|missing)|unfini"
-        ):
+        newest = newest_of(folder)
+        damaged = _damage(newest, rng)
+        match = f"{newest} was passed over: its file .* is (damaged|missing)"
+        if damaged == "seal.json":  # it cannot be known whose it is
+            match = f"holds {newest.name} without a seal of this run: passed over, and left there"
+        with pytest.warns(RuntimeWarning, match=match):
             found = jaxnn.train(identity_network(), X, T, checkpoint=folder, **OPTIONS, **EVERY)
         assert_same(found, whole)
+        assert newest.exists() == (damaged == "seal.json")
 
 
-def test_unfinished_folders_are_passed_over(tmp_path, whole, stopped):
-    folder = tmp_path / "run"
-    shutil.copytree(stopped, folder)
-    newest = max((p for p in folder.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
-    newest.rename(folder / f"{newest.name}.orbax-checkpoint-tmp")
-    with pytest.warns(RuntimeWarning, match=f"{newest}.orbax.* was passed over: it is unfinished") as caught:
-        found = jaxnn.train(identity_network(), X, T, checkpoint=folder, **OPTIONS, **EVERY)
+def test_what_a_killed_run_left_unfinished_is_deleted(tmp_path, monkeypatch, whole):
+    def killed(_):
+        raise StopError
+
+    monkeypatch.setattr(checkpoints, "_digests", killed)
+    with pytest.raises(StopError):
+        jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, **OPTIONS, **EVERY)
+    monkeypatch.undo()
+    (left,) = tmp_path.glob("unfinished-*")
+    assert (left / "arrays").is_dir()
+    with pytest.warns(RuntimeWarning, match=f"{left} was passed over: it is unfinished") as caught:
+        found = jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, **OPTIONS, **EVERY)
     assert caught[0].filename == __file__
     assert_same(found, whole)
+    assert not left.exists()
 
 
-@pytest.mark.parametrize("kind", ["folder", "file"])
-def test_what_others_put_into_a_folder_is_left_there(tmp_path, kind):
-    for name in ("5", "6", "7", "8", "notes"):
-        (tmp_path / name).mkdir() if kind == "folder" else (tmp_path / name).write_text("mine")
+def quietly(*args, **options):
+    """`train` where others' files, and what a killed run left, are warned of."""
+    with pytest.warns(RuntimeWarning, match=" was passed over: it is unfinished| without a seal of this run"):
+        return jaxnn.train(*args, **OPTIONS | options, **EVERY)
+
+
+@pytest.mark.parametrize("seed", [0, *long(1, 2, 3)])
+def test_what_others_put_into_a_folder_stays_there(tmp_path, monkeypatch, whole, seed):
+    """Before the run, while it is stopped between two checkpoints, while one is written, and after it."""
+    rng, theirs, args = random.Random(seed), {}, (identity_network(), X, T)  # noqa: S311
+    for what, writes in ((None, 0), ("store", 3), ("_digests", 2)):
+        theirs |= others_in(tmp_path, rng, 34)
+        if what is not None:
+            stop_after(monkeypatch, writes) if what == "store" else stop_while(monkeypatch, writes)
+            with pytest.raises(StopError):
+                quietly(*args, checkpoint=tmp_path)
+            monkeypatch.undo()
+            assert theirs.items() <= contents(tmp_path).items()
+    assert any(tmp_path.glob("unfinished-*/arrays"))
+    theirs |= others_in(tmp_path, rng, 34)
+    assert_same(quietly(*args, checkpoint=tmp_path), whole)
+    assert_same(quietly(*args, checkpoint=tmp_path), whole)
+    now = contents(tmp_path)
+    assert theirs.items() <= now.items()
+    own = {name.split("/")[0] for name in now.keys() - theirs.keys()}
+    assert sorted(name.partition("-")[0] for name in own) == ["checkpoint", "checkpoint", "checkpoints"]
+
+
+def stop_while(monkeypatch, writes):
+    """Raise while a checkpoint is written, as if the run were killed, after some complete ones."""
+    written, digests = iter(range(writes)), checkpoints._digests
+
+    def stop(folder):
+        if folder.name.startswith("unfinished") and next(written, None) is None:
+            raise StopError
+        return digests(folder)
+
+    monkeypatch.setattr(checkpoints, "_digests", stop)
+
+
+def test_a_checkpoint_to_which_others_added_files_is_left_there(tmp_path, monkeypatch, stopped, whole):
+    folder = tmp_path / "run"
+    shutil.copytree(stopped, folder)
+    before, noted = sorted(folder.glob("checkpoint-*"))
+    (noted / "arrays" / "notes").write_text("mine")
+    (noted / "arrays" / "_METADATA").write_text("damaged")
+
+    def again():
+        with pytest.warns(RuntimeWarning, match=f"{noted} (was passed over|is left there)") as caught:
+            found = jaxnn.train(identity_network(), X, T, checkpoint=folder, **OPTIONS, **EVERY)
+        text = f"the checkpoint {noted} is left there: it holds arrays/notes, which `train` did not write"
+        assert text in {str(warning.message) for warning in caught}
+        assert {warning.filename for warning in caught} == {__file__}
+        return found
+
+    stop_while(monkeypatch, 1)
+    with pytest.raises(StopError):
+        again()
+    monkeypatch.undo()
+    assert {before, noted} < {*folder.glob("checkpoint-*")}  # it is none of the two that are kept
+    shutil.rmtree(*folder.glob("unfinished-*"))
+    assert_same(again(), whole)
+    assert (noted / "arrays" / "notes").read_text() == "mine"
+    assert len([*folder.glob("checkpoint-*")]) == 3
+
+
+def test_a_checkpoint_of_another_run_is_passed_over_and_left_there(tmp_path, stopped, whole):
+    jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, **OPTIONS | {"epochs": 1})
+    copy = tmp_path / newest_of(stopped).name
+    shutil.copytree(newest_of(stopped), copy)
+    before = contents(copy)
+    with pytest.warns(RuntimeWarning, match=f"holds {copy.name} without a seal of this run: passed over"):
+        assert_same(
+            jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, **OPTIONS, **EVERY)[0], whole[0]
+        )
+    assert contents(copy) == before
+
+
+@pytest.mark.parametrize("marker", [True, False])
+def test_a_folder_of_the_version_before_is_refused_and_left_as_it_is(tmp_path, marker):
+    content = b'{"record": {"epoch": 1}, "files": {}}'
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "seal.json").write_bytes(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+    if marker:
+        (tmp_path / "checkpoints-of-jaxnn").touch()
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match="`checkpoint` must be .*; .*/7 is of jaxnn 0.1, which this version"):
+        jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, **OPTIONS)
+    assert contents(tmp_path) == before
+
+
+def test_a_marker_file_of_others_is_refused(tmp_path):
+    (tmp_path / "checkpoints-of-jaxnn").write_text("mine")
     with pytest.raises(
-        ValueError, match=r"`checkpoint` must be .* holds 5, 6, 7, \.\.\., which `train` did not"
+        ValueError, match="`checkpoint` must be .*/checkpoints-of-jaxnn is damaged, or not of"
     ):
         jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, **OPTIONS)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["5", "6", "7", "8", "notes"]
+    assert contents(tmp_path) == {"checkpoints-of-jaxnn": b"mine"}
 
 
 def test_a_second_run_in_a_folder_is_refused(tmp_path):
@@ -206,11 +312,63 @@ def test_a_second_run_in_a_folder_is_refused(tmp_path):
     jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, **OPTIONS)
 
 
-def test_other_files_do_not_matter(tmp_path, whole):
-    (tmp_path / "notes").write_text("mine")
-    jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, **OPTIONS | {"epochs": 1})
-    assert_same(jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, **OPTIONS, **EVERY)[0], whole[0])
-    assert (tmp_path / "notes").read_text() == "mine"
+def test_a_second_run_in_another_thread_is_refused(tmp_path):
+    pairs, errors = [(X[i : i + 8], T[i : i + 8]) for i in range(0, 40, 8)], []
+
+    def second():
+        try:
+            jaxnn.train(identity_network(), X, T, checkpoint=tmp_path / "." / "run", **OPTIONS)
+        except ValueError as error:
+            errors.append(str(error))
+
+    def loader():
+        for number, pair in enumerate(pairs):
+            if number:
+                thread = threading.Thread(target=second)
+                thread.start()
+                thread.join()
+            yield pair
+
+    jaxnn.train(identity_network(), loader(), epochs=1, checkpoint=tmp_path / "run")
+    assert errors == [
+        f"`checkpoint` must be a folder of one run at a time; another is using {tmp_path}/run"
+    ] * (len(pairs) - 1)
+    jaxnn.train(identity_network(), pairs, epochs=1, checkpoint=tmp_path / "run")
+
+
+@pytest.fixture
+def read_only(tmp_path, monkeypatch, stopped):
+    """A folder of a finished run, and one of a run that was stopped, that may not be written to."""
+    jaxnn.train(identity_network(), X, T, checkpoint=tmp_path / "done", **OPTIONS, **EVERY)
+    shutil.copytree(stopped, tmp_path / "stopped")
+    paths = [tmp_path, *tmp_path.rglob("*")]
+    modes = {path: path.stat().st_mode for path in paths}
+    for path in paths:
+        path.chmod(modes[path] & 0o555)
+    access, opened = os.access, Path.open
+
+    def refuse(path, mode="r", *args, **options):
+        if path.is_relative_to(tmp_path) and set(mode) & set("wax+"):
+            raise PermissionError(path)
+        return opened(path, mode, *args, **options)
+
+    # As for anyone else, for root.
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK and access(path, mode))
+    yield tmp_path
+    for path, mode in modes.items():
+        path.chmod(mode)
+
+
+def test_a_finished_run_is_read_from_a_read_only_folder(read_only, whole):
+    before = {path: path.stat() for path in read_only.rglob("*")}
+    before = {path: (status.st_mtime_ns, status.st_ino) for path, status in before.items()}
+    assert_same(jaxnn.train(identity_network(), X, T, checkpoint=read_only / "done", **OPTIONS), whole)
+    match = "`checkpoint` must be a folder that can be written to, as 1 of 3 epochs are done; .* is read-only"
+    with pytest.raises(ValueError, match=match):
+        jaxnn.train(identity_network(), X, T, checkpoint=read_only / "stopped", **OPTIONS)
+    after = {path: path.stat() for path in read_only.rglob("*")}
+    assert {path: (status.st_mtime_ns, status.st_ino) for path, status in after.items()} == before
 
 
 def stopped_and_on_again(folder, writes, *args, **options):
@@ -254,50 +412,33 @@ def test_it_may_go_on_with_checkpoints_at_other_steps(tmp_path, monkeypatch):
     assert seen == [5, 10, 15, 20, 0]
 
 
-def test_without_its_seal_it_is_unfinished(tmp_path, whole, stopped):
-    shutil.copytree(stopped, tmp_path / "run")
-    for seal in tmp_path.rglob("seal.json"):
-        seal.unlink()
-    with pytest.warns(RuntimeWarning, match="was passed over: it is unfinished"):
-        found = jaxnn.train(identity_network(), X, T, checkpoint=tmp_path / "run", **OPTIONS, **EVERY)
-    assert_same(found, whole)
-
-
-@pytest.mark.long
-def test_killed_ten_times_and_resumed_it_is_the_same_to_the_bit(tmp_path):
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled")}
-    environment |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-
-    def start(name):
-        command = [
-            sys.executable,
-            "-m",
-            "tests.helpers.resume_worker",
-            tmp_path / name,
-            tmp_path / f"{name}.npz",
-        ]
-        return subprocess.Popen(list(map(str, command)), env=environment)  # noqa: S603
-
-    begun = time.monotonic()
-    assert start("whole").wait() == 0
-    length = time.monotonic() - begun
-    rng, kills = random.Random(0), 0  # noqa: S311
-    while kills < 10:
-        if (
-            tmp_path / "killed.npz"
-        ).exists():  # it got to its end between two kills: once more, from the start
-            shutil.rmtree(tmp_path / "killed")
-            (tmp_path / "killed.npz").unlink()
-        process = start("killed")
-        try:
-            process.wait(timeout=rng.uniform(0.1, 0.9) * length)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-    assert start("killed").wait() == 0
+@pytest.mark.long("all but the first")
+@pytest.mark.parametrize(("kills", "epochs"), [(2, 1), pytest.param(20, 6, marks=pytest.mark.long)])
+def test_killed_many_times_and_resumed_it_is_the_same_to_the_bit(tmp_path, kills, epochs):
+    folder, rng, counts = tmp_path / "killed", random.Random(0), collections.Counter()  # noqa: S311
+    with forked("tests.helpers.resume_worker") as run:
+        begun = time.monotonic()
+        assert run(600, tmp_path / "whole", tmp_path / "whole.npz", epochs) == 0
+        length = time.monotonic() - begun
+        theirs = others_in(folder, rng, 20)
+        while counts["kills"] < kills:
+            status = run(rng.uniform(0.1, 0.9) * length, folder, tmp_path / "killed.npz", epochs)
+            assert status in (0, -9)
+            counts["kills"] += status == -9
+            marker = folder / "checkpoints-of-jaxnn"
+            run_number = marker.read_text().split()[-1] if marker.exists() else ""
+            counts["kills while writing"] += (folder / f"unfinished-{run_number}").exists()
+            if status == 0:  # once more, from the start
+                counts["ends"] += 1
+                shutil.rmtree(folder)
+                theirs = others_in(folder, rng, 20)
+        assert run(600, folder, tmp_path / "killed.npz", epochs) == 0
+    print(counts)
     with np.load(tmp_path / "whole.npz") as one, np.load(tmp_path / "killed.npz") as other:
         assert_same(dict(one), dict(other))
+    assert theirs.items() <= contents(folder).items()
+    own = {name.split("/")[0] for name in contents(folder).keys() - theirs.keys()}
+    assert sorted(name.partition("-")[0] for name in own) == ["checkpoint", "checkpoint", "checkpoints"]
 
 
 @pytest.mark.parametrize(
@@ -371,6 +512,9 @@ def test_wrong_options_are_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="`checkpoint` must be a folder, or not there yet; .*file is a file"):
         jaxnn.train(identity_network(), X, T, checkpoint=tmp_path / "file", **OPTIONS)
+    for nothing in ("", b"folder"):
+        with pytest.raises((TypeError, ValueError), match="`checkpoint` must be a path to a folder; got"):
+            jaxnn.train(identity_network(), X, T, checkpoint=nothing, **OPTIONS)
     with pytest.raises(TypeError, match="`checkpoint` must be a path to a folder; got int"):
         jaxnn.train(identity_network(), X, T, checkpoint=3, **OPTIONS)
     with pytest.raises(ValueError, match="`checkpoint_every` must be None without `checkpoint`"):
