@@ -3,14 +3,15 @@
 `python -m experiments._gallery` shrinks the pictures of each experiment and writes docs/gallery.md.
 """
 
-import json
 import re
 from pathlib import Path
+from urllib.parse import quote
 
 import tyro
 from PIL import Image
 
 from experiments.__main__ import NEEDS_A_PICTURE, docstrings
+from experiments._common.record import file_inside, read_record
 from jaxnn._files import write_atomically
 
 _WIDTH = 1000  # pixels, at most
@@ -35,18 +36,19 @@ def main(
     for name, docstring in docstrings().items():
         if name in _LEFT_OUT:
             continue
-        numbers = results / name / "metrics.json"
-        if not numbers.is_file():
-            raise SystemExit(f"{numbers} is missing: run `python -m experiments --all` first")
-        record = json.loads(numbers.read_text())
+        if not (results / name / "metrics.json").is_file():
+            raise SystemExit(
+                f"{results / name}/metrics.json is missing: run `python -m experiments --all` first"
+            )
+        pictures_of = read_record(results / name).pictures
         question, *rest = docstring.split("\n\n")
-        shown = [item for item in record["pictures"].items() if item[0].endswith(".png")][:_SHOWN]
+        shown = [item for item in pictures_of.items() if item[0].endswith(".png")][:_SHOWN]
         lines = [f"## {question}", *map(one_sentence_per_line, rest[:1])]
         for file, title in shown:
             small = pictures / f"{name}_{Path(file).stem}.webp"
-            shrink(results / name / file, small)
+            shrink(file_inside(results / name, file), small)
             used.add(small)
-            lines.append(f"![{plain(title)}]({small.relative_to(page.parent).as_posix()})")
+            lines.append(f"![{plain(title)}]({quote(small.relative_to(page.parent).as_posix())})")
         lines.append(f"`python -m experiments.{name}`")
         sections.append("\n\n".join(lines))
     for name in docstrings():  # no others' pictures
@@ -74,7 +76,7 @@ def plain(text: str) -> str:
 
 def shrink(picture: Path, to: Path) -> None:
     """Write a picture for the page: no wider than it is shown, and compressed."""
-    with Image.open(picture) as opened:
+    with Image.open(picture, formats=("PNG",)) as opened:
         image = opened.convert("RGB")
     if image.width > _WIDTH:
         image = image.resize((_WIDTH, round(image.height * _WIDTH / image.width)), Image.Resampling.LANCZOS)

@@ -20,6 +20,7 @@ from experiments._common.digits import DataName, Digits, load_digits
 from experiments._common.figures import sizes_of
 from experiments._common.networks import accuracy, train_by_the_book, train_sigmoids
 from experiments._common.options import check_at_least, check_seed, make_folder, printable
+from experiments._common.policy import with_policy
 from experiments._common.results import save_results
 
 _PARTS = Path(__file__).parent / "page"
@@ -105,7 +106,7 @@ def page(networks: dict[str, jaxnn.Network], descriptions: dict[str, str]) -> st
         "/*PAGE_SCRIPT*/": (_PARTS / "page.js").read_text(encoding="utf-8"),
     }.items():
         html = html.replace(mark, text)
-    return html
+    return with_policy(html)
 
 
 def serialized(name: str, description: str, network: jaxnn.Network) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The HTML page of all results: every question with its tables and pictures."""
 
 import html
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,8 @@ from typing import Any
 from PIL import Image
 
 from experiments._common.figures import sizes_of
+from experiments._common.policy import with_policy
+from experiments._common.record import Record, Table, address, file_inside, read_record
 from jaxnn._files import write_atomically
 
 _DOTS, _CSS_DOTS = 150, 96  # per inch, of a picture and of the page: text has one size everywhere
@@ -37,19 +38,20 @@ def write_page(folder: Path, docstrings: Mapping[str, str], failures: Mapping[st
     """Write `folder/index.html`: a section for each experiment that has results, or failed.
 
     Args:
-        folder: contains a folder of results for each experiment: its metrics.json, and its pictures.
+        folder: contains a folder of results for each experiment: its metrics.json, and its pictures. One that
+            is damaged, or refers to files outside of the folder, is not shown, but named.
         docstrings: by the name of the experiment; the first line is the question.
         failures: by the name of the failed experiment, the message; nothing else of it is shown.
     """
     sections = {
         name: _failed(name, docstrings[name], failures[name])
         if name in failures
-        else _section(folder / name, docstrings[name])
+        else _section_or_note(folder / name, docstrings[name])
         for name in docstrings
         if name in failures or (folder / name / "metrics.json").exists()
     }
     contents = "\n".join(
-        f'<li><a href="#{name}">{html.escape(docstrings[name].splitlines()[0])}</a></li>' for name in sections
+        f'<li><a href="#{name}">{_text(docstrings[name].splitlines()[0])}</a></li>' for name in sections
     )
     body = "\n".join(sections.values())
     text = f"""<!doctype html>
@@ -70,43 +72,56 @@ def write_page(folder: Path, docstrings: Mapping[str, str], failures: Mapping[st
 </body>
 </html>
 """
+    # A page that is opened as a file has no origin: its images are files.
+    text = with_policy(text, images="'self' file:")
     write_atomically(folder / "index.html", lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _text(text: str) -> str:
+    """A text, escaped; also what is no Unicode, as in the name of a file."""
+    return html.escape(text.encode("utf-8", "backslashreplace").decode())
 
 
 def _failed(name: str, docstring: str, message: str) -> str:
     return f"""<section id="{name}">
-<h2>{html.escape(docstring.splitlines()[0])}</h2>
-<p><code>python -m experiments.{name}</code>: {html.escape(message)}</p>
+<h2>{_text(docstring.splitlines()[0])}</h2>
+<p><code>python -m experiments.{name}</code>: {_text(message)}</p>
 </section>"""
 
 
-def _section(folder: Path, docstring: str) -> str:
+def _section_or_note(folder: Path, docstring: str) -> str:
+    try:
+        return _section(folder, docstring, read_record(folder))
+    except Exception as error:  # a file of others may be wrong in any way
+        return _failed(folder.name, docstring, f"the results cannot be shown: {error}")
+
+
+def _section(folder: Path, docstring: str, record: Record) -> str:
     name = folder.name
-    record = json.loads((folder / "metrics.json").read_text())
     question, *rest = docstring.split("\n\n")
-    paragraphs = "\n".join(f"<p>{html.escape(paragraph)}</p>" for paragraph in rest)
-    settings = ", ".join(f"{key} {_setting(value)}" for key, value in record["settings"].items())
-    tables = "\n".join(_table(**table) for table in record["tables"])
-    pictures = "\n".join(_picture(folder / file, title) for file, title in record["pictures"].items())
-    links = record.get("pages", {}).items()
-    pages = "\n".join(f'<p><a href="{name}/{file}">{html.escape(title)}</a></p>' for file, title in links)
+    paragraphs = "\n".join(f"<p>{_text(paragraph)}</p>" for paragraph in rest)
+    settings = ", ".join(f"{key} {_setting(value)}" for key, value in record.settings.items())
+    tables = "\n".join(map(_table, record.tables))
+    pictures = "\n".join(_picture(folder, file, title) for file, title in record.pictures.items())
+    links = ((address(folder, file), title) for file, title in record.pages.items())
+    pages = "\n".join(f'<p><a href="{link}">{_text(title)}</a></p>' for link, title in links)
     return f"""<section id="{name}">
-<h2>{html.escape(question)}</h2>
+<h2>{_text(question)}</h2>
 {paragraphs}
-<p><code>python -m experiments.{name}</code>: {html.escape(settings)}</p>
+<p><code>python -m experiments.{name}</code>: {_text(settings)}</p>
 {tables}
 {pages}
 {pictures}
 </section>"""
 
 
-def _picture(path: Path, title: str) -> str:
+def _picture(folder: Path, file: str, title: str) -> str:
     """A picture, linked to its file in full size; its title is part of it."""
-    with Image.open(path) as picture:
+    with Image.open(file_inside(folder, file), formats=("PNG", "GIF")) as picture:
         width, height = (round(size * _CSS_DOTS / _DOTS) for size in picture.size)
-    source = f"{path.parent.name}/{path.name}"
+    source = address(folder, file)
     return (
-        f'<figure class="wide"><a href="{source}"><img src="{source}" alt="{html.escape(title)}" '
+        f'<figure class="wide"><a href="{source}"><img src="{source}" alt="{_text(title)}" '
         f'width="{width}" height="{height}" loading="lazy"></a></figure>'
     )
 
@@ -115,10 +130,10 @@ def _setting(value: Any) -> str:
     return sizes_of(value) if isinstance(value, list) else str(value)
 
 
-def _table(title: str, columns: list[str], rows: list[list[str]]) -> str:
-    head = "".join(f'<th scope="col">{html.escape(column)}</th>' for column in columns)
-    body = "\n".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows)
-    return f"""<div class="wide" tabindex="0"><table><caption>{html.escape(title)}</caption>
+def _table(table: Table) -> str:
+    head = "".join(f'<th scope="col">{_text(column)}</th>' for column in table.columns)
+    body = "\n".join("<tr>" + "".join(f"<td>{_text(c)}</td>" for c in row) + "</tr>" for row in table.rows)
+    return f"""<div class="wide" tabindex="0"><table><caption>{_text(table.title)}</caption>
 <thead><tr>{head}</tr></thead>
 <tbody>
 {body}

@@ -49,6 +49,17 @@ def test_pictures_that_are_shown_no_more_go(folder):
     assert {path.name for path in folder.rglob("*.webp")} == {"one_c.webp", "mine.webp"}
 
 
+def test_names_of_pictures_are_quoted_and_stay_inside(folder):
+    record = folder / "results" / "one" / "metrics.json"
+    Image.new("RGB", (150, 30)).save(folder / "results" / "one" / "a (b) [c].png")
+    record.write_text(json.dumps({"pictures": {"a (b) [c].png": "A"}}))
+    assert "![A](images/gallery/one_a%20%28b%29%20%5Bc%5D.webp)" in make(folder)
+    Image.new("RGB", (150, 30)).save(folder / "secret.png")
+    record.write_text(json.dumps({"pictures": {"../../secret.png": "A"}}))
+    with pytest.raises(ValueError, match=r"'../../secret.png' is no file in one/"):
+        make(folder)
+
+
 def test_without_results_it_says_what_to_run(folder):
     (folder / "results" / "one" / "metrics.json").unlink()
     with pytest.raises(SystemExit, match="experiments --all"):

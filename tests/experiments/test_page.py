@@ -4,7 +4,10 @@ import html.parser
 import importlib
 import json
 import math
+import os
+import re
 import sys
+import urllib.parse
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -185,6 +188,100 @@ def test_text_of_an_experiment_is_text_on_the_page(mini):
     assert page.images[0]["alt"] == 'A "picture" <of> it'
     assert any("It is <b>not</b> bold." in text for text in page.texts["p"])
     assert any("data <d>, sizes 2-3" in text for text in page.texts["p"])
+
+
+FOREIGN = [
+    'a" onerror="alert(1).png',
+    "<b>&'.png",
+    "a%20b#c?d.png",
+    "javascript:alert(1).png",
+    "caf\udce9 é.png",
+]
+
+
+@pytest.mark.parametrize("file", FOREIGN)
+def test_the_name_of_a_file_is_an_address_and_nothing_else(tmp_path, file):
+    results(tmp_path, "a", [], {file: "\ud800 <i>"}, {"<u>": "\ud800"})
+    record = tmp_path / "a" / "metrics.json"
+    record.write_text(
+        record.read_text().replace('"tables"', f'"pages": {{{json.dumps(file)}: "<p>"}}, "tables"')
+    )
+    write_page(tmp_path, {"a": "Why a?"}, {})
+    page = Page((tmp_path / "index.html").read_text(encoding="utf-8"))
+    (image,) = page.images
+    assert image.keys() == {"src", "alt", "width", "height", "loading"}
+    assert image["alt"] == r"\ud800 <i>"
+    assert page.links == ["#a", image["src"], image["src"]]
+    assert re.fullmatch(r"a/[\w.~%-]+", image["src"], re.ASCII)
+    assert os.fsdecode(urllib.parse.unquote_to_bytes(image["src"])) == f"a/{file}"
+    assert page.texts.keys() <= {"html", "head", "title", "style", "body", "h1", "h2", "p", "ol", "li", "a",
+                                 "section", "code", "figure"}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["pictures", "pages"])
+@pytest.mark.parametrize(
+    "file", ["../secret.png", "/secret.png", "link.png", "folder/../../secret.png", ".", "x\0"]
+)
+def test_what_leads_out_of_the_folder_is_not_linked(tmp_path, file, kind):
+    results(tmp_path, "a", [], {"fine.png": "Fine"})
+    results(tmp_path, "b", [], {})
+    Image.new("L", (150, 100)).save(tmp_path / "secret.png")
+    (tmp_path / "b" / "link.png").symlink_to(tmp_path / "secret.png")
+    file = str(tmp_path / file[1:]) if file.startswith("/") else file
+    (tmp_path / "b" / "metrics.json").write_text(json.dumps({kind: {file: "Secret"}}))
+    write_page(tmp_path, {"a": "Why a?", "b": "Why b?"}, {})
+    page = Page((tmp_path / "index.html").read_text())
+    assert page.links == ["#a", "#b", "a/fine.png"]
+    assert len(page.images) == 1
+    assert page.ids == ["a", "b"]
+    assert ": the results cannot be shown: " in page.texts["p"][-1]
+
+
+def test_a_file_in_a_folder_of_the_folder_is_linked(tmp_path):
+    results(tmp_path, "a", [], {})
+    (tmp_path / "a" / "more").mkdir()
+    Image.new("L", (150, 100)).save(tmp_path / "a" / "more" / "x.png")
+    (tmp_path / "a" / "metrics.json").write_text(json.dumps({"pictures": {"more/x.png": "X"}}))
+    write_page(tmp_path, {"a": "Why a?"}, {})
+    assert Page((tmp_path / "index.html").read_text()).links == ["#a", "a/more/x.png"]
+
+
+TABLE = {"title": "t", "columns": ["c"], "rows": [["1"]]}
+DAMAGED = {
+    "empty": b"",
+    "cut": b'{"settings": {}, "tab',
+    "binary": b"\xff\xfe\0\xd8",
+    "nested": b"[" * 100_000,
+    "list": b"[]",
+    "settings": b'{"settings": 3}',
+    "pictures": b'{"pictures": ["a"]}',
+    "title": b'{"pictures": {"a": 3}}',
+    "table": json.dumps({"tables": [TABLE | {"title": None}]}).encode(),
+    "column": json.dumps({"tables": [TABLE | {"columns": 3}]}).encode(),
+    "rows": json.dumps({"tables": [TABLE | {"rows": [[1.0]]}]}).encode(),
+    "more": json.dumps({"tables": [TABLE | {"x": 1}]}).encode(),
+    "no picture": b'{"pictures": {"text.png": "x"}}',
+    "other picture": b'{"pictures": {"bitmap.png": "x"}}',
+    "bomb": b'{"pictures": {"bomb.gif": "x"}}',
+    "missing": b'{"pictures": {"gone.png": "x"}}',
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
+def test_damaged_results_are_a_note_beside_the_others(tmp_path, content):
+    for name in ("a", "b", "c"):
+        results(tmp_path, name, [TABLE], {"fine.png": "Fine"})
+    (tmp_path / "b" / "text.png").write_text("text")
+    Image.new("L", (8, 8)).save(tmp_path / "b" / "bitmap.png", format="BMP")
+    (tmp_path / "b" / "bomb.gif").write_bytes(b"GIF89a" + b"\xff" * 4 + bytes(3))
+    (tmp_path / "b" / "metrics.json").write_bytes(content)
+    write_page(tmp_path, {"a": "Why a?", "b": "Why b?", "c": "Why c?"}, {})
+    page = Page((tmp_path / "index.html").read_text())
+    assert page.ids == ["a", "b", "c"]
+    assert [image["src"] for image in page.images] == ["a/fine.png", "c/fine.png"]
+    notes = [text for text in page.texts["p"] if "the results cannot be shown" in text]
+    assert len(notes) == 1
+    assert ("metrics.json is damaged: " in notes[0]) != (b".png" in content or b".gif" in content)
 
 
 def test_the_experiments_run_with_this_python(mini, monkeypatch):
