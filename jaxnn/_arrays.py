@@ -18,9 +18,10 @@ def as_numpy(name: str, value: Any) -> Any:
 
     Raises:
         TypeError: it does not become an array, or it is a data frame with columns that are not numbers.
+        ValueError: it has integers that JAX would cut to 32 bits.
     """
-    if isinstance(value, np.ndarray):
-        return native(value)
+    if isinstance(value, np.ndarray | np.integer):
+        return native(name, np.asarray(value))
     if isinstance(value, jax.Array | np.generic | type) or hasattr(value, "__jax_array__"):
         return value
     if not hasattr(value, "__array__"):
@@ -33,15 +34,28 @@ def as_numpy(name: str, value: Any) -> Any:
         ) from error
     if array.dtype == object and hasattr(value, "columns"):
         array = _join_columns(name, value)
-    return native(array)
+    return native(name, array)
 
 
-def native(array: np.ndarray) -> np.ndarray:
-    """The array in the machine's byte order, and in float64 if wider; the same object where it is so."""
+def native(name: str, array: np.ndarray) -> np.ndarray:
+    """The array in the machine's byte order, and in float64 if wider; the same object where it is so.
+
+    Raises:
+        ValueError: it has integers that JAX would cut to 32 bits.
+    """
     dtype = array.dtype.newbyteorder("=")
     if dtype.kind == "f" and dtype.itemsize > 8:
         dtype = np.dtype(np.float64)
-    return array.astype(dtype, copy=False)
+    array = array.astype(dtype, copy=False)
+    narrow = jax.dtypes.canonicalize_dtype(dtype) if dtype.kind in "iu" else dtype
+    if narrow != dtype and array.size:
+        low, high, ends = array.min(), array.max(), np.iinfo(narrow)
+        if low < ends.min or high > ends.max:
+            raise ValueError(
+                f"`{name}` must hold integers that fit into {narrow}, which JAX makes of {dtype} unless "
+                f"jax_enable_x64 is set; got values from {low} to {high}"
+            )
+    return array
 
 
 def _join_columns(name: str, frame: Any) -> np.ndarray:

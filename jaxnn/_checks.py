@@ -81,23 +81,21 @@ def check_rows(*, any_byte_order: bool = False, **trees: Any) -> tuple[tuple[Any
         leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
         if not leaves:
             raise ValueError(f"`{argument}` must hold at least one array of shape (N, ...); got {tree!r}")
-        arrays = [_check_row(argument + jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
+        arrays = [
+            _check_row(argument + jax.tree_util.keystr(path), leaf, any_byte_order) for path, leaf in leaves
+        ]
         checked.append(jax.tree.unflatten(structure, arrays))
-    count = check_count(dict(zip(trees, checked, strict=True)))
-    return tuple(checked if any_byte_order else jax.tree.map(_native, checked)), count
+    return tuple(checked), check_count(dict(zip(trees, checked, strict=True)))
 
 
-def _native(leaf: Any) -> Any:
-    return native(leaf) if isinstance(leaf, np.ndarray) else leaf
-
-
-def _check_row(name: str, leaf: Any) -> Any:
+def _check_row(name: str, leaf: Any, any_byte_order: bool) -> Any:
     if not isinstance(leaf, np.ndarray | jax.Array):
         leaf = check_array(name, leaf)
     if leaf.ndim == 0:
         raise ValueError(f"`{name}` must have shape (N, ...), an example a row; got ()")
     if isinstance(leaf, np.ndarray):
         check_array(name, leaf[:0])  # no text, no objects
+        return leaf if any_byte_order else native(name, leaf)
     return leaf
 
 

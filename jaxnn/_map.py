@@ -117,7 +117,7 @@ def _batch_outputs(
 
 def _take(leaf: Any, rows: np.ndarray) -> Any:
     if isinstance(leaf, np.ndarray):
-        return native(leaf[rows])
+        return native("arrays", leaf[rows])
     return _take_on_device(leaf, rows.astype(np.int32))
 
 

@@ -186,6 +186,29 @@ def test_integers_stay_integers(kind):
     np.testing.assert_array_equal(found, [2, 0, 3])
 
 
+WIDE = np.full(8, 2**32 + 1)  # 1 in 32 bits
+CUT = {
+    "fgsm": lambda: attacks.fgsm(NET, X[0], WIDE[0], epsilon=0.1),
+    "universal": lambda: attacks.universal(NET, X, WIDE, epsilon=0.1, key=KEY),
+    "cross_entropy": lambda: losses.cross_entropy(X[0], WIDE[0]),
+    "feature_ablation": lambda: attribution.feature_ablation(NET, X[0], 1, groups=WIDE[:4]),
+    "a list": lambda: attribution.feature_ablation(NET, X[0], 1, groups=list(WIDE[:4])),
+    "train": lambda: SETS["train"](lambda array: WIDE if array is Y else array),
+    "train in batches": lambda: jaxnn.train(NET, [(X, WIDE)], loss=losses.cross_entropy, **SGD),
+    "map_examples": lambda: jaxnn.map_examples(lambda x: x, WIDE, batch_size=3),
+    "distill_tree": lambda: SETS["distill_tree"](lambda array: WIDE if array is Y else array),
+}
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_integers_are_not_cut_to_32_bits(name):
+    message = "` must (hold integers that fit into int32|be below 2.147).* 4294967297 to 4294967297"
+    with pytest.raises(ValueError, match=message):
+        CUT[name]()
+    with jax.enable_x64(True):
+        assert _checks.check_array("x", WIDE)[0] == WIDE[0]
+
+
 def test_columns_are_the_names_of_the_features():
     pd = pytest.importorskip("pandas")
     model = lambda x: jnp.stack([0.5 - x[2], x[2] - 0.5])  # noqa: E731

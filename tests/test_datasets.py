@@ -607,7 +607,7 @@ def test_traced_labels_are_not_checked():
 
 @pytest.mark.parametrize("labels", [[0, 10], [-1, 3], 2**32, np.array([2**32 + 1]), jnp.array(10)])
 def test_encode_labels_refuses_labels_out_of_range(labels):
-    with pytest.raises(ValueError, match=r"`labels` must lie in \[0, 10\); got "):
+    with pytest.raises(ValueError, match=r"`labels` must (lie in \[0, 10\); got |hold .* that fit into)"):
         datasets.encode_labels(labels)
 
 

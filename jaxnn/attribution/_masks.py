@@ -104,6 +104,7 @@ def _check_leaf(name: str, leaf: PyTree, shape: tuple[int, ...]) -> jax.Array | 
     leaf = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
     if not jnp.issubdtype(leaf.dtype, jnp.integer):
         raise TypeError(f"`{name}` must hold integers; got dtype {leaf.dtype}")
+    _checks.check_values(name, leaf, below=2**31)
     try:
         fits = np.broadcast_shapes(leaf.shape, shape) == shape
     except ValueError:
