@@ -4,6 +4,7 @@ Compiled programs are kept in `.pytest_cache`, shared by the workers and the scr
 the second run of a file compiles nothing.
 """
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -40,6 +41,7 @@ def pytest_addoption(parser):
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
     config.addinivalue_line("markers", "xdist_group(name): tests that run on one worker")
+    config.addinivalue_line("markers", "without(check, reason): a check of JAX that is off, also where set")
     if getattr(config.option, "dist", "no") == "load":  # what `-n 2` means by itself
         config.option.dist = "loadgroup"
     compiled = str(config.rootpath / ".pytest_cache" / "compiled")
@@ -105,6 +107,15 @@ def that_promotes(function):
             return function(*args, **options)
 
     return promoting
+
+
+@pytest.fixture(autouse=True)
+def _without_checks(request):
+    """Turn off what the test is marked to be without, such as `check_tracer_leaks` or `debug_nans`."""
+    with contextlib.ExitStack() as stack:
+        for mark in request.node.iter_markers("without"):
+            stack.enter_context(getattr(jax, mark.args[0])(False))
+        yield
 
 
 _MAPS = pathlib.Path("/proc/self/maps")  # Linux only

@@ -112,6 +112,7 @@ def test_linen_answers_as_apply_in_evaluation_mode():
         jaxnn.from_linen(module, variables, train=True)(X)  # as the user says: it would update statistics
 
 
+@pytest.mark.without("check_tracer_leaks", "`nn.remat` with static arguments leaks inside of `jax.jit`")
 def test_linen_names_what_flax_captures():
     module = Many()
     variables = variables_of(module, X, False)
@@ -549,6 +550,7 @@ def test_equinox_answers_as_the_module_in_inference_mode():
     assert type(module.layers[0]) is Layer
 
 
+@pytest.mark.without("check_tracer_leaks", "Equinox's `filter_jit` leaks inside of `jax.jit`")
 def test_equinox_names_what_the_layers_give():
     module = eqx.nn.inference_mode(Net(jax.random.key(0)))
     y, values = jaxnn.capture(jaxnn.from_equinox(module), X)
@@ -648,6 +650,7 @@ every_model = pytest.mark.parametrize("kind", MODELS)
 
 
 @every_model
+@pytest.mark.without("check_tracer_leaks", "it turns off caches")
 def test_new_weights_compile_nothing(kind, caplog):
     models = [MODELS[kind](seed) for seed in range(2)]
     assert jax.tree.structure(models[0]) == jax.tree.structure(models[1])
