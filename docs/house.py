@@ -24,7 +24,6 @@ FLOORS: list[tuple[str, dict[str, str]]] = [
             "_arrays": "other libraries",
             "_precision": "at least float32",
             "_files": "atomic writes",
-            "_progress": "progress bars",
         },
     ),
     (
@@ -39,6 +38,7 @@ FLOORS: list[tuple[str, dict[str, str]]] = [
             "_engine": "jaxprs and rules",
             "_activation": "activations",
             "_keys": "random keys",
+            "_progress": "progress bars",
             "_sharding": "meshes",
             "losses": "training losses",
             "plot": "matplotlib axes",

@@ -108,12 +108,13 @@ def train(
         >>> jnp.round(jaxnn.query(model, x)).ravel().tolist()
         [0.0, 1.0, 1.0, 0.0]
     """
+    epochs = _checks.check_integer("epochs", epochs, at_least=1)
     problem = prepare(
         model, inputs, targets, epochs=epochs, batch_size=batch_size, key=key, optimizer=optimizer, loss=loss,
         shuffle=shuffle, validation=validation, mesh=mesh, checkpoint=checkpoint,
         checkpoint_every=checkpoint_every,
     )  # fmt: skip
-    with checkpoints(checkpoint) as manager, progress_bar("training", epochs, enabled=progress) as show:
+    with progress_bar("training", epochs, enabled=progress) as show, checkpoints(checkpoint) as manager:
         start = run_state = restore(manager, problem.state, problem.settings, epochs)
         show("", start.epoch)
         for run_state in _epochs(problem, start, epochs):
