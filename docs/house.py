@@ -25,7 +25,6 @@ FLOORS: list[tuple[str, dict[str, str]]] = [
             "_precision": "at least float32",
             "_files": "atomic writes",
             "_runs": "folders of a run",
-            "_progress": "progress bars",
         },
     ),
     (
@@ -40,6 +39,7 @@ FLOORS: list[tuple[str, dict[str, str]]] = [
             "_engine": "jaxprs and rules",
             "_activation": "activations",
             "_keys": "random keys",
+            "_progress": "progress bars",
             "_sharding": "meshes",
             "_outputs": "resumable files",
             "losses": "training losses",

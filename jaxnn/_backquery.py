@@ -114,6 +114,7 @@ def _check_invertible(network: Network) -> None:
             )
 
 
+@jax.ensure_compile_time_eval()
 def _check_in_range(y: Float[Array, "... n_out"], name: ActivationName) -> None:
     low, high = activation(name).low, activation(name).high
     if _checks.known_false(jnp.all((y > low) & (y < high))):

@@ -1,5 +1,10 @@
-"""Argument errors, worded the same everywhere: the argument, what came, what was expected."""
+"""Argument errors, worded the same everywhere: the argument, what came, what was expected.
 
+Values are looked at under `jax.ensure_compile_time_eval`: a number that is concrete is checked as well while
+something else is traced, as an option is under the caller's `jax.jit`.
+"""
+
+import functools
 import importlib
 import itertools
 import math
@@ -58,6 +63,7 @@ def check_path(name: str, value: Any, kind: str) -> Path:
     return Path(path)
 
 
+@jax.ensure_compile_time_eval()
 def check_array(name: str, value: Any) -> jax.Array:
     """Return `value` as an array, or raise an error that says what it was instead.
 
@@ -88,6 +94,7 @@ def check_real_array(name: str, value: Any) -> jax.Array:
     return array
 
 
+@jax.ensure_compile_time_eval()
 def check_float_array(name: str, value: Any, whole: DTypeLike = float) -> jax.Array:
     """Return `value` as an array of floating-point numbers; integers and booleans become `whole`."""
     array = check_real_array(name, value)
@@ -157,11 +164,14 @@ def check_shape(name: str, value: jax.Array, shape: tuple[int, ...], meaning: st
         raise ValueError(f"`{name}` must have shape {shape}, {meaning}; got {value.shape}")
 
 
+@jax.ensure_compile_time_eval()
 def check_finite(name: str, value: Any) -> None:
     """Raise where a concrete value holds NaN or an infinity; a traced one passes."""
-    if known_false(jnp.all(jnp.isfinite(value))):
-        bad = int(jnp.sum(~jnp.isfinite(value)))
-        raise ValueError(f"`{name}` must be finite; {bad} of its {np.size(value)} values are not")
+    finite = np.isfinite(value) if isinstance(value, np.ndarray) else jnp.isfinite(value)  # where it lies
+    if known_false(finite.all()):
+        raise ValueError(
+            f"`{name}` must be finite; {int((~finite).sum())} of its {finite.size} values are not"
+        )
 
 
 def check_option(name: str, value: Any, options: Collection[str]) -> None:
@@ -172,16 +182,39 @@ def check_option(name: str, value: Any, options: Collection[str]) -> None:
 
 
 def check_integer(name: str, value: Any, *, at_least: int) -> int:
-    """Return `value` as an int, or raise unless it is a whole number of at least `at_least`."""
+    """Return `value` as an int, or raise unless it is a whole number of at least `at_least`.
+
+    It is below 2**31, as JAX counts in 32 bits; see `check_bytes` for what is allocated.
+    """
     try:
-        if isinstance(value, bool):
+        if isinstance(value, bool | np.bool_):
             raise TypeError("a truth value")
         integer = operator.index(value)
     except TypeError as error:
         raise TypeError(f"`{name}` must be an integer; got {_show(value)}") from error
     if integer < at_least:
         raise ValueError(f"`{name}` must be at least {at_least}; got {integer}")
+    if integer >= 2**31:
+        raise ValueError(f"`{name}` must be below 2**31, as JAX counts in 32 bits; got {integer}")
     return integer
+
+
+def check_bytes(name: str, size: float) -> None:
+    """Raise where an argument asks for more bytes than the machine has: XLA may abort the process."""
+    if size > memory():
+        raise ValueError(
+            f"`{name}` must be smaller: it takes {size / 2**30:,.0f} GiB, and the machine has "
+            f"{memory() / 2**30:,.0f} GiB of memory"
+        )
+
+
+@functools.cache
+def memory() -> int:
+    """The bytes of the machine's memory; 2**40 where it does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # as on Windows
+        return 2**40
 
 
 def check_axis(name: str, axis: Any, ndim: int, of: str) -> int:
@@ -195,19 +228,22 @@ def check_axis(name: str, axis: Any, ndim: int, of: str) -> int:
 def check_real(name: str, value: Any, **ends: Unpack[Ends]) -> float:
     """Return `value` as a finite float within the given ends; a traced one is refused (a static argument)."""
     try:
-        if isinstance(value, str | bytes):
-            raise TypeError("text")
+        if isinstance(value, str | bytes | bool | np.bool_):
+            raise TypeError("text, or a truth value")
         real = float(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise TypeError(f"`{name}` must be a number, not traced; got {_show(value)}") from error
-    if not math.isfinite(real):
-        raise ValueError(f"`{name}` must be finite; got {real}")
+    limit = jnp.finfo(jnp.result_type(float))
+    if not abs(real) <= float(limit.max):
+        raise ValueError(f"`{name}` must be finite, in {limit.dtype}; got {real}")
     check_values(name, real, **ends)
     return real
 
 
 def check_number(name: str, value: Any, **ends: Unpack[Ends]) -> jax.Array:
     """Return one real number, which may be traced, as an array; a concrete one is finite and in range."""
+    if check_array(name, value).dtype == bool:
+        raise TypeError(f"`{name}` must be a number; got {_show(value)}")
     array = check_float_array(name, value)
     check_shape(name, array, (), "one number")
     check_finite(name, array)
@@ -265,11 +301,25 @@ def check_structure(name: str, value: Any, reference: Any, reference_name: str =
         )
 
 
+def check_float_dtype(name: str, value: Any) -> np.dtype:
+    """Return a floating-point dtype that JAX has, or raise; `float` is its default."""
+    try:
+        dtype = np.dtype(value)
+    except TypeError as error:
+        raise TypeError(f"`{name}` must be a floating-point type; got {_show(value)}") from error
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"`{name}` must be a floating-point type; got {dtype}")
+    available = np.dtype(jax.dtypes.canonicalize_dtype(dtype))
+    if available != dtype and value is not float:
+        raise ValueError(f"`{name}` must be a type that JAX has; {dtype} needs `jax_enable_x64`")
+    return available
+
+
 def check_flag(name: str, value: Any) -> bool:
-    """Return `value`, or raise unless it is True or False."""
-    if not isinstance(value, bool):
+    """Return `value` as a bool, or raise unless it is True or False, of Python or NumPy."""
+    if not isinstance(value, bool | np.bool_):
         raise TypeError(f"`{name}` must be True or False; got {_show(value)}")
-    return value
+    return bool(value)
 
 
 def is_key(value: Any) -> bool:

@@ -116,6 +116,8 @@ def map_examples(
             )
     fn = jax.tree.map(partial(local_copy, "fn"), as_model(fn, "fn"))
     (arrays,), count = _checks.check_rows(arrays=arrays, in_parts=True)
+    row = sum(leaf.size // count * leaf.dtype.itemsize for leaf in jax.tree.leaves(arrays))
+    _checks.check_bytes("batch_size", batch_size * (8 + row))
     if not _checks.is_concrete((fn, arrays, jnp.zeros(()))):  # under `jax.jit`, new arrays are traced too
         if mesh is not None:
             raise ValueError("`mesh` must be None under tracing: place the arrays on the mesh instead")

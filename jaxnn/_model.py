@@ -1,6 +1,7 @@
 """Models, callable pytrees of one example: coerce, partition into trainable and rest, select the target."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import flax.struct
@@ -87,29 +88,62 @@ def check_leaves(name: str, model: Any) -> None:
 
 
 @jax.jit
-def call(model: Any, x: Any) -> Any:
-    """`model(x)`, traced once per structure of the model and the example."""
-    return model(x)
+def call(function: Any, *args: Any) -> Any:
+    """`function(*args)`, traced once per structure of the function and its arguments."""
+    return function(*args)
 
 
-def output_shape(model: Callable[..., Any], x: Any, name: str = "model") -> Any:
-    """The shapes and dtypes of `model(x)`, as of `jax.eval_shape`; traced once per structure of the model.
-
-    Args:
-        model: a callable pytree, as `as_model` returns it.
-        x: one example, or the `jax.ShapeDtypeStruct` of each of its arrays.
-        name: the argument's name, for errors.
-
-    Raises:
-        TypeError: the model converts its input to an array of NumPy.
-    """
+@contextlib.contextmanager
+def tracing(name: str) -> Iterator[None]:
+    """Raise an error that names an argument where JAX cannot trace it, as a function of arrays."""
     try:
-        return jax.eval_shape(call, model, x)
+        yield
     except jax.errors.TracerArrayConversionError as error:
         raise TypeError(
             f"`{name}` must be a function that JAX can trace; it converts its input to an array of NumPy. "
             "Pass one that computes in NumPy as jaxnn.from_numpy(function, shape)"
         ) from error
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerIntegerConversionError) as error:
+        raise TypeError(
+            f"`{name}` must be a function that JAX can trace; it converts a value to a number or a condition "
+            "of Python. jax.numpy.where and jax.lax.cond choose by values, and jax.numpy.asarray converts"
+        ) from error
+    except TypeError as error:
+        if "JAX type" not in str(error):  # JAX's words for a result that is no array
+            raise
+        raise TypeError(f"`{name}` must return an array, or a pytree of arrays: {error}") from error
+
+
+def output_shape(function: Callable[..., Any], *args: Any, name: str = "model") -> Any:
+    """The shapes and dtypes of `function(*args)`, as of `jax.eval_shape`; traced once per structure of it.
+
+    Args:
+        function: a callable pytree, as `as_model` returns it.
+        args: such as one example, or the `jax.ShapeDtypeStruct` of each of its arrays.
+        name: the argument's name, for errors.
+
+    Raises:
+        TypeError: JAX cannot trace the function, or it returns something else than arrays.
+    """
+    with tracing(name):
+        shapes = jax.eval_shape(call, function, *args)
+    if not jax.tree.leaves(shapes):
+        raise TypeError(f"`{name}` must return an array, or a pytree of arrays; got {shapes!r}")
+    return shapes
+
+
+def check_loss(loss: Any, output: Any, target: Any, *, differentiable: bool = True) -> None:
+    """Raise unless the loss of one example, of these shapes, is a real scalar; or, if allowed, an integer."""
+    if not callable(loss):
+        raise TypeError(f"`loss` must be a function of (output, target); got {loss!r}")
+    value = output_shape(jax.tree_util.Partial(loss), output, target, name="loss")
+    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
+    kinds = (jnp.floating,) if differentiable else (jnp.floating, jnp.integer, jnp.bool_)
+    if shape != () or dtype is None or not any(jnp.issubdtype(dtype, kind) for kind in kinds):
+        shown = type(value).__name__ if dtype is None else f"{dtype} of shape {shape}"
+        raise ValueError(
+            f"`loss` must give a real scalar for one example, loss(output, target) -> (); got {shown}"
+        )
 
 
 def prepare(
@@ -204,6 +238,7 @@ def _cast_like(name: str, value: Any, x: Any, rows: tuple[int, ...]) -> Any:
     return jax.tree.unflatten(structure, cast)
 
 
+@jax.ensure_compile_time_eval()
 def _cast(name: str, array: jax.Array, dtype: Any) -> jax.Array:
     """An array in the dtype of that of `x`; a fraction is no integer."""
     result = array.astype(dtype)
@@ -222,7 +257,7 @@ def _is_number_list(x: Any) -> bool:
 def _check_target(target: Any, output: Any, name: str, *, differentiable: bool) -> Any:
     if callable(target):
         target = as_model(target, name)
-        scalar = output_shape(target, output, name)
+        scalar = output_shape(target, output, name=name)
         if getattr(scalar, "shape", None) != ():
             raise ValueError(f"`{name}` must give a scalar of the output; got {scalar}")
         _check_kind(scalar.dtype, name, differentiable=differentiable)
@@ -291,3 +326,18 @@ def differentiable(model: Any, target: Any, x: Any) -> Callable[[Any], jax.Array
     function = scalar(model, target)
     check_gradient_paths(function, x)
     return function
+
+
+def gradient(function: Callable[[Any], jax.Array], x: Any) -> Any:
+    """The gradient of a scalar function, and NaN where its value is; see `nan_as`."""
+    value, found = jax.value_and_grad(function)(x)
+    return nan_as(value, found)
+
+
+def nan_as(value: jax.Array, gradients: Any) -> Any:
+    """Gradients of a scalar, and NaN where it is NaN itself.
+
+    That of a ReLU is 0 at NaN: of a network of them it would be finite, as if the input had been.
+    """
+    is_nan = jnp.isnan(value)
+    return jax.tree.map(lambda leaf: jnp.where(is_nan, jnp.asarray(jnp.nan, leaf.dtype), leaf), gradients)

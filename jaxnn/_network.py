@@ -3,6 +3,7 @@
 import itertools
 import operator
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.struct
 import jax
@@ -119,8 +120,10 @@ def init(
         A `Network`.
 
     Raises:
-        ValueError: fewer than two sizes, one below 1, or an unknown activation.
-        TypeError: a size is not an integer, `key` is not a key, or `dtype` is not floating-point.
+        ValueError: fewer than two sizes, one below 1, an unknown activation, a `dtype` of float64 without
+            `jax_enable_x64`, or an initializer that returns another shape.
+        TypeError: a size is not an integer, `key` is not a key, `dtype` is not floating-point, or an
+            initializer returns no numbers.
 
     Example:
         >>> import jax, jaxnn
@@ -135,10 +138,16 @@ def init(
     _checks.check_option("activation", activation, _activation.ACTIVATION_NAMES)
     output_activation = activation if output_activation is None else output_activation
     _checks.check_option("output_activation", output_activation, _activation.ACTIVATION_NAMES)
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"`dtype` must be a floating-point type; got {jnp.dtype(dtype)}")
+    dtype = _checks.check_float_dtype("dtype", dtype)
+    use_bias = _checks.check_flag("use_bias", use_bias)
     activations = (activation,) * (len(sizes) - 2) + (output_activation,)
-    return _init(key, sizes, activations, use_bias, kernel_init, bias_init, jnp.dtype(dtype))
+    if _checks.is_concrete((key, jnp.zeros(()))):  # otherwise it may be for other machines, or for its shapes
+        elements = sum(n_in * n_out for n_in, n_out in itertools.pairwise(sizes))
+        _checks.check_bytes("sizes", 4 * elements)
+    for name, initializer in (("kernel_init", kernel_init), ("bias_init", bias_init)):
+        if not callable(initializer):
+            raise TypeError(f"`{name}` must be a function of (key, shape, dtype); got {initializer!r}")
+    return _init(key, sizes, activations, use_bias, kernel_init, bias_init, dtype)
 
 
 @jax.jit(static_argnums=(1, 2, 3, 4, 5, 6))
@@ -155,10 +164,21 @@ def _init(
     keys = jax.random.split(key, (len(activations), 2))
     shapes = itertools.pairwise(sizes)
     for (kernel_key, bias_key), shape, activation in zip(keys, shapes, activations, strict=True):
-        kernel = draw_wide(kernel_init, kernel_key, shape, dtype)
-        bias = draw_wide(bias_init, bias_key, shape[1:], dtype) if use_bias else None
+        kernel = _draw("kernel_init", kernel_init, kernel_key, shape, dtype)
+        bias = _draw("bias_init", bias_init, bias_key, shape[1:], dtype) if use_bias else None
         layers.append(Dense(kernel, bias, activation))
     return Network(tuple(layers))
+
+
+def _draw(
+    name: str, initializer: Initializer, key: Key, shape: tuple[int, ...], dtype: DTypeLike
+) -> jax.Array:
+    def checked(*args: Any) -> jax.Array:
+        values = _checks.check_real_array(f"{name}(key, shape, dtype)", initializer(*args))
+        _checks.check_shape(f"{name}(key, shape, dtype)", values, shape, "the one that it is called with")
+        return values
+
+    return draw_wide(checked, key, shape, dtype)
 
 
 @jax.jit
@@ -210,8 +230,11 @@ def check_network(network: Network) -> None:
     check_leaves("network", network)
     if not network.layers:
         raise ValueError("`network` must have at least one layer; got none")
-    n_in = network.layers[0].kernel.shape[-2:-1]
+    n_in = np.shape(network.layers[0].kernel)[-2:-1]
     for name, layer in zip(network.layer_names, network.layers, strict=True):
+        for array in (layer.kernel, *([] if layer.bias is None else [layer.bias])):
+            if not isinstance(array, jax.Array | np.ndarray):
+                raise TypeError(f"`network` must hold arrays; its layer {name!r} has {array!r}")
         shape = layer.kernel.shape
         if len(shape) > 2:
             raise ValueError(

@@ -3,11 +3,13 @@
 import contextlib
 from collections.abc import Callable, Iterator
 
+from jaxnn._checks import check_flag
+
 
 @contextlib.contextmanager
 def progress_bar(title: str, total: int, *, enabled: bool) -> Iterator[Callable[..., None]]:
     """Yield `advance(note, steps=1)`, to be called after each step; it does nothing unless `enabled`."""
-    if not enabled:
+    if not check_flag("progress", enabled):
         yield lambda note, steps=1: None
         return
     try:

@@ -26,10 +26,11 @@ from jaxnn._engine.jaxpr import (
     scan_lengths,
     trace as trace,
     walk,
+    warn_unused,
 )
 from jaxnn._engine.primitives import NAMES
 from jaxnn._engine.tap import tap_array
-from jaxnn._model import Frozen, as_arrays, as_model
+from jaxnn._model import Frozen, as_arrays, as_model, tracing
 from jaxnn._typing import Layer, Model, PyTree
 
 Value = TypeVar("Value")
@@ -93,7 +94,8 @@ def capture(model: Model, x: PyTree) -> tuple[PyTree, dict[str, jax.Array]]:
         >>> list(values), values["hidden_0"].shape
         (['hidden_0_in', 'hidden_0', 'output_in', 'output'], (30,))
     """
-    y, captured = _capture(as_model(model), as_arrays(x))
+    with tracing("model"):
+        y, captured = _capture(as_model(model), as_arrays(x))
     return y, dict(zip(captured.names, captured.values, strict=True))
 
 
@@ -149,7 +151,8 @@ class Intervened:
 
     def __call__(self, x: PyTree) -> PyTree:
         """Evaluate the model with the replacements in place."""
-        traced = trace(self.model, as_arrays(x))
+        with tracing("model"):
+            traced = trace(self.model, as_arrays(x))
         labels = _labels(traced)
         check_names("replacements", [split_layer(layer)[0] for layer in self.layers], labels.values())
         handlers: dict[Path, Callable[..., Any]] = {}
@@ -355,8 +358,9 @@ def rewrite(function: Callable[..., Any], rules: Mapping[str, Rule]) -> Callable
 
     Operations are replaced everywhere: in jit, custom derivatives, remat, scan, cond and while. A custom
     derivative around a replaced operation is lost, since it belongs to the original function; all others
-    stay. A name that never occurs changes nothing, so one table of rules serves many functions. A
-    function that JAX records as a call receives the values that it closes over first.
+    stay. A name that does not occur changes nothing, so one table of rules serves many functions; it is a
+    warning where JAX has no such operation at all. A function that JAX records as a call receives the values
+    that it closes over first.
 
     Args:
         function: any JAX function of arrays and pytrees of them.
@@ -371,6 +375,9 @@ def rewrite(function: Callable[..., Any], rules: Mapping[str, Rule]) -> Callable
             number, than the operation.
         NotImplementedError: (when called) a rule's operation is inside of a primitive that cannot be traced
             into, such as a kernel; it names it.
+
+    Warns:
+        UserWarning: (when called) neither the function nor JAX has an operation of a rule's name.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxnn
@@ -392,7 +399,9 @@ def rewrite(function: Callable[..., Any], rules: Mapping[str, Rule]) -> Callable
     def rewritten(*args: Any, **kwargs: Any) -> Any:
         for leaf in jax.tree.leaves((args, kwargs)):
             as_numpy("args", leaf)  # raises for integers that would wrap
-        traced = trace(function, *args, **kwargs)
+        with tracing("function"):
+            traced = trace(function, *args, **kwargs)
+        warn_unused("rules", rules, traced.jaxpr.jaxpr, stacklevel=2, functions=True)
         handlers = {
             path: partial(apply, name)
             for path, eqn in walk(traced.jaxpr.jaxpr)

@@ -50,14 +50,15 @@ def cross_entropy(
 
     Args:
         output: `(n_out,)`, logits: any real numbers.
-        target: `(n_out,)`, probabilities; or an integer label in `[0, n_out)`, shape `()`.
+        target: `(n_out,)`, probabilities, at least 0; or an integer label in `[0, n_out)`, shape `()`.
             Any other integer gives NaN (indexing would clamp it silently).
 
     Returns:
         A scalar, at least 0 for probabilities that sum to 1.
 
     Raises:
-        ValueError: `output` is not a vector, or `target` is neither of its shape nor one integer.
+        ValueError: `output` is not a vector, `target` is neither of its shape nor one integer, or (for
+            concrete values) a probability is below 0.
         TypeError: a scalar `target` is not an integer.
 
     Example:
@@ -75,5 +76,6 @@ def cross_entropy(
             raise TypeError(f"a scalar `target` must be an integer label; got dtype {t.dtype}")
         return jnp.where((t >= 0) & (t < len(z)), -log_p[t], jnp.nan)
     _checks.check_shape("target", t, z.shape, "the shape of `output`")
+    _checks.check_values("target", t, at_least=0)
     # A class that is ruled out and has no probability adds 0, not 0 * -inf.
     return -jnp.sum(t * jnp.where((t == 0) & jnp.isneginf(log_p), 0, log_p))

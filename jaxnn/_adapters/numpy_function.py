@@ -84,12 +84,15 @@ def from_numpy(
     if not isinstance(shape, Sequence):
         shape = (_checks.check_integer("shape", shape, at_least=1),)
     sizes = _checks.check_sizes("shape", shape)
+    _checks.check_bytes("shape", 4 * math.prod(sizes))
     try:
         kind = np.dtype(dtype)
     except TypeError as error:
         raise TypeError(f"`dtype` must be a dtype, such as float; got {dtype!r}") from error
     if not any(jnp.issubdtype(kind, each) for each in (jnp.floating, jnp.integer, jnp.bool_)):
         raise TypeError(f"`dtype` must be one of real numbers; got {kind}")
+    if kind.kind == "f":
+        _checks.check_float_dtype("dtype", dtype)
     return NumPyModel(function, sizes, kind)
 
 

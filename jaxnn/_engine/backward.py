@@ -14,9 +14,9 @@ import numpy as np
 from jax.extend import core
 
 from jaxnn._engine.graph import Around, Graph, Run, Step
-from jaxnn._engine.jaxpr import evaluate
+from jaxnn._engine.jaxpr import evaluate, trace, warn_unused
 from jaxnn._engine.loops import scan as loop
-from jaxnn._engine.primitives import CALLBACKS, NO_GRADIENT, is_inexact, is_real
+from jaxnn._engine.primitives import CALLBACKS, NO_GRADIENT, is_inexact, is_primitive, is_real
 from jaxnn._engine.scans import Scan
 
 Rule = Callable[..., Sequence[Any]]
@@ -177,14 +177,17 @@ def register(rules: dict[str, RuleT], *primitives: str) -> Callable[[RuleT], Rul
     return decorate
 
 
-def check_rules(rules: Mapping[str, Rule] | None) -> StaticRules:
-    """Return a caller's rules by primitive as a static argument, or raise."""
-    rules = {} if rules is None else rules
+def check_rules(rules: Mapping[str, Rule] | None, function: Callable[..., Any], x: Any) -> StaticRules:
+    """Return a caller's rules by primitive, for a function of `x`, as a static argument; or raise."""
+    if rules is None:
+        return ()
     if not isinstance(rules, Mapping):
         raise TypeError(f"`primitive_rules` must be a dictionary by primitive; got {type(rules).__name__}")
     for name, rule in rules.items():
         if not callable(rule):
             raise TypeError(f"`primitive_rules[{name!r}]` must be callable; got {type(rule).__name__}")
+    if not all(map(is_primitive, rules)):
+        warn_unused("primitive_rules", rules, trace(function, x).jaxpr.jaxpr, stacklevel=3)
     return tuple(rules.items())
 
 

@@ -6,6 +6,7 @@ unchanged otherwise.
 """
 
 import itertools
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,7 +16,16 @@ import numpy as np
 from jax import lax
 from jax.extend import core
 
-from jaxnn._engine.primitives import CALLS, CONTROL, CUSTOM, NAMES, REMAT, inner_jaxprs, standard
+from jaxnn._engine.primitives import (
+    CALLS,
+    CONTROL,
+    CUSTOM,
+    NAMES,
+    REMAT,
+    inner_jaxprs,
+    is_primitive,
+    standard,
+)
 from jaxnn._typing import PyTree
 
 Path = tuple[int | str, ...]
@@ -104,6 +114,32 @@ def called(eqn: core.JaxprEqn) -> tuple[str, ...]:
     if kind in CUSTOM:
         return (str(next(inner_jaxprs(eqn)).jaxpr.debug_info.func_name), kind)
     return (kind,)
+
+
+def warn_unused(
+    argument: str, rules: Iterable[Any], jaxpr: core.Jaxpr, stacklevel: int, *, functions: bool = False
+) -> None:
+    """Warn of rules for an operation that a function does not have, and JAX neither.
+
+    Args:
+        argument: the name of the argument.
+        rules: the names of the operations.
+        jaxpr: of the function.
+        stacklevel: that of the caller's caller.
+        functions: whether rules may also be of functions that JAX records as a call.
+    """
+    others = [name for name in rules if not is_primitive(name)]
+    found = (
+        {name for _, eqn in walk(jaxpr) for name in called(eqn)[0 if functions else -1 :]} if others else ()
+    )
+    for name in others:
+        if name not in found and not (functions and any(hasattr(m, str(name)) for m in (jax.nn, jnp))):
+            kind = "operation" if functions else "primitive"
+            warnings.warn(
+                f"`{argument}[{name!r}]` changes nothing: JAX has no {kind} of that name, and neither has "
+                f"the function: {', '.join(sorted(found))}",
+                stacklevel=stacklevel + 1,
+            )
 
 
 def walk(jaxpr: core.Jaxpr, path: Path = ()) -> Iterator[tuple[Path, core.JaxprEqn]]:

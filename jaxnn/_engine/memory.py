@@ -22,10 +22,12 @@ class Batch(NamedTuple):
     bounded: bool = False
 
     def size(self, function: core.ClosedJaxpr, budget: int = BUDGET) -> int:
-        """The number of evaluations of a function, given by its jaxpr, to do at once."""
-        if not self.bounded:
-            return self.most
-        return max(1, min(self.most, budget // max(1, peak_bytes(function.jaxpr))))
+        """The number of evaluations of a function, given by its jaxpr, to do at once.
+
+        Never more than the machine has memory for: the result does not depend on it.
+        """
+        limit = budget if self.bounded else _checks.memory() // 2
+        return max(1, min(self.most, limit // max(1, peak_bytes(function.jaxpr))))
 
 
 def check_batch_size(batch_size: int | None, most: int) -> Batch:

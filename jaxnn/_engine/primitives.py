@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.extend import core
+from jax.extend.core import primitives as public
 
 # Primitives that hold one jaxpr and are that function: calls, calls to recompute in a gradient (by version
 # of JAX), and functions with a derivative of their own, which is lost where they are inlined.
@@ -88,6 +89,26 @@ ELEMENTWISE = PIECEWISE_LINEAR - CUSTOM | ROOTS | {
     "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "logistic", "erf", "erfc",
     "erf_inv", "lgamma", "digamma", "cbrt", "integer_pow", "pow", "square", "rem", "atan2", "nextafter",
 }  # fmt: skip
+
+
+_KNOWN = {each.name for each in vars(public).values() if isinstance(each, core.Primitive)}.union(
+    CALLS,
+    REMAT,
+    CUSTOM,
+    CONTROL,
+    COMBINERS,
+    CALLBACKS,
+    NAMES,
+    AFFINE,
+    JOINTLY_AFFINE,
+    ELEMENTWISE,
+    SELECTIONS,
+)
+
+
+def is_primitive(name: object) -> bool:
+    """Whether JAX has a primitive of this name; a library may have others."""
+    return name in _KNOWN
 
 
 # The classes of "high" primitives, which JAX may use in the place of others by its configuration.

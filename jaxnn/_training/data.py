@@ -77,8 +77,20 @@ def _order(
     return rows[:filled].reshape(-1, batch_size), rows[filled:]
 
 
-def batch_source(batches: Iterable[Examples], epochs: int, mesh: Mesh | None) -> Source:
-    """Batches from an iterable; on several processes, each one's part of them."""
+def batch_source(
+    batches: Iterable[Examples],
+    epochs: int,
+    mesh: Mesh | None,
+    check_loss: Callable[[Examples, str], Callable[[PyTree, str], None]],
+) -> Source:
+    """Batches from an iterable; on several processes, each one's part of them.
+
+    Args:
+        batches: pairs `(inputs, targets)`.
+        epochs: number of times that they are iterated over.
+        mesh: devices, or None.
+        check_loss: raises unless the loss takes the first batch; returns the check of the targets of others.
+    """
     if isinstance(batches, str | bytes | dict) or not isinstance(batches, Iterable):
         raise TypeError(
             "`inputs` must be arrays, with `targets` beside them, or an iterable of batches (inputs, "
@@ -96,9 +108,8 @@ def batch_source(batches: Iterable[Examples], epochs: int, mesh: Mesh | None) ->
     if not first:
         raise ValueError("`inputs` must give at least one batch; it gave none")
     sample = _check_batch(first[0], 1)
-    for name, part in zip(("inputs", "targets"), sample, strict=True):
-        for leaf in jax.tree.leaves(part):
-            _checks.check_finite(f"{name} of batch 1", leaf)
+    _check_finite(sample, 1, jax.Array | np.ndarray)
+    check_targets = check_loss(sample, "targets")
     # The first epoch continues after the sample: a new iterator would lose it, or draw a new order.
     begun = [itertools.chain(first, iterator)]
 
@@ -106,8 +117,12 @@ def batch_source(batches: Iterable[Examples], epochs: int, mesh: Mesh | None) ->
         count = 0
         for count, batch in enumerate(begun.pop() if begun else batches, start=1):
             if count > done:
-                batch = jax.tree.map(_own, _check_batch(batch, count))
-                yield Segment(_place_batch(batch, mesh), None, 1)
+                batch = _check_batch(batch, count)
+                # On the host alone: to look at what is on a device would wait for the step before.
+                _check_finite(batch, count, np.ndarray)
+                if isinstance(batch[1], np.ndarray):
+                    check_targets(batch[1], f"targets of batch {count}")
+                yield Segment(_place_batch(jax.tree.map(_own, batch), mesh), None, 1)
         if count == 0 or count < done:
             raise ValueError(
                 f"`inputs` must give the same batches in every epoch; it gave {count} in epoch {number + 1}"
@@ -126,6 +141,14 @@ def _check_batch(batch: Any, number: int) -> Examples:
     named = {f"inputs of batch {number}": batch[0], f"targets of batch {number}": batch[1]}
     (inputs, targets), _ = _checks.check_rows(**named)
     return inputs, targets
+
+
+def _check_finite(batch: Examples, number: int, kinds: Any) -> None:
+    """Raise where an array of these types holds NaN or an infinity."""
+    for name, part in zip(("inputs", "targets"), batch, strict=True):
+        for leaf in jax.tree.leaves(part):
+            if isinstance(leaf, kinds):
+                _checks.check_finite(f"{name} of batch {number}", leaf)
 
 
 def _own(leaf: Any) -> Any:

@@ -1,7 +1,8 @@
 """Check the arguments of `train` and place them on the devices, before any work."""
 
+import functools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ from jax.tree_util import Partial
 
 from jaxnn import _checks, losses
 from jaxnn._engine.loops import vary_like
-from jaxnn._model import as_model, combine, partition
+from jaxnn._model import as_model, check_loss, combine, output_shape, partition
 from jaxnn._network import Network
 from jaxnn._sharding import automatic_axes, check_mesh, model_sharding
 from jaxnn._training.data import Source, array_source, batch_source, place
@@ -60,8 +61,7 @@ def prepare(
     """Check the arguments of `train`, and place the arrays among them."""
     _check_model(model, loss)
     in_memory = targets is not None
-    _check_options(optimizer, key, shuffle, batch_size, in_memory=in_memory)
-    _checks.check_integer("epochs", epochs, at_least=1)
+    batch_size = _check_options(optimizer, key, shuffle, batch_size, in_memory=in_memory)
     _check_checkpoints(checkpoint, checkpoint_every)
     mesh = None if mesh is None else check_mesh(mesh, batch_size)
 
@@ -70,15 +70,15 @@ def prepare(
         assert batch_size is not None  # noqa: S101 - checked above
         data = _place_examples(mesh, inputs=inputs, targets=targets)
         source = array_source(data, key, shuffle=shuffle, batch_size=batch_size, every=checkpoint_every)
+        _check_loss(model, loss, source.sample, "targets")
     else:
-        source = batch_source(inputs, epochs, mesh)
-    _check_loss(model, source.sample, loss, "targets")
+        source = batch_source(inputs, epochs, mesh, functools.partial(_check_loss, model, loss))
     held_out = None
     if validation is not None:
         if not isinstance(validation, tuple) or len(validation) != 2:
             raise TypeError("`validation` must be a pair (inputs, targets)")
         held_out = _place_examples(mesh, **{f"validation[{i}]": part for i, part in enumerate(validation)})
-        _check_loss(model, held_out, loss, "validation[1]")
+        _check_loss(model, loss, held_out, "validation[1]")
 
     trainable, rest = partition(model)
     if mesh is not None:  # before the optimizer makes more of its size: no device need hold it whole
@@ -112,7 +112,8 @@ def _initial_state(
 def _place_examples(mesh: Mesh | None, **trees: Any) -> Any:
     """Examples on the devices, of equal lengths and finite values."""
     checked, _ = _checks.check_rows(**trees)
-    data = jax.tree.map(jnp.asarray, checked)
+    with jax.ensure_compile_time_eval():
+        data = jax.tree.map(jnp.asarray, checked)
     for name, tree in zip(trees, data, strict=True):
         for leaf in jax.tree.leaves(tree):
             _checks.check_finite(name, leaf)
@@ -128,8 +129,6 @@ def _replicate(tree: Any, mesh: Mesh | None) -> Any:
 def _check_model(model: Any, loss: Loss) -> None:
     """Raise unless the model has arrays to train and an output that suits the loss."""
     trainable, _ = partition(as_model(model))
-    if not callable(loss):
-        raise TypeError(f"`loss` must be a function of (output, target); got {loss!r}")
     if not jax.tree.leaves(trainable):
         raise TypeError(
             "`model` has no floating-point array to train; a plain function hides its parameters: "
@@ -144,8 +143,11 @@ def _check_model(model: Any, loss: Loss) -> None:
             )
 
 
-def _check_options(optimizer: Any, key: Any, shuffle: bool, batch_size: Any, *, in_memory: bool) -> None:
+def _check_options(
+    optimizer: Any, key: Any, shuffle: bool, batch_size: Any, *, in_memory: bool
+) -> int | None:
     """Raise unless the optimizer, the key and the batch size suit each other and the kind of data."""
+    _checks.check_flag("shuffle", shuffle)
     if not isinstance(optimizer, optax.GradientTransformation):
         raise TypeError(f"`optimizer` must be an Optax optimizer; got {type(optimizer).__name__}")
     if not in_memory:
@@ -155,12 +157,12 @@ def _check_options(optimizer: Any, key: Any, shuffle: bool, batch_size: Any, *, 
                     f"`{name}` must be None without `targets`, as batches have a size and an order of their "
                     f"own; got {value!r}"
                 )
-        return
+        return None
     if shuffle and key is None:
         raise ValueError("`key` is needed to shuffle; pass one, or `shuffle=False` for the given order")
     if key is not None:
         _checks.check_key("key", key)
-    _checks.check_integer("batch_size", batch_size, at_least=1)
+    return _checks.check_integer("batch_size", batch_size, at_least=1)
 
 
 def _check_checkpoints(checkpoint: Any, every: Any) -> None:
@@ -173,27 +175,35 @@ def _check_checkpoints(checkpoint: Any, every: Any) -> None:
         _checks.check_integer("checkpoint_every", every, at_least=1)
 
 
-def _check_loss(model: Any, data: Examples, loss: Loss, name: str) -> None:
-    """Raise unless the loss of one example is a real scalar, and integer labels are indices of outputs."""
+def _check_loss(model: Any, loss: Loss, data: Examples, name: str) -> Callable[[PyTree, str], None]:
+    """Raise unless the loss of one example is a real scalar, and suits the targets.
+
+    Returns the check of other targets of the same shapes.
+    """
 
     def row(leaf: Any) -> jax.ShapeDtypeStruct:
         dtype = jax.dtypes.canonicalize_dtype(leaf.dtype, allow_extended_dtype=True)  # keys, too
         return jax.ShapeDtypeStruct(leaf.shape[1:], dtype)
 
     inputs, targets = jax.tree.map(row, data)
-    output = jax.eval_shape(lambda model, x: model(x), model, inputs)
-    value = jax.eval_shape(loss, output, targets)
-    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
-    if shape != () or dtype is None or not jnp.issubdtype(dtype, jnp.floating):
-        shown = type(value).__name__ if dtype is None else f"{dtype} of shape {shape}"
-        raise ValueError(
-            f"`loss` must give a real scalar for one example, loss(output, target) -> (); got {shown}"
-        )
-    labels = data[1]
-    if loss is losses.cross_entropy and jnp.issubdtype(labels.dtype, jnp.integer) and labels.ndim == 1:
-        classes = output.shape[0]
-        if _checks.known_false(jnp.all((labels >= 0) & (labels < classes))):
+    output = output_shape(model, inputs)
+    check_loss(loss, output, targets)
+    check = functools.partial(_check_targets, output.shape[0] if loss is losses.cross_entropy else None)
+    check(data[1], name)
+    return check
+
+
+@jax.ensure_compile_time_eval()
+def _check_targets(classes: int | None, targets: Any, name: str) -> None:
+    """Raise where targets of `cross_entropy` are no labels of the outputs, or no probabilities."""
+    if classes is None:
+        return
+    if jnp.issubdtype(targets.dtype, jnp.integer) and targets.ndim == 1:
+        low, high = targets.min(), targets.max()
+        if _checks.known_false((low >= 0) & (high < classes)):
             raise ValueError(
-                f"`{name}` must hold labels in [0, {classes}), one per output of the model; got values "
-                f"from {int(labels.min())} to {int(labels.max())}"
+                f"`{name}` must hold labels in [0, {classes}), one per output of the model; got values from "
+                f"{int(low)} to {int(high)}"
             )
+    elif _checks.known_false(targets.min() >= 0):
+        raise ValueError(f"`{name}` must hold probabilities, at least 0; got {float(targets.min())}")

@@ -111,12 +111,13 @@ def train(
         >>> jnp.round(jaxnn.query(model, x)).ravel().tolist()
         [0.0, 1.0, 1.0, 0.0]
     """
+    epochs = _checks.check_integer("epochs", epochs, at_least=1)
     problem = prepare(
         model, inputs, targets, epochs=epochs, batch_size=batch_size, key=key, optimizer=optimizer, loss=loss,
         shuffle=shuffle, validation=validation, mesh=mesh, checkpoint=checkpoint,
         checkpoint_every=checkpoint_every,
     )  # fmt: skip
-    with checkpoints(checkpoint) as folder, progress_bar("training", epochs, enabled=progress) as show:
+    with progress_bar("training", epochs, enabled=progress) as show, checkpoints(checkpoint) as folder:
         start = run_state = stored = restore(folder, problem.state, problem.settings, epochs)
         show("", start.epoch)
         try:

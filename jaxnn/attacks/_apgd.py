@@ -9,11 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxnn import _checks
 from jaxnn._engine.cpu_layout import hoist_layouts
 from jaxnn._engine.loops import scan
 from jaxnn._typing import AttackLoss, Key, Model, PyTree, Scalar
-from jaxnn.attacks._climb import best_of, check_restarts, projection, start_of
+from jaxnn.attacks._climb import best_of, check_restarts, check_steps, projection, start_of
 from jaxnn.attacks._common import Attack, Bounds, Task, final_result, prepare, select
 from jaxnn.attacks._criteria import Label
 from jaxnn.attacks._geometry import steepest
@@ -86,7 +85,7 @@ def apgd(
         >>> bool(result.success)
         True
     """
-    steps = _checks.check_integer("steps", steps, at_least=1)
+    steps = check_steps(steps)
     restarts = check_restarts(restarts, random_start)
     task = prepare(
         model, x, label, norm=norm, epsilon=epsilon, bounds=bounds, key=key, needs_key=random_start,

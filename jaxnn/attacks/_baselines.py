@@ -14,7 +14,7 @@ from jaxnn import _checks
 from jaxnn._engine.loops import fori_loop, scan
 from jaxnn._precision import draw_wide, wide_dtype
 from jaxnn._typing import Key, Model, NoiseKind, Norm, PyTree, Scalar
-from jaxnn.attacks._climb import best_of, start_of
+from jaxnn.attacks._climb import best_of, check_steps, start_of
 from jaxnn.attacks._common import Attack, Bounds, Task, final_result, prepare
 from jaxnn.attacks._criteria import Label
 from jaxnn.attacks._geometry import distance
@@ -68,7 +68,7 @@ def noise(
         (False, True)
     """
     _checks.check_option("kind", kind, get_args(NoiseKind))
-    n_samples = _checks.check_integer("n_samples", n_samples, at_least=1)
+    n_samples = check_steps(n_samples, "n_samples")
     task = prepare(
         model, x, label, norm=norm, epsilon=epsilon, bounds=bounds, key=key, needs_key=True,
         targeted=targeted, needs_epsilon=True,
@@ -134,7 +134,7 @@ def contrast(
         >>> round(float(attacks.contrast(model, [1.0], 0).distance), 2)
         0.25
     """
-    steps = _checks.check_integer("steps", steps, at_least=1)
+    steps = check_steps(steps)
     task = prepare(model, x, label, norm=norm, epsilon=epsilon, bounds=bounds, key=key, targeted=targeted)
     for i, bound in enumerate(task.bounds):
         _checks.check_finite(f"bounds[{i}]", bound)
@@ -194,7 +194,7 @@ def blur(
         >>> bool(attacks.blur(model, dot, 0).success)
         True
     """
-    steps = _checks.check_integer("steps", steps, at_least=1)
+    steps = check_steps(steps)
     task = prepare(model, x, label, norm=norm, epsilon=epsilon, bounds=bounds, key=key, targeted=targeted)
     shape = image_shape_of("shape", shape, task.x)
     sigma = _checks.check_number("max_sigma", max(shape[:2]) / 2 if max_sigma is None else max_sigma, above=0)

@@ -59,8 +59,8 @@ def carlini_wagner(
         key: unused; accepted so that all attacks can be called alike.
         steps: number of steps of Adam per constant, at least 1.
         search_steps: number of constants, at least 1.
-        learning_rate: of Adam, at least 0.
-        initial_constant: the first `c`, at least 0, per unit of the margin: more for logits of smaller size.
+        learning_rate: of Adam, above 0.
+        initial_constant: the first `c`, above 0, per unit of the margin: more for logits of smaller size.
         confidence: the margin to reach, in units of the margin, at least 0.
         abort_early: whether to stop a constant when the objective has not decreased by 0.01 % within a tenth
             of the steps.
@@ -89,8 +89,8 @@ def carlini_wagner(
     confidence = _checks.check_number("confidence", confidence, at_least=0)
     return _carlini_wagner(
         dataclasses.replace(task, label=Partial(_surplus, task.margin, confidence)),
-        _checks.check_number("learning_rate", learning_rate, at_least=0),
-        _checks.check_number("initial_constant", initial_constant, at_least=0),
+        _checks.check_number("learning_rate", learning_rate, above=0),
+        _checks.check_number("initial_constant", initial_constant, above=0),
         abort_early=_checks.check_flag("abort_early", abort_early),
         steps=_checks.check_integer("steps", steps, at_least=1),
         search_steps=_checks.check_integer("search_steps", search_steps, at_least=1),

@@ -27,10 +27,17 @@ class Pace(NamedTuple):
 _Carry: TypeAlias = tuple[jax.Array, jax.Array | None]  # the iterate, and its velocity
 
 
+def check_steps(steps: int, name: str = "steps") -> int:
+    """Return a number of steps, each a row of a loop, or raise."""
+    steps = _checks.check_integer(name, steps, at_least=1)
+    _checks.check_bytes(name, 32 * steps)
+    return steps
+
+
 def check_restarts(restarts: int, random_start: bool) -> int:
     """Return the number of runs, or raise where several of them would be the same."""
-    restarts = _checks.check_integer("restarts", restarts, at_least=1)
-    if restarts > 1 and not random_start:
+    restarts = check_steps(restarts, "restarts")
+    if not _checks.check_flag("random_start", random_start) and restarts > 1:
         raise ValueError(f"`restarts` must be 1 without a random start; got {restarts}")
     return restarts
 

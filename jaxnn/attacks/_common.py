@@ -188,6 +188,7 @@ def ravel(x: PyTree) -> jax.Array:
     return x if isinstance(x, jax.Array) else ravel_pytree(x)[0]
 
 
+@jax.ensure_compile_time_eval()
 def check_within(name: str, x: jax.Array, bounds: tuple[jax.Array, jax.Array]) -> None:
     """Raise where a concrete input is not finite, or not within the bounds."""
     _checks.check_finite(name, x)
@@ -248,11 +249,12 @@ def _check_class(model: Model, x: PyTree, label: Any) -> jax.Array:
             "`model` must return at least two logits, of shape (n_out,), for `label` to be an integer, "
             f"else a function from the output to a margin; got {output}"
         )
-    if _checks.known_false(label < shape[0]):
+    if _checks.is_concrete(label) and int(label) >= shape[0]:
         raise ValueError(f"`label` must lie from 0 to {shape[0] - 1}, for {shape[0]} logits; got {label}")
     return label
 
 
+@jax.ensure_compile_time_eval()
 def _check_bounds(bounds: Any, x: PyTree, flat: jax.Array) -> tuple[jax.Array, jax.Array]:
     if not isinstance(bounds, tuple | list) or len(bounds) != 2:
         raise TypeError(f"`bounds` must be a pair (low, high); got {bounds!r}")

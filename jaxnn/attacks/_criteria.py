@@ -81,6 +81,7 @@ def confident(label: Labels, probability: Scalar) -> Margin:
     return Partial(_confident, check_label(label), probability)
 
 
+@jax.ensure_compile_time_eval()
 def check_label(label: Labels) -> jax.Array:
     """Return an integer of at least 0 as an array, or raise."""
     array = None if label is None else _checks.check_array("label", label)

@@ -7,10 +7,11 @@ from typing import Any, TypeAlias
 
 import flax.struct
 import jax
+import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from jaxnn import _checks
-from jaxnn._model import as_model
+from jaxnn._model import as_example, as_model
 from jaxnn._typing import Key, Labels, Model, PyTree
 from jaxnn.attacks._common import Attack, better, in_ball
 from jaxnn.attacks._geometry import Number
@@ -121,5 +122,24 @@ def run_in_ball(
 ) -> Attack:
     """Run an attack in a ball; a result outside of it becomes `x` without success."""
     if takes_epsilon(attack):
-        return attack(model, x, label, epsilon=epsilon, **options)
-    return in_ball(attack(model, x, label, **options), x, epsilon)
+        return run(attack, model, x, label, epsilon=epsilon, **options)
+    return in_ball(run(attack, model, x, label, **options), as_example("x", x), epsilon)
+
+
+def run(attack: AttackFunction, model: Model, x: PyTree, label: Any, **options: Any) -> Attack:
+    """Run an attack, or raise unless it returns an `Attack` on an input like `x`."""
+    result = attack(model, x, label, **options)
+    if not isinstance(result, Attack):
+        raise TypeError(
+            f"`attack` must return an `Attack`, as those of jaxnn do; got {type(result).__name__}"
+        )
+    found, expected = (
+        jax.tree.map(lambda leaf: (jnp.shape(leaf), str(jnp.result_type(leaf))), tree)
+        for tree in (result.input, as_example("x", x))
+    )
+    if found != expected or jnp.shape(result.success) != () or jnp.shape(result.distance) != ():
+        raise ValueError(
+            f"`attack` must return an input like `x`, {expected}, one success and one distance; got {found}, "
+            f"and shapes {jnp.shape(result.success)} and {jnp.shape(result.distance)}"
+        )
+    return result

@@ -54,7 +54,7 @@ def fmn(
         targeted: whether `label` is the target class.
         key: unused; accepted so that all attacks can be called alike.
         steps: number of steps, at least 1; one query each.
-        step_size: the length of the first step in the l2 norm, in units of the input, at least 0.
+        step_size: the length of the first step in the l2 norm, in units of the input, above 0.
         gamma: the first relative change of the radius, in `[0, 1)`.
 
     Returns:
@@ -77,7 +77,7 @@ def fmn(
         [0.2, 0.14]
     """
     steps = _checks.check_integer("steps", steps, at_least=1)
-    step_size = _checks.check_number("step_size", step_size, at_least=0)
+    step_size = _checks.check_number("step_size", step_size, above=0)
     gamma = _checks.check_number("gamma", gamma, at_least=0, below=1)
     task = prepare(model, x, label, norm=norm, bounds=bounds, targeted=targeted, key=key)
     return _fmn(task, step_size, gamma, steps=steps)

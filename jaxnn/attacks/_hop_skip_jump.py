@@ -16,7 +16,7 @@ from jaxnn._typing import Key, Model, PyTree, Scalar
 from jaxnn.attacks._common import Attack, Bounds, Task, check_within, final_result, prepare, ravel
 from jaxnn.attacks._criteria import Label
 from jaxnn.attacks._geometry import distance, steepest, symmetric
-from jaxnn.attacks._search import search_radius, to_boundary
+from jaxnn.attacks._search import has_range, search_radius, to_boundary
 
 _DRAWS = 1000  # largest number of noise inputs, until one is adversarial
 _FIRST_RADIUS = 0.1  # of the range, for the first gradient estimate
@@ -99,7 +99,7 @@ def hop_skip_jump(
     if start is not None:
         start = ravel(broadcast_like("start", start, task.unravel(task.x))).astype(task.x.dtype)
         check_within("start", start, task.bounds)
-    elif _checks.known_false(jnp.all(jnp.isfinite(task.high - task.low))):
+    elif not has_range(task):
         raise ValueError("`start` must be given where `bounds` are not finite: uniform noise has no range")
     return _hop_skip_jump(task, start, key, gamma=gamma, batch=batch, **sizes)
 
@@ -128,7 +128,7 @@ def _hop_skip_jump(
 ) -> Attack:
     fixed = lax.stop_gradient(task)
     x, norm = fixed.x, fixed.norm
-    batch_size = batch.size(jax.make_jaxpr(fixed.margin_at)(x))
+    batch_size = min(batch.size(jax.make_jaxpr(fixed.margin_at)(x)), most, queries)
     halvings = _halvings(fixed, gamma, queries)
     limit = queries - 1 - halvings  # before the way back to the boundary, and the final query
 

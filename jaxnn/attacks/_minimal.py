@@ -12,8 +12,8 @@ from jaxnn._engine.loops import fori_loop
 from jaxnn._typing import Key, Model, Norm, PyTree, Scalar
 from jaxnn.attacks._common import Attack, Bounds, Task, better, final_result, in_ball, prepare
 from jaxnn.attacks._criteria import Label
-from jaxnn.attacks._ensemble import AttackFunction, check_attack, takes_epsilon
-from jaxnn.attacks._search import farthest
+from jaxnn.attacks._ensemble import AttackFunction, check_attack, run, takes_epsilon
+from jaxnn.attacks._search import farthest, has_range
 
 
 def minimal_norm(
@@ -75,7 +75,7 @@ def minimal_norm(
     task = prepare(
         model, x, label, norm=norm, epsilon=epsilon, bounds=bounds, targeted=targeted, key=key, needs_key=True
     )
-    if epsilon is None and any(bisected) and _checks.known_false(jnp.all(jnp.isfinite(task.high - task.low))):
+    if epsilon is None and any(bisected) and not has_range(task):
         raise ValueError("`epsilon` must be given where `bounds` are not finite: the radii have no upper end")
     return _minimal_norm(task, callables, key, bisected=bisected, steps=steps)
 
@@ -94,7 +94,7 @@ def _minimal_norm(
         if is_bisected:
             result = _bisect(fixed, attack, attack_key, steps, call)
         else:
-            result = attack(fixed.model, x, fixed.label, key=attack_key, **call)
+            result = run(attack, fixed.model, x, fixed.label, key=attack_key, **call)
             result = in_ball(result, x, fixed.epsilon)
         best = better(best, result)
     return final_result(task, best.input, best.queries)
@@ -107,7 +107,8 @@ def _bisect(task: Task, attack: AttackFunction, key: Key, steps: int, call: dict
     def step(i: jax.Array, carry: tuple[jax.Array, jax.Array, Attack]) -> Any:
         low, high, best = carry
         radius = (low + high) / 2
-        result = attack(task.model, x, task.label, epsilon=radius, key=jax.random.fold_in(key, i), **call)
+        own_key = jax.random.fold_in(key, i)
+        result = run(attack, task.model, x, task.label, epsilon=radius, key=own_key, **call)
         high = jnp.where(result.success, jnp.minimum(radius, result.distance), high)
         return jnp.where(result.success, low, radius), high, better(best, result)
 

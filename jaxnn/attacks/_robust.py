@@ -74,6 +74,7 @@ def robust_accuracy(
         [0.67, 0.33, 0.0]
     """
     _checks.check_key("key", key)
+    _checks.check_flag("progress", progress)
     attack = check_attack(by_value(attack))
     if is_targeted(attack):
         raise ValueError("`attack` must be untargeted: robust accuracy asks whether the correct class stays")

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from jaxnn import _checks
 from jaxnn._engine.loops import fori_loop
 from jaxnn._precision import wide_dtype
 from jaxnn.attacks._common import Task
@@ -14,6 +15,12 @@ def search_radius(task: Task) -> jax.Array:
     width = task.high - task.low
     size = jnp.max(jnp.abs(task.x))
     return jnp.max(jnp.where(jnp.isfinite(width), width, jnp.where(size > 0, size, 1)))
+
+
+@jax.ensure_compile_time_eval()
+def has_range(task: Task) -> bool:
+    """Whether the bounds are finite, as far as is known."""
+    return not _checks.known_false(jnp.all(jnp.isfinite(task.high - task.low)))
 
 
 def farthest(task: Task) -> jax.Array:

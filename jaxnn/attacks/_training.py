@@ -10,7 +10,7 @@ from jax.tree_util import Partial
 from jaxnn import _checks
 from jaxnn._model import as_model
 from jaxnn._typing import Key, Model, PyTree
-from jaxnn.attacks._ensemble import AttackFunction, by_value, check_attack
+from jaxnn.attacks._ensemble import AttackFunction, by_value, check_attack, run
 
 
 def under_attack(model: Model, attack: AttackFunction, *, key: Key | None = None) -> Partial:
@@ -60,4 +60,4 @@ def _output(model: Model, attack: AttackFunction, key: Key | None, example: tupl
         total = jnp.sum(fixed(x)).astype(jnp.float32)
         call_key = jax.random.fold_in(key, jax.lax.bitcast_convert_type(total, jnp.int32))
         attack = functools.partial(attack, key=call_key)
-    return model(attack(fixed, x, label).input)
+    return model(run(attack, fixed, x, label).input)

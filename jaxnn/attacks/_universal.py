@@ -13,6 +13,7 @@ from jaxnn._engine.held import floats, integers, put_back
 from jaxnn._engine.loops import scan, vary_like
 from jaxnn._model import as_example, check_batch_like
 from jaxnn._typing import AttackLoss, Key, Labels, Model, Norm, PyTree, Scalar
+from jaxnn.attacks._climb import check_steps
 from jaxnn.attacks._common import Bounds, Task, check_within, prepare, ravel, with_held
 from jaxnn.attacks._criteria import Margin
 from jaxnn.attacks._geometry import distance, project, steepest
@@ -97,7 +98,7 @@ def universal(
         >>> result.success.tolist()
         [True, True, False]
     """
-    epochs = _checks.check_integer("epochs", epochs, at_least=1)
+    epochs = check_steps(epochs, "epochs")
     batch_size = _checks.check_integer("batch_size", batch_size, at_least=1)
     step_size = _checks.check_number("relative_step_size", relative_step_size, above=0)
     inputs = as_example("inputs", inputs)
@@ -110,7 +111,7 @@ def universal(
         _checks.check_shape("labels", classes, (count,), "one label per input")
         _checks.check_values("labels", classes, at_least=0, below=2**31)
     task = prepare(
-        model, first, labels if classes is None else jnp.max(classes), norm=norm, epsilon=epsilon,
+        model, first, labels if classes is None else _largest(classes), norm=norm, epsilon=epsilon,
         bounds=bounds, key=key, needs_key=True, targeted=targeted, needs_epsilon=True, name="inputs",
     )  # fmt: skip
     check_loss(task, loss)
@@ -121,6 +122,11 @@ def universal(
         task, rows, integers(inputs), None if classes is None else classes.astype(jnp.int32), key, step_size,
         loss=loss, epochs=epochs, batch_size=min(batch_size, count),
     )  # fmt: skip
+
+
+@jax.ensure_compile_time_eval()
+def _largest(classes: jax.Array) -> jax.Array:
+    return jnp.max(classes)
 
 
 class _State(NamedTuple):

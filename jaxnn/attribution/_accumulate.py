@@ -70,11 +70,10 @@ def check_sampling(
     `most` is the largest number of samples at a time where `batch_size` is None.
     """
     _checks.check_key("key", key)
-    return Sampling(
-        _checks.check_integer("n_samples", n_samples, at_least=max(at_least, 2 if with_error else 1)),
-        check_batch_size(batch_size, most),
-        bool(with_error),
-    )
+    with_error = _checks.check_flag("with_error", with_error)
+    n_samples = _checks.check_integer("n_samples", n_samples, at_least=max(at_least, 2 if with_error else 1))
+    _checks.check_bytes("n_samples", 48 * n_samples)
+    return Sampling(n_samples, check_batch_size(batch_size, most), with_error)
 
 
 def weighted_sum(function: Function, rows: PyTree, weights: np.ndarray, batch_size: Batch) -> PyTree:
@@ -161,7 +160,7 @@ def merge(moments: Moments, samples: jax.Array, valid: jax.Array) -> Moments:
     shaped = weights.reshape(-1, *(1,) * (samples.ndim - 1))
     added = jnp.sum(weights)
     mean = jnp.sum(shaped * samples, axis=0) / jnp.maximum(added, 1)
-    squares = jnp.sum(shaped * jnp.square(samples - mean), axis=0)
+    squares = jnp.sum(shaped * jnp.square(samples - mean[None]), axis=0)
     number, shift = moments.number + added, mean - moments.mean
     fraction = added / jnp.maximum(number, 1)
     return Moments(

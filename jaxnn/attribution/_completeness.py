@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxnn import _checks
 from jaxnn._model import as_example, broadcast_like, check_batch_like, prepare, scalar
+from jaxnn._rewrite import capture, lengths_of
 from jaxnn._typing import Model, PyTree, Target
 
 
@@ -29,7 +30,8 @@ def completeness_gap(
         model: a callable of one example.
         x: the example, an array or a pytree of arrays.
         target: an output index, None, or a function; see `saliency`.
-        attributions: of any method, at the inputs or at a layer: a pytree of arrays.
+        attributions: of any method, at the inputs or at a layer: of the structure and shapes of `x`, or of
+            the shape of a named intermediate.
         baseline: that of the attributions, as in `integrated_gradients`. Integers and booleans that the
             method held must be in it as they are in `x`.
         baselines: a set of them in its place, as in `expected_gradients`: `f(x0)` is the mean over them.
@@ -39,7 +41,7 @@ def completeness_gap(
 
     Raises:
         TypeError: `attributions` does not hold numbers, or as `saliency` raises.
-        ValueError: a baseline is of another shape, or as `saliency` raises.
+        ValueError: `attributions` or a baseline is of another shape, or as `saliency` raises.
 
     Example:
         >>> from jaxnn import attribution
@@ -53,7 +55,25 @@ def completeness_gap(
         baselines = jax.tree.map(lambda leaf: leaf[None], broadcast_like("baseline", baseline, x))
     else:
         baselines = check_batch_like("baselines", baselines, x)
-    return _completeness_gap(model, x, target, as_example("attributions", attributions), baselines)
+    attributions = as_example("attributions", attributions)
+    _check_shapes(model, x, attributions)
+    return _completeness_gap(model, x, target, attributions, baselines)
+
+
+def _check_shapes(model: Model, x: PyTree, attributions: PyTree) -> None:
+    """Raise unless attributions have the shapes of `x`, or of a layer; inside of scans also of one step."""
+    shapes = jax.tree.map(jnp.shape, attributions)
+    if shapes == jax.tree.map(jnp.shape, x):
+        return
+    layers = {name: value.shape for name, value in jax.eval_shape(capture, model, x)[1].items()}
+    for name, scans in lengths_of(model, x).items():
+        if shapes in (layers.get(name), layers.get(name, ())[len(scans) :]):
+            return
+    listed = "".join(f", {shape} of {name!r}" for name, shape in layers.items())
+    raise ValueError(
+        f"`attributions` must have the structure and shapes of `x`, {jax.tree.map(jnp.shape, x)}, or the "
+        f"shape of an intermediate{listed}; got {shapes}"
+    )
 
 
 @jax.jit

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn._checks import check_flag
 from jaxnn._engine.backward import Plan, Rule, StaticRules, backward, check_rules, with_rules
 from jaxnn._engine.graph import Around, graph
 from jaxnn._engine.held import zeros_for_held
@@ -68,7 +69,8 @@ def deep_lift(
         Of the structure of `x`, in units of the output.
 
     Warns:
-        UserWarning: the attributions do not sum to the change of the output; see `check_completeness`.
+        UserWarning: the attributions do not sum to the change of the output; see `check_completeness`. Or
+            neither the model nor JAX has a primitive of the name of a rule.
 
     Raises:
         TypeError: `model` is not callable, `x` or `baseline` does not hold numbers, or `target` is
@@ -98,9 +100,11 @@ def deep_lift(
         >>> attribution.deep_lift(jnp.prod, [3.0, 2.0], primitive_rules=rules).tolist()
         [0.0, 6.0]
     """
+    check_flag("check_completeness", check_completeness)
     model, x, target = prepare(model, x, target, holds=True)
     baseline = broadcast_like("baseline", baseline, x)
-    attributions, gap = _deep_lift(model, x, target, baseline, primitive_rules=check_rules(primitive_rules))
+    rules = check_rules(primitive_rules, scalar(model, target), x)
+    attributions, gap = _deep_lift(model, x, target, baseline, primitive_rules=rules)
     warn_if_incomplete("deep_lift", gap if check_completeness else None, ADVICE)
     return zeros_for_held(attributions)
 
@@ -175,7 +179,8 @@ def deep_lift_shap(
         Of the structure of `x`, in units of the output.
 
     Warns:
-        UserWarning: the attributions do not sum to the change of the output; see `check_completeness`.
+        UserWarning: the attributions do not sum to the change of the output; see `check_completeness`. Or
+            neither the model nor JAX has a primitive of the name of a rule.
 
     Raises:
         TypeError: as for `deep_lift`, or `batch_size` is no integer.
@@ -193,12 +198,13 @@ def deep_lift_shap(
         >>> attribution.deep_lift_shap(lambda x: x[0] * x[1], [3.0, 2.0], baselines=baselines).tolist()
         [3.0, 2.5]
     """
+    check_flag("check_completeness", check_completeness)
     model, x, target = prepare(model, x, target, holds=True)
     baselines = check_batch_like("baselines", baselines, x)
     count = jax.tree.leaves(baselines)[0].shape[0]
     batch = check_batch_size(batch_size, count)
     batch = batch._replace(most=min(batch.most, count))  # all larger sizes are one program
-    rules = check_rules(primitive_rules)
+    rules = check_rules(primitive_rules, scalar(model, target), x)
     attributions, gap = _deep_lift_shap(model, x, target, baselines, batch=batch, primitive_rules=rules)
     warn_if_incomplete("deep_lift_shap", gap if check_completeness else None, ADVICE)
     return zeros_for_held(attributions)

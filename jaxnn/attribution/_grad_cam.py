@@ -1,5 +1,6 @@
 """Class activation maps: at which positions of a convolutional layer the output depends on it."""
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -60,6 +61,7 @@ def grad_cam(
         >>> attribution.grad_cam(model, jax.numpy.eye(2), layer="maps").tolist()
         [[3.0, 0.0], [0.0, 3.0]]
     """
+    relu = _checks.check_flag("relu", relu)
     model, x, target = prepare(model, x, target)
     axes, channels = _check_maps(model, x, layer, channel_axis)
     if shape is not None:
@@ -68,7 +70,8 @@ def grad_cam(
             raise ValueError(
                 f"`shape` must have {axes} sizes, one per spatial axis of {layer!r}; got {shape}"
             )
-    return _grad_cam(LayerModel(model, layer), x, target, relu=bool(relu), shape=shape, channels=channels)
+        _checks.check_bytes("shape", 4 * math.prod(shape))
+    return _grad_cam(LayerModel(model, layer), x, target, relu=relu, shape=shape, channels=channels)
 
 
 def _check_maps(model: Model, x: PyTree, layer: Layer, channel_axis: int | None) -> tuple[int, int | None]:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxnn import _checks
 from jaxnn._engine.affine_prefix import split_affine_prefix
 from jaxnn._engine.held import zeros_for_held
-from jaxnn._model import count_elements, differentiable, prepare
+from jaxnn._model import count_elements, differentiable, gradient, prepare
 from jaxnn._precision import draw_wide
 from jaxnn._typing import Key, Model, PyTree, Scalar, Target
 from jaxnn.attribution._accumulate import (
@@ -56,13 +56,14 @@ def saliency(model: Model, x: PyTree, target: Target = None, *, absolute: bool =
         >>> attribution.saliency(model, [2.0, 3.0], 0).tolist()
         [3.0, 2.0]
     """
+    absolute = _checks.check_flag("absolute", absolute)
     return zeros_for_held(_saliency(*prepare(model, x, target, holds=True), absolute=absolute))
 
 
 @jax.jit(static_argnames=("absolute",))
 def _saliency(model: Model, x: PyTree, target: Target, *, absolute: bool) -> PyTree:
-    gradient = jax.grad(differentiable(model, target, x))(x)
-    return jax.tree.map(jnp.abs, gradient) if absolute else gradient
+    values = gradient(differentiable(model, target, x), x)
+    return jax.tree.map(jnp.abs, values) if absolute else values
 
 
 def input_x_gradient(model: Model, x: PyTree, target: Target = None) -> PyTree:
@@ -96,7 +97,7 @@ def input_x_gradient(model: Model, x: PyTree, target: Target = None) -> PyTree:
 
 @jax.jit
 def _input_x_gradient(model: Model, x: PyTree, target: Target) -> PyTree:
-    return jax.tree.map(jnp.multiply, x, jax.grad(differentiable(model, target, x))(x))
+    return jax.tree.map(jnp.multiply, x, gradient(differentiable(model, target, x), x))
 
 
 def smooth_grad(
@@ -152,8 +153,9 @@ def smooth_grad(
         [0.0, 0.5, 1.0]
     """
     sampling = check_sampling(key, n_samples, batch_size, 25, with_error=with_error)
+    squared = _checks.check_flag("squared", squared)
     prepared = _prepare_noisy(model, x, target, key, noise, bounds)
-    return zeros_for_held(_smooth_grad(*prepared, squared=bool(squared), sampling=sampling))
+    return zeros_for_held(_smooth_grad(*prepared, squared=squared, sampling=sampling))
 
 
 @jax.jit(static_argnames=("squared", "sampling"))
@@ -164,17 +166,17 @@ def _smooth_grad(
     function = differentiable(model, target, x)
     if squared or sampling.with_error:
 
-        def gradient(sample: jax.Array) -> PyTree:
-            value = jax.grad(function)(copies(sample))
+        def at_copy(sample: jax.Array) -> PyTree:
+            value = gradient(function, copies(sample))
             return jax.tree.map(jnp.square, value) if squared else value
 
-        return estimate(gradient, sampling, lambda values: as_dtype_of(values, x))
+        return estimate(at_copy, sampling, lambda values: as_dtype_of(values, x))
     # The transpose of the affine prefix maps the summed gradients to the input at once.
     first, rest = split_affine_prefix(function, x)
     cut, pull = jax.vjp(first, x)
     n = sampling.n_samples
     mean = weighted_sum(
-        lambda sample: jax.grad(rest)(first(copies(sample))),
+        lambda sample: gradient(rest, first(copies(sample))),
         np.arange(n), np.full(n, 1 / n), sampling.batch_size,
     )  # fmt: skip
     return pull(as_dtype_of(mean, cut))[0]
@@ -232,8 +234,9 @@ def var_grad(
 @jax.jit(static_argnames=("sampling",))
 def _var_grad(model: Model, target: Target, copies: "NoisyCopies", sampling: Sampling) -> PyTree:
     x = copies.x
-    gradient = jax.grad(differentiable(model, target, x))
-    return variance(lambda sample: gradient(copies(sample)), sampling, lambda values: as_dtype_of(values, x))
+    function = differentiable(model, target, x)
+    at_copy = lambda sample: gradient(function, copies(sample))  # noqa: E731
+    return variance(at_copy, sampling, lambda values: as_dtype_of(values, x))
 
 
 @flax.struct.dataclass
@@ -270,11 +273,17 @@ def _prepare_noisy(
 ) -> tuple[Model, Target, NoisyCopies]:
     """Check the arguments of the methods that sample around an example."""
     noise = _checks.check_number("noise", noise, at_least=0)
-    ends = None if bounds is None else _checks.check_float_array("bounds", bounds)
-    if ends is not None:
-        _checks.check_shape("bounds", ends, (2,), "the lowest and the highest input")
-        if _checks.known_false(ends[0] < ends[1]):
-            raise ValueError(f"`bounds` must be (low, high), low below high; got {ends.tolist()}")
+    ends = None if bounds is None else _check_bounds(bounds)
     model, x, target = prepare(model, x, target, holds=True)
     count_elements(x)
     return model, target, NoisyCopies(x, key, noise, ends)
+
+
+@jax.ensure_compile_time_eval()
+def _check_bounds(bounds: Bounds) -> jax.Array:
+    ends = _checks.check_float_array("bounds", bounds)
+    _checks.check_shape("bounds", ends, (2,), "the lowest and the highest input")
+    _checks.check_finite("bounds", ends)
+    if _checks.known_false(ends[0] < ends[1]):
+        raise ValueError(f"`bounds` must be (low, high), low below high; got {ends.tolist()}")
+    return ends

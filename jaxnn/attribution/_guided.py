@@ -13,7 +13,7 @@ from jaxnn._engine.graph import Around, Run, Step, graph
 from jaxnn._engine.held import zeros_for_held
 from jaxnn._engine.primitives import COMBINERS, CUSTOM, inner_jaxprs
 from jaxnn._engine.relu import is_clamped_variance, is_relu, relu_factor
-from jaxnn._model import differentiable, prepare
+from jaxnn._model import differentiable, nan_as, prepare
 from jaxnn._typing import Model, PyTree, Target
 
 
@@ -91,8 +91,8 @@ def _with_relus(model: Model, x: PyTree, target: Target, *, name: str) -> PyTree
     leaves, structure = jax.tree.flatten(x)
     plan = _plan(name, differentiable(model, target, x), x)
     (run,) = plan.evaluate(leaves)
-    cotangents = [jnp.ones_like(y) for y in plan.graph.results(run)]
-    return jax.tree.unflatten(structure, backward(plan, cotangents, run))
+    (output,) = plan.graph.results(run)
+    return nan_as(output, jax.tree.unflatten(structure, backward(plan, [jnp.ones_like(output)], run)))
 
 
 def _plan(

@@ -10,8 +10,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from jaxnn._checks import check_flag
 from jaxnn._engine.held import zeros_for_held
-from jaxnn._model import as_example, as_model, differentiable, prepare, select
+from jaxnn._model import as_example, as_model, differentiable, gradient, prepare, select
 from jaxnn._rewrite import (
     Added,
     Intervened,
@@ -56,7 +57,7 @@ class LayerModel:
             # Of all steps of a scan, each with its effect on the later ones.
             return select(Intervened(self.model, (Added(added),), (self.layer,))(x), target)
 
-        return value, jax.grad(output)(jnp.zeros_like(value))
+        return value, gradient(output, jnp.zeros_like(value))
 
 
 def check_layer(model: Model, x: PyTree, layer: Layer) -> jax.ShapeDtypeStruct:
@@ -154,13 +155,14 @@ def layer_gradient_x_activation(
         >>> attribution.layer_gradient_x_activation(network, [0.5] * 784, 3, layer="hidden_0").shape
         (30,)
     """
-    return _layer_gradient(*prepare_layer(model, x, target, layer), multiply=bool(multiply))
+    multiply = check_flag("multiply", multiply)
+    return _layer_gradient(*prepare_layer(model, x, target, layer), multiply=multiply)
 
 
 @jax.jit(static_argnames=("multiply",))
 def _layer_gradient(cut: LayerModel, x: PyTree, target: Target, *, multiply: bool) -> jax.Array:
-    value, gradient = cut.value_and_gradient(x, target)
-    return value * gradient if multiply else gradient
+    value, derivative = cut.value_and_gradient(x, target)
+    return value * derivative if multiply else derivative
 
 
 def neuron_gradient(model: Model, x: PyTree, unit: Target = None, *, layer: Layer) -> PyTree:
@@ -198,4 +200,4 @@ def neuron_gradient(model: Model, x: PyTree, unit: Target = None, *, layer: Laye
 
 @jax.jit
 def _neuron_gradient(cut: LayerModel, x: PyTree, unit: Target) -> PyTree:
-    return jax.grad(differentiable(cut, unit, x))(x)
+    return gradient(differentiable(cut, unit, x), x)

@@ -103,6 +103,9 @@ def lrp(
             is None and it has more than one, or a primitive rule returns other shapes than its values have.
         NotImplementedError: there is no sound rule for one of the model's operations, which is named.
 
+    Warns:
+        UserWarning: neither the model nor JAX has a primitive of the name of a rule.
+
     References:
         Bach et al., "On pixel-wise explanations for non-linear classifier decisions by layer-wise relevance
         propagation", 2015, doi:10.1371/journal.pone.0130140. Montavon et al., "Layer-wise relevance
@@ -139,10 +142,8 @@ def lrp(
         box = (_check_bound("low", low, x), _check_bound("high", high, x))
         if not all(map(_in_order, *map(jax.tree.leaves, box))):
             raise ValueError(f"`low` must nowhere be above `high`; got {low} and {high}")
-    relevances = _lrp(
-        model, x, target, options, box, rules=rules, primitive_rules=check_rules(primitive_rules)
-    )
-    return zeros_for_held(relevances)
+    static = check_rules(primitive_rules, scalar(model, target), x)
+    return zeros_for_held(_lrp(model, x, target, options, box, rules=rules, primitive_rules=static))
 
 
 @jax.jit(static_argnames=("rules", "primitive_rules"))
@@ -230,6 +231,7 @@ def _check_rule(rule: str | Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(rule.items()))
 
 
+@jax.ensure_compile_time_eval()
 def _in_order(low: jax.Array, high: jax.Array) -> bool:
     return not _checks.known_false(jnp.all(low <= high))
 

@@ -85,6 +85,7 @@ def check_groups(groups: Groups, n_groups: int | None, x: PyTree) -> tuple[Group
     """
     if n_groups is not None:
         n_groups = _checks.check_integer("n_groups", n_groups, at_least=1)
+        _checks.check_bytes("n_groups", 64 * n_groups)
     size = count_elements(x)
     if groups is None:
         if n_groups not in (None, size):

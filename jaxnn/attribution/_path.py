@@ -42,12 +42,9 @@ class QuadratureRule(NamedTuple):
 def check_steps(steps: int, quadrature: Quadrature, batch_size: int | None) -> QuadratureRule:
     """Check the options of a path method."""
     _checks.check_option("quadrature", quadrature, QUADRATURES)
-    least = 2 if quadrature == "trapezoid" else 1
-    return QuadratureRule(
-        quadrature,
-        _checks.check_integer("steps", steps, at_least=least),
-        check_batch_size(batch_size, 10),
-    )
+    steps = _checks.check_integer("steps", steps, at_least=2 if quadrature == "trapezoid" else 1)
+    _checks.check_bytes("steps", 48 * steps)
+    return QuadratureRule(quadrature, steps, check_batch_size(batch_size, 10))
 
 
 def integrated_gradients(
@@ -105,7 +102,9 @@ def integrated_gradients(
     rule = check_steps(steps, quadrature, batch_size)
     model, x, target = prepare(model, x, target, holds=True)
     baseline = broadcast_like("baseline", baseline, x)
-    check = check_completeness and _checks.is_concrete((model, x, target, baseline))
+    check = _checks.check_flag("check_completeness", check_completeness) and _checks.is_concrete(
+        (model, x, target, baseline)
+    )
     attributions, gap = _integrated_gradients(model, x, target, baseline, rule, check=check)
     warn_if_incomplete("integrated_gradients", gap, f"use more `steps` than {steps}, or another `baseline`")
     return zeros_for_held(attributions)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxnn import _checks, losses
 from jaxnn._engine.loops import chunked_map
 from jaxnn._engine.memory import Batch
-from jaxnn._model import as_example, as_model
+from jaxnn._model import as_example, as_model, check_loss, output_shape
 from jaxnn._precision import widen
 from jaxnn._typing import Key, Model, PyTree
 from jaxnn.attribution._accumulate import Sampling, check_sampling, estimate
@@ -75,17 +75,13 @@ def permutation_importance(
         (True, 0.0)
     """
     sampling = check_sampling(key, n_samples, batch_size, 64, with_error=with_error)
-    if not callable(loss):
-        raise TypeError(f"`loss` must be a function of (output, target); got {type(loss).__name__}")
     model, loss, x = as_model(model), as_model(loss, "loss"), as_example("x", x)
     if isinstance(target, list):
         target = _checks.check_array("target", target)
     target = jax.tree.map(lambda leaf: _checks.check_array("target", leaf), target)
     _checks.check_count({"x": x, "target": target}, at_least=2)
     example, label = _row((x, target), 0)
-    value = jax.eval_shape(_loss, model, loss, example, label)
-    if getattr(value, "shape", None) != ():
-        raise ValueError(f"`loss` must give a scalar for one example; got {value}")
+    check_loss(loss, output_shape(model, example), label, differentiable=False)
     groups, n = check_groups(groups, n_groups, example)
     return _permutation_importance(model, loss, x, target, groups, key, n=n, sampling=sampling)
 

@@ -74,6 +74,7 @@ def kernel_shap(
         [3.0, 3.0, 1.0]
     """
     game = make_game(model, x, target, baseline, groups, n_groups)
+    with_error = _checks.check_flag("with_error", with_error)
     least = min(2 * (game.n + SPARE), 2**game.n - 2) if with_error else 0
     sampling = check_sampling(
         key, 2 * game.n + 2048 if n_samples is None else n_samples, batch_size, 64,
@@ -188,7 +189,7 @@ def lime(
     kernel_width = _checks.check_real("kernel_width", kernel_width, above=0)
     ridge = _checks.check_real("ridge", ridge, above=0)
     game = make_game(model, x, target, baseline, groups, n_groups)
-    least = game.n + SPARE if with_error else 2
+    least = game.n + SPARE if _checks.check_flag("with_error", with_error) else 2
     sampling = check_sampling(key, n_samples, batch_size, 64, with_error=with_error, at_least=least)
     return _lime(game, key, kernel_width, ridge, sampling)
 

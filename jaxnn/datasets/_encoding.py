@@ -6,7 +6,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float32, Int, UInt8
 
-from jaxnn._checks import check_array, check_integer, check_values
+from jaxnn._checks import check_array, check_bytes, check_integer, check_values
 
 # A table, not arithmetic: the result is bitwise the same on every device, jitted or not.
 _ENCODED = (np.arange(256) / 255 * 0.99 + 0.01).astype(np.float32)
@@ -77,6 +77,7 @@ def encode_labels(labels: Int[ArrayLike, "..."], classes: int = 10) -> Float32[A
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(f"`labels` must be integers; got dtype {array.dtype}")
     check_values("labels", array, at_least=0, below=classes)
+    check_bytes("classes", 4 * array.size * classes)
     return _one_hot(array, classes)
 
 

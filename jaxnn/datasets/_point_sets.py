@@ -65,6 +65,7 @@ def point_set(name: PointSetName, *, key: Key, n: int, noise: Scalar = 0.0) -> P
     _checks.check_option("name", name, POINT_SETS)
     _checks.check_key("key", key)
     n = _checks.check_integer("n", n, at_least=1)
+    _checks.check_bytes("n", 16 * n)
     return _point_set(key, _checks.check_number("noise", noise, at_least=0), name=name, n=n)
 
 

@@ -1,6 +1,7 @@
 """Dreams: activation maximization, the input to which a part of a model responds most."""
 
 import functools
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -156,6 +157,10 @@ def dream(
     if record_every is not None:
         record_every = _checks.check_integer("record_every", record_every, at_least=1)
     redirect = _checks.check_integer("redirect", redirect, at_least=0)
+    _checks.check_bytes("steps", 16 * steps)
+    _checks.check_bytes("shape", 16 * math.prod(shape))
+    if record_every is not None:
+        _checks.check_bytes("record_every", 4 * (1 + steps // record_every) * math.prod(shape))
     if bounds is not None:
         bounds = _checks.check_interval("bounds", bounds)
     image = check_start(start, shape, bounds, parameterization, dtype_of(model))

@@ -58,7 +58,7 @@ class Objective:
 
     def __truediv__(self, divisor: Scalar) -> "Objective":
         divisor = _checks.check_number("divisor", divisor)
-        if _checks.known_false(divisor != 0):
+        if _checks.is_concrete(divisor) and float(divisor) == 0:
             raise ValueError("`divisor` must not be 0")
         return self * (1 / divisor)
 

@@ -204,9 +204,11 @@ def cppn(width: int = 24, depth: int = 8) -> Parameterization:
         >>> part.image(params, (5, 7)).shape, part.image(params, (50, 70)).shape
         ((5, 7), (50, 70))
     """
-    return _cppn(
-        _checks.check_integer("width", width, at_least=1), _checks.check_integer("depth", depth, at_least=1)
-    )
+    width = _checks.check_integer("width", width, at_least=1)
+    depth = _checks.check_integer("depth", depth, at_least=1)
+    _checks.check_bytes("width", 8 * width**2)
+    _checks.check_bytes("depth", depth * (8 * width**2 + 10_000))  # a layer is part of the program
+    return _cppn(width, depth)
 
 
 @functools.cache

@@ -105,6 +105,7 @@ def check_precision(bounds: Bounds, dtype: DTypeLike) -> None:
         )
 
 
+@jax.ensure_compile_time_eval()
 def check_start(
     start: ArrayLike | None, shape: Shape, bounds: Bounds, parameters: Parameterization, dtype: DTypeLike
 ) -> jax.Array | None:

@@ -142,7 +142,9 @@ def pad(pixels: int, *, fill: Scalar | None = None) -> Part:
         >>> dreaming.pad(1, fill=0.5)(jax.random.key(0), jnp.ones((1, 1)))[0].tolist()
         [0.5, 0.5, 0.5]
     """
-    return Part(_pad, (_checks.check_integer("pixels", pixels, at_least=0),), (_check_fill(fill),))
+    pixels = _checks.check_integer("pixels", pixels, at_least=0)
+    _checks.check_bytes("pixels", 16 * pixels**2)
+    return Part(_pad, (pixels,), (_check_fill(fill),))
 
 
 def _pad(key: jax.Array, image: jax.Array, pixels: int, fill: Fill) -> jax.Array:
@@ -173,7 +175,9 @@ def blur(sigma: float) -> Part:
         >>> round(float(dreaming.blur(1.0)(jax.random.key(0), image)[4, 4]), 3)
         0.159
     """
-    return Part(_blur, (_checks.check_real("sigma", sigma, above=0),), ())
+    sigma = _checks.check_real("sigma", sigma, above=0)
+    _checks.check_bytes("sigma", 64 * sigma)
+    return Part(_blur, (sigma,), ())
 
 
 def _blur(key: jax.Array, image: jax.Array, sigma: float) -> jax.Array:
@@ -184,6 +188,7 @@ def _blur(key: jax.Array, image: jax.Array, sigma: float) -> jax.Array:
 def _gaussian(size: int, sigma: float) -> np.ndarray:
     """The matrix `(size, size)` that blurs a column of pixels."""
     reach = int(4 * sigma + 0.5)
+    _checks.check_bytes("sigma", 32.0 * reach * size)
     offsets = np.arange(-reach, reach + 1)
     kernel = np.exp(-0.5 * (offsets / sigma) ** 2)
     matrix = np.zeros((size, size))
@@ -251,6 +256,7 @@ def _check_fill(fill: Scalar | None) -> Fill:
     return None if fill is None else _checks.check_number("fill", fill)
 
 
+@jax.ensure_compile_time_eval()
 def _check_range(low: Scalar, high: Scalar, *, above: float | None = None) -> tuple[jax.Array, jax.Array]:
     least, most = _checks.check_number("low", low, above=above), _checks.check_number("high", high)
     if _checks.known_false(least <= most):

@@ -147,6 +147,7 @@ def _channel(output: PyTree, values: Values, layer: str, channel_axis: int, inde
     return _element(means, index, layer)
 
 
+@jax.ensure_compile_time_eval()
 def _check_indices(index: Any) -> Indices:
     indices = tuple(
         _checks.check_array("index", axis_index)

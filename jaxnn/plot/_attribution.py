@@ -8,7 +8,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.pyplot import get_cmap
 
-from jaxnn._checks import check_integer, check_real, check_values
+from jaxnn._checks import check_flag, check_integer, check_real, check_values
 from jaxnn.plot import _common
 from jaxnn.plot._common import BLUE, ORANGE, Labels, Numbers
 
@@ -59,6 +59,7 @@ def attribution(
         ('attribution', True)
         >>> plt.close(ax.figure)
     """
+    check_flag("colorbar", colorbar)
     heat = _sum_channels("values", values)
     beneath = np.zeros(heat.shape) if image is None else _sum_channels("image", image)
     if beneath.shape != heat.shape:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 
-from jaxnn._checks import check_integer, check_values
+from jaxnn._checks import check_bytes, check_flag, check_integer, check_values
 from jaxnn.plot import _common
 from jaxnn.plot._common import BLUE, GRAY, MAX_MARKS, ORANGE, AxesLike, Grid, Labels
 
@@ -57,6 +57,7 @@ def image_grid(
         ((2, 2), 'b', (-1.0, 1.0), False)
         >>> plt.close(axes[0, 0].figure)
     """
+    signed, colorbar = check_flag("signed", signed), check_flag("colorbar", colorbar)
     pixels = _common.check_numbers("images", images, "(N, h, w)", ndim=3)
     n_images, height, width = pixels.shape
     low, high = _common.color_limits(pixels, signed, limits)
@@ -70,6 +71,7 @@ def image_grid(
     rows = -(-n_images // columns) if grid is None else len(grid)
     row_names = _common.check_labels("row_labels", row_labels, rows)
     if grid is None:
+        check_bytes("columns", 2**18 * rows * columns)  # of Axes
         grid = _common.new_grid(rows, columns, height / width, names, row_names, name if colorbar else "")
     cells: list[Axes] = grid.ravel().tolist()
     norm = Normalize(low, high)

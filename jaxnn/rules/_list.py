@@ -145,6 +145,7 @@ class Conditions(NamedTuple):
     @classmethod
     def of(cls, features: Float[np.ndarray, "n d"], thresholds: int, dtype: np.dtype) -> "Conditions":
         """Both sides of each quantile of each feature."""
+        _checks.check_bytes("thresholds", 16 * features.size * min(thresholds, len(features)))
         rows = []
         for j, cuts in enumerate(quantiles(features, thresholds, dtype)):
             rows += [(j, -np.inf, cut) for cut in cuts] + [(j, cut, np.inf) for cut in cuts]
@@ -164,6 +165,7 @@ class Conditions(NamedTuple):
 
 def quantiles(features: Float[np.ndarray, "n d"], count: int, dtype: np.dtype) -> list[np.ndarray]:
     """Per feature, thresholds of few digits at evenly spaced quantiles, below the largest value."""
+    _checks.check_bytes("thresholds", 16 * count * features.shape[1])
     levels = np.arange(1, count + 1) / (count + 1)
     cuts = np.quantile(features.astype(np.float64), levels, axis=0, method="lower")
     columns = zip(cuts.T, features.T, strict=True)

@@ -84,6 +84,7 @@ class Problem(NamedTuple):
         self, key: jax.Array, n_samples: int
     ) -> tuple[Float[np.ndarray, "n d"], Int[np.ndarray, "n"]]:
         """The features and the predictions of the inputs and of samples around them."""
+        _checks.check_bytes("n_samples", 16 * n_samples * (self.inputs[0].size + len(self.names)))
         samples = draw(key, self.sampler, self.whole_space(), n_samples)
         inputs = np.concatenate([np.asarray(self.inputs), samples])
         return self.featurize(inputs), self.predict(inputs)
@@ -124,15 +125,15 @@ def prepare(
             f"vector of two or more elements, the largest of which is the prediction; it is {output}"
         )
     count = output.size if decide is None else None
-    decide = as_model(_ARGMAX if decide is None else decide)
-    prediction = jax.eval_shape(decide, output)
+    decide = as_model(_ARGMAX if decide is None else decide, "decide")
+    prediction = output_shape(decide, output, name="decide")
     dtype = getattr(prediction, "dtype", jnp.float32)
     is_flag = jnp.issubdtype(dtype, jnp.bool_)
     if not (is_flag or jnp.issubdtype(dtype, jnp.integer)) or prediction.shape != ():
         raise ValueError(f"`decide` must give one integer, the class; got {prediction}")
     names = _column_names(inputs) if names is None and features is None else names
-    features = as_model(FLATTEN if features is None else features)
-    vector = jax.eval_shape(features, rows[0])
+    features = as_model(FLATTEN if features is None else features, "features")
+    vector = output_shape(features, rows[0], name="features")
     if getattr(vector, "ndim", 0) != 1 or vector.size == 0:
         raise ValueError(f"`features` must give a vector (d,) for one input; got {vector}")
     if count is None and classes is None and not is_flag:

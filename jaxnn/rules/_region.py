@@ -23,7 +23,7 @@ from jaxnn._engine.jaxpr import bind
 from jaxnn._engine.loops import ChunkStep, chunked_scan, vary_like
 from jaxnn._engine.memory import BUDGET, Batch
 from jaxnn._engine.primitives import CALLBACKS, NO_GRADIENT, is_affine, is_real
-from jaxnn._model import as_example, as_model
+from jaxnn._model import as_example, as_model, output_shape
 from jaxnn._precision import wide_dtype, widen
 from jaxnn._typing import Model, PyTree
 
@@ -100,7 +100,9 @@ def linear_region(model: Model, x: PyTree, *, normals: bool | None = None) -> Li
         True
     """
     keep = None if normals is None else _checks.check_flag("normals", normals)
-    return _linear_region(*hold(as_model(model), as_example("x", x)), keep=keep)
+    model, x = as_model(model), as_example("x", x)
+    output_shape(model, x)
+    return _linear_region(*hold(model, x), keep=keep)
 
 
 @jax.jit(static_argnames=("keep",))

@@ -38,7 +38,8 @@ class Tree(NamedTuple):
         """The index of the leaf of one input, or of its node after `depth` splits."""
         values = _checks.check_float_array("features", features)
         feature, threshold = jnp.asarray(self.feature), jnp.asarray(self.threshold)
-        if values.ndim != 1 or _checks.known_false(jnp.max(feature) < values.size):
+        known = _checks.is_concrete(self.feature)
+        if values.ndim != 1 or (known and np.max(self.feature) >= values.size):
             raise ValueError(
                 "`features` must have shape (d,), the features of one input (use jax.vmap for more); "
                 f"got {values.shape}"

@@ -93,6 +93,7 @@ def trepan(
     n_samples = _checks.check_integer("n_samples", n_samples, at_least=1)
     problem = prepare(model, inputs, spread, decide, features, names, classes)
     stump = tree_learner(key, 1, min_leaf)
+    _checks.check_bytes("n_samples", 16 * n_samples * problem.inputs[0].size)
     measured_on = problem.held_out(held_out, held_out_labels)
 
     def fill(node: int, region: Region) -> Shaped[np.ndarray, "k ..."]:

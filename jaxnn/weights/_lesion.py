@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -84,8 +85,10 @@ def _units_mask(
     units: Bool[ArrayLike, "n"] | Integer[ArrayLike, "..."], n: int, name: str
 ) -> Bool[Array, "n"]:
     """The units to remove as a mask, from a mask or from indices."""
-    units = list(units) if isinstance(units, range) else units
-    array = _checks.check_array("units", units)
+    given: Any = units
+    if isinstance(given, range):
+        given = list(given[: 2 * n + 1])  # one more than there are indices: one of them is refused
+    array = _checks.check_array("units", given)
     if array.dtype == bool:
         _checks.check_shape("units", array, (n,), f"one element per unit of layer {name!r}")
         return array
@@ -133,6 +136,7 @@ def random_mask(key: Key, shape: int | Sequence[int], fraction: Scalar) -> Bool[
     """
     _checks.check_key("key", key)
     sizes = _checks.check_sizes("shape", shape if isinstance(shape, Sequence) else (shape,))
+    _checks.check_bytes("shape", 8 * math.prod(sizes))
     return _random_mask(key, _checks.check_number("fraction", fraction, at_least=0, at_most=1), shape=sizes)
 
 

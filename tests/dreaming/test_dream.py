@@ -479,7 +479,7 @@ def nothing(*args, **options):
         ({"bounds": ("0", "1")}, TypeError, "`bounds[0]` must be a number"),
         ({"bounds": (1.0, 1.0 + 1e-9)}, ValueError, "`bounds` must be distinct, at a finite distance, in"),
         ({"bounds": (-3e38, 3e38)}, ValueError, "of the dream, float32; got (-3e+38, 3e+38)"),
-        ({"bounds": (0, 1e39)}, ValueError, "`bounds` must be distinct"),
+        ({"bounds": (0, 1e39)}, ValueError, "`bounds[1]` must be finite, in float32; got 1e+39"),
         (
             {"bounds": (0.0, 7e4), "model": dreaming.flattened(network(dtype="float16"))}, ValueError,
             "in the dtype of the dream, float16",

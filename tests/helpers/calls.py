@@ -26,7 +26,7 @@ HELD_OUT = {"held_out_labels": Y, "classes": ["a", "b", "c"]}
 
 def maps(x: jax.Array) -> jax.Array:
     """A model with a layer of two channels."""
-    return jnp.sum(jaxnn.tap(x[..., None] * jnp.array([1.0, 2.0]), "maps"))
+    return jnp.sum(jaxnn.tap(jnp.stack([x, 2 * x], axis=-1), "maps"))
 
 
 def plane(x: jax.Array) -> jax.Array:

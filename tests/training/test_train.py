@@ -562,7 +562,7 @@ X, T, LABELS = blobs()
         ({"loss": "mse"}, TypeError, "`loss` must be a function"),
         ({"loss": lambda y, t: (y - t) ** 2}, ValueError, r"`loss` must give a real scalar.*of shape \(3,\)"),
         ({"loss": lambda y, t: jnp.argmax(y)}, ValueError, "`loss` must give a real scalar.*got int32"),
-        ({"loss": lambda y, t: None}, ValueError, "`loss` must give a real scalar.*got NoneType"),
+        ({"loss": lambda y, t: None}, TypeError, "`loss` must return an array.*got None"),
         (
             {"targets": LABELS + 1, "loss": jaxnn.losses.cross_entropy},
             ValueError,
