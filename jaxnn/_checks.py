@@ -176,7 +176,7 @@ def check_finite(name: str, value: Any) -> None:
 
 def check_option(name: str, value: Any, options: Collection[str]) -> None:
     """Raise unless `value` is one of the named options."""
-    if value not in options:
+    if not isinstance(value, str) or value not in options:
         listed = ", ".join(repr(option) for option in options)
         raise ValueError(f"`{name}` must be one of {listed}; got {value!r}")
 
@@ -315,6 +315,13 @@ def check_float_dtype(name: str, value: Any) -> np.dtype:
     return available
 
 
+def check_text(name: str, value: Any) -> str:
+    """Return `value`, or raise unless it is a string."""
+    if not isinstance(value, str):
+        raise TypeError(f"`{name}` must be a string; got {_show(value)}")
+    return value
+
+
 def check_flag(name: str, value: Any) -> bool:
     """Return `value` as a bool, or raise unless it is True or False, of Python or NumPy."""
     if not isinstance(value, bool | np.bool_):
@@ -339,7 +346,7 @@ def check_key(name: str, value: Any) -> None:
 
 def check_sizes(name: str, value: Any) -> tuple[int, ...]:
     """Return a shape as a tuple of integers of at least 1, or raise."""
-    if not isinstance(value, Sequence) or isinstance(value, str):
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         raise TypeError(f"`{name}` must be a tuple of integers; got {_show(value)}")
     return tuple(check_integer(f"{name}[{i}]", n, at_least=1) for i, n in enumerate(value))
 

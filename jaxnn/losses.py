@@ -68,8 +68,8 @@ def cross_entropy(
     """
     z = _checks.check_float_array("output", output)
     t = _checks.check_array("target", target)
-    if z.ndim != 1:
-        raise ValueError(f"`output` must have shape (n_out,), the logits; got {z.shape}")
+    if z.ndim != 1 or z.size == 0:
+        raise ValueError(f"`output` must have shape (n_out,), at least one logit; got {z.shape}")
     log_p = jax.nn.log_softmax(z)
     if t.ndim == 0:
         if not jnp.issubdtype(t.dtype, jnp.integer):

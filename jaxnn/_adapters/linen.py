@@ -101,9 +101,8 @@ def from_linen(
         )
     if refused := kwargs.keys() & {"mutable", "capture_intermediates"}:
         raise ValueError(f"`kwargs` must not hold {min(refused)!r}: nothing is mutated; see jaxnn.capture")
-    function = (
-        getattr(type(module), method, None) if isinstance(method, str) else method or type(module).__call__
-    )
+    named = "__call__" if method is None else method
+    function = getattr(type(module), named, None) if isinstance(named, str) else named
     if not callable(function):
         raise ValueError(f"`method` must be a method of {type(module).__name__} or its name; got {method!r}")
     switches = _switches(module)

@@ -142,6 +142,9 @@ def lrp(
         box = (_check_bound("low", low, x), _check_bound("high", high, x))
         if not all(map(_in_order, *map(jax.tree.leaves, box))):
             raise ValueError(f"`low` must nowhere be above `high`; got {low} and {high}")
+    for name, bound in (("low", low), ("high", high)):
+        if box is None and bound is not None:
+            raise ValueError(f"`{name}` must be None for {rule!r}: it is the bound of z_box alone")
     static = check_rules(primitive_rules, scalar(model, target), x)
     return zeros_for_held(_lrp(model, x, target, options, box, rules=rules, primitive_rules=static))
 

@@ -8,7 +8,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.pyplot import get_cmap
 
-from jaxnn._checks import check_flag, check_integer, check_real, check_values
+from jaxnn._checks import check_flag, check_integer, check_real, check_text, check_values
 from jaxnn.plot import _common
 from jaxnn.plot._common import BLUE, ORANGE, Labels, Numbers
 
@@ -60,6 +60,7 @@ def attribution(
         >>> plt.close(ax.figure)
     """
     check_flag("colorbar", colorbar)
+    title, name = check_text("title", title), check_text("name", name)
     heat = _sum_channels("values", values)
     beneath = np.zeros(heat.shape) if image is None else _sum_channels("image", image)
     if beneath.shape != heat.shape:
@@ -140,6 +141,7 @@ def feature_bars(
         ['radius', 'texture']
         >>> plt.close(ax.figure)
     """
+    title, name = check_text("title", title), check_text("name", name)
     heights = _common.check_numbers("values", values, "(n,)")
     n = heights.size
     labels = _common.check_labels("names", names, n)

@@ -45,10 +45,10 @@ def check_numbers(name: str, value: Values, shape: str, ndim: int = 1, size: int
     return np.asarray(array).astype(np.float64)
 
 
-def check_list(name: str, values: Iterable[object]) -> list[object]:
-    """Return labels as a list, or raise."""
-    if not isinstance(values, Iterable):
-        raise TypeError(f"`{name}` must hold strings; got {type(values).__name__} {values!r}")
+def check_list(name: str, values: Iterable[Any], what: str = "strings") -> list[Any]:
+    """Return labels or other parts as a list, or raise."""
+    if not isinstance(values, Iterable) or isinstance(values, str | bytes | dict):
+        raise TypeError(f"`{name}` must hold {what}; got {type(values).__name__} {values!r}")
     return list(values)
 
 
@@ -86,13 +86,18 @@ def class_colors(count: int) -> list[Any]:
     return list(plt.get_cmap("viridis")(np.linspace(0, 1, count)))
 
 
+def check_limits(limits: tuple[float, float], signed: bool = False) -> tuple[float, float]:
+    """Return the ends of a color scale, or raise."""
+    low, high = check_numbers("limits", limits, "(2,)", size=2).tolist()
+    if low >= high or (signed and low != -high):
+        raise ValueError(f"`limits` must increase, from -high if `signed`; got {limits}")
+    return low, high
+
+
 def color_limits(pixels: Numbers, signed: bool, limits: tuple[float, float] | None) -> tuple[float, float]:
     """The ends of the color scale: never equal, and symmetric about zero if `signed`."""
     if limits is not None:
-        low, high = check_numbers("limits", limits, "(2,)", size=2).tolist()
-        if low >= high or (signed and low != -high):
-            raise ValueError(f"`limits` must increase, from -high if `signed`; got {limits}")
-        return low, high
+        return check_limits(limits, signed)
     low, high = float(pixels.min()), float(pixels.max())
     if signed:
         return min(low, -high) or -1.0, max(-low, high) or 1.0

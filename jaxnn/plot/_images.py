@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 
-from jaxnn._checks import check_bytes, check_flag, check_integer, check_values
+from jaxnn._checks import check_bytes, check_flag, check_integer, check_text, check_values
 from jaxnn.plot import _common
 from jaxnn.plot._common import BLUE, GRAY, MAX_MARKS, ORANGE, AxesLike, Grid, Labels
 
@@ -58,6 +58,7 @@ def image_grid(
         >>> plt.close(axes[0, 0].figure)
     """
     signed, colorbar = check_flag("signed", signed), check_flag("colorbar", colorbar)
+    name = check_text("name", name)
     pixels = _common.check_numbers("images", images, "(N, h, w)", ndim=3)
     n_images, height, width = pixels.shape
     low, high = _common.color_limits(pixels, signed, limits)
@@ -216,6 +217,7 @@ def training_curve(
         ('squared error', [1, 2, 3])
         >>> plt.close(ax.figure)
     """
+    name = check_text("name", name)
     curves = [_common.check_numbers("values", values, "(epochs,)")]
     epochs = np.arange(1, curves[0].size + 1)
     if validation is not None:

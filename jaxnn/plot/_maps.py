@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap, Normalize, to_rgba_array
 from matplotlib.transforms import ScaledTranslation
 
-from jaxnn._checks import check_image_shape, check_shape
+from jaxnn._checks import check_image_shape, check_shape, check_text
 from jaxnn.plot import _common
 from jaxnn.plot._common import MAX_MARKS, Classes, Numbers
 
@@ -119,6 +119,7 @@ def decision_map(
         ((-1.0, 1.0), ['0', '1'])
         >>> plt.close(ax.figure)
     """
+    name = check_text("name", name)
     across, up = _check_increasing("x1", x1), _check_increasing("x2", x2)
     array = _common.check_concrete("values", values)
     check_shape("values", array, (up.size, across.size), "x2 by x1")

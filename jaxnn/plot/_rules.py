@@ -57,7 +57,9 @@ def decision_tree(
         raise TypeError(f"`tree` must be a tree of jaxnn.rules; got {type(tree).__name__}")
     feature, threshold, left, right, fractions = (np.asarray(getattr(tree, part)) for part in parts)
     n_features, n_classes = int(feature.max()) + 1, fractions.shape[1]
-    labels = [f"x_{i}" for i in range(n_features)] if names is None else [str(name) for name in names]
+    labels = [f"x_{i}" for i in range(n_features)]
+    if names is not None:
+        labels = [str(name) for name in _common.check_list("names", names)]
     if len(labels) < n_features:
         raise ValueError(f"`names` must hold at least {n_features}, one per feature; got {len(labels)}")
     class_names = _common.check_labels("classes", classes, n_classes, "class {}")
@@ -261,11 +263,13 @@ def regions(
     """
     corners = [
         _common.check_numbers(f"polygons[{i}]", each, "(corners, 2)", ndim=2)
-        for i, each in enumerate(polygons)
+        for i, each in enumerate(_common.check_list("polygons", polygons, "polygons"))
     ]
     if not corners or any(each.shape[1] != 2 for each in corners):
         raise ValueError("`polygons` must each have shape (corners, 2), and be at least one")
     style: dict[str, Any] = {"facecolor": "none"}
+    if limits is not None:
+        _common.check_limits(limits)
     if values is not None:
         colors = _common.check_numbers("values", values, f"({len(corners)},)", size=len(corners))
         style = {"array": colors, **value_colors(colors, limits)}

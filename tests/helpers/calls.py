@@ -108,7 +108,7 @@ class Call(NamedTuple):
         """Call the function with some arguments changed."""
         arguments = self.arguments | changed
         if self.name == "attacks.strongest":
-            return self.function(attacks.fgsm, attacks.noise)
+            return self.function(arguments.get("attacks", attacks.fgsm), attacks.noise)
         if self.name == "map_examples":
             arrays = arguments.pop("arrays")
             return self.function(arguments.pop("fn"), arrays, **arguments)

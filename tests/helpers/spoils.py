@@ -1,14 +1,15 @@
-"""Bad values for one argument, and what a call makes of it."""
+"""Bad values for one argument of a valid call, and what the call comes to."""
 
 import math
 import warnings
+from typing import Any
 
 import numpy as np
 
-from tests.bad_input.calls import run
+from tests.helpers.calls import Call
 
 
-def nothing(*_):
+def nothing(*_: Any) -> None:
     """A function that returns None."""
 
 
@@ -35,36 +36,38 @@ ANYWHERE = {
 }
 
 
-def spoiled(good):
-    """The bad values for an argument, by their names: those for any, and those that an array suggests."""
+def spoils(good: Any) -> dict[str, Any]:
+    """Bad values by their names: those for any argument, and those that its good value suggests."""
     values = dict(ANYWHERE)
     if isinstance(good, np.ndarray):
-        values["one element less"] = good[:-1]
-        values["one axis more"] = good[None]
-        values["objects"] = good.astype(object)
+        values |= {
+            "one row less": good[:-1],
+            "one axis more": good[None],
+            "objects": good.astype(object),
+            "complex numbers": good + 1j,
+        }
         if good.dtype.kind == "f":
             values["NaN in it"] = np.where(np.arange(good.size).reshape(good.shape) == 1, np.nan, good)
-            values["complex numbers"] = good + 1j
         elif good.dtype.kind == "i":
             values["integers that wrap"] = good.astype(np.int64) + 2**32
     if isinstance(good, tuple) and good and isinstance(good[0], int | float):
-        values["one entry more"] = (*good, good[-1])
-        values["text in it"] = (*good[:-1], "a")
-        values["NaN in it"] = (*good[:-1], math.nan)
-        values["reversed"] = good[::-1]
+        values |= {
+            "one entry more": (*good, good[-1]),
+            "text in it": (*good[:-1], "a"),
+            "NaN in it": (*good[:-1], math.nan),
+            "reversed": good[::-1],
+        }
     return values
 
 
-def outcome(name, arguments, parameter, value):
-    """What a call with one bad value comes to: "named", "accepted", or the error that does not name it."""
+def outcome(call: Call, parameter: str, value: Any) -> str:
+    """What a call with one bad argument comes to: "named", "accepted", or an error without its name."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            run(name, arguments | {parameter: value})
-        except (TypeError, ValueError, NotImplementedError, OSError) as error:
-            if f"`{parameter}" in str(error):
-                return "named"
-            return f"{type(error).__name__}: {error}"
+            call(**{parameter: value})
+        except (TypeError, ValueError, NotImplementedError) as error:
+            return "named" if f"`{parameter}" in str(error) else f"{type(error).__name__}: {error}"
         except Exception as error:
             return f"{type(error).__name__}: {error}"
     return "accepted"
