@@ -80,7 +80,8 @@ def in_files(path: str | os.PathLike[str], like: PyTree, settings: Mapping[str, 
     """
     folder, count = Path(path).absolute(), settings["examples"]
     _claim(folder)
-    with lock(folder / _MARKER, "out"), contextlib.ExitStack() as stack:
+    marker = lock(folder / _MARKER, "out", is_writable=os.access(folder, os.W_OK))
+    with marker, contextlib.ExitStack() as stack:
         start = complete = recorded = _read_record(folder, settings)
         if start == 0:  # before the files: they are ours from now on
             _write_record(folder, settings, 0)
@@ -163,7 +164,7 @@ def _open(path: Path, leaf: Any, rows: int) -> io.FileIO:
         return file
     end = len(header) + rows * math.prod(leaf.shape[1:]) * leaf.dtype.itemsize
     if path.is_file() and path.stat().st_size >= end:
-        file = path.open("r+b", buffering=0)
+        file = path.open("rb" if rows == leaf.shape[0] else "r+b", buffering=0)
         if file.read(len(header)) == header:
             file.seek(end)
             return file

@@ -122,6 +122,19 @@ def test_files_of_a_call_that_stopped_are_continued(monkeypatch, tmp_path, whole
     assert counted.calls == 2  # complete: nothing is computed
 
 
+def test_complete_files_are_returned_from_a_folder_that_is_read_only(monkeypatch, tmp_path, whole):
+    mapped(tmp_path)
+    opened = Path.open
+
+    def open_to_read(path, mode="r", *args, **kwargs):
+        assert "r" in mode and "+" not in mode  # noqa: PT018
+        return opened(path, mode, *args, **kwargs)
+
+    monkeypatch.setattr(_outputs.os, "access", lambda *_: False)
+    monkeypatch.setattr(Path, "open", open_to_read)
+    assert_same(mapped(tmp_path), whole)
+
+
 @pytest.mark.parametrize("batches", [0, 1, 2, 4])
 def test_it_continues_behind_any_batch(monkeypatch, tmp_path, whole, batches):
     stopped(monkeypatch, ValueError("no"), batches, out=tmp_path)
