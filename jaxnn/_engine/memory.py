@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from jax.extend import core
 
 from jaxnn import _checks
-from jaxnn._engine.primitives import CALLS, CUSTOM, REMAT, inner_jaxprs, variables
+from jaxnn._engine.primitives import CALLS, CUSTOM, REMAT, inner_jaxprs, standard, variables
 
 BUDGET = 2**30  # bytes: small beside the memory of a computer, and more than a batch needs to be fast
 
@@ -44,6 +44,7 @@ def peak_bytes(jaxpr: core.Jaxpr) -> int:
     are not counted. The compiler may choose another order, and computes some values without storing them: of
     a transformer and a ResNet the estimate was 0.5 to 1.8 times as much as it allocated per evaluation.
     """
+    jaxpr = standard(jaxpr)
     last = {v: i for i, eqn in enumerate(jaxpr.eqns) for v in variables(eqn.invars)}
     last.update(dict.fromkeys(variables(jaxpr.outvars), len(jaxpr.eqns)))
     ends: dict[int, int] = {}
