@@ -173,7 +173,7 @@ def figure_of_numbers(kinds: dict[str, Kind]) -> Figure:
     left.set(xlabel="test accuracy", ylabel="initial weights")
     draw_points(right, {name: kind.roughness.ravel() for name, kind in kinds.items()})
     right.set(xlabel="roughness of a weight image (noise: 1)", yticklabels=[], xlim=(0, None))
-    figure.suptitle("The accuracy of each network, and the roughness of each hidden unit")
+    figure.suptitle("The accuracy of each network, and the roughness of each hidden unit (lines: quartiles)")
     return figure
 
 

@@ -166,7 +166,7 @@ def test_it_starts_where_a_kill_left_an_unfinished_folder(tmp_path, whole):
 
 def test_a_file_that_is_not_complete_is_no_array(monkeypatch, tmp_path):
     stopped(monkeypatch, ValueError("no"), out=tmp_path)
-    with pytest.raises(ValueError, match="not fully written"):
+    with pytest.raises(ValueError, match="not fully written|cannot reshape"):  # by the version of NumPy
         np.load(tmp_path / "0.npy")
 
 
