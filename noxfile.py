@@ -16,7 +16,7 @@ SITE = ("sphinx", "-W", "-q", "-b", "html", "docs", "site")
 BENCH = ("experiments.benchmarks", "--quick")
 MAIN_JOB = ("experiments.back_query",)
 # Configurations of JAX: those on their way to being the default, and those that people set. A release of JAX
-# ignores flags that it does not know: of the first three, 0.10 (the newest for Python 3.11) has JAX_CUSTOM_VJP3.
+# ignores flags that it does not know: of the first three, 0.10 has JAX_CUSTOM_VJP3.
 FLAGS = (
     "JAX_REMAT3 JAX_CUSTOM_VJP3 JAX_CUSTOM_JVP3",
     "JAX_ENABLE_X64",

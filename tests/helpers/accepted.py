@@ -1,4 +1,4 @@
-"""Values that public functions take although they look wrong, each with the reason; for the test of bad input.
+"""Values that public functions take although they look wrong, each with the reason: for `test_bad_input`.
 
 An entry is `"function parameter"`, a pattern, and the values that are taken, by their names in `spoils`.
 """
