@@ -242,7 +242,7 @@ def check_real(name: str, value: Any, **ends: Unpack[Ends]) -> float:
 
 def check_number(name: str, value: Any, **ends: Unpack[Ends]) -> jax.Array:
     """Return one real number, which may be traced, as an array; a concrete one is finite and in range."""
-    if check_array(name, value).dtype == bool:
+    if isinstance(value, bool) or str(getattr(value, "dtype", "")) == "bool":
         raise TypeError(f"`{name}` must be a number; got {_show(value)}")
     array = check_float_array(name, value)
     check_shape(name, array, (), "one number")
@@ -284,7 +284,7 @@ def _interval(at_least: float | None, above: float | None, at_most: float | None
 
 def check_interval(name: str, value: Any) -> tuple[float, float]:
     """Return a pair `(low, high)` of finite numbers with `low < high`, or raise."""
-    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence) or len(value) != 2:
         raise TypeError(f"`{name}` must be a pair (low, high); got {_show(value)}")
     low, high = (check_real(f"{name}[{i}]", end) for i, end in enumerate(value))
     if not low < high:
@@ -305,7 +305,7 @@ def check_float_dtype(name: str, value: Any) -> np.dtype:
     """Return a floating-point dtype that JAX has, or raise; `float` is its default."""
     try:
         dtype = np.dtype(value)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise TypeError(f"`{name}` must be a floating-point type; got {_show(value)}") from error
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"`{name}` must be a floating-point type; got {dtype}")

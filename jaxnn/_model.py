@@ -103,15 +103,16 @@ def tracing(name: str) -> Iterator[None]:
             f"`{name}` must be a function that JAX can trace; it converts its input to an array of NumPy. "
             "Pass one that computes in NumPy as jaxnn.from_numpy(function, shape)"
         ) from error
-    except (jax.errors.ConcretizationTypeError, jax.errors.TracerIntegerConversionError) as error:
-        raise TypeError(
-            f"`{name}` must be a function that JAX can trace; it converts a value to a number or a condition "
-            "of Python. jax.numpy.where and jax.lax.cond choose by values, and jax.numpy.asarray converts"
-        ) from error
     except TypeError as error:
-        if "JAX type" not in str(error):  # JAX's words for a result that is no array
-            raise
-        raise TypeError(f"`{name}` must return an array, or a pytree of arrays: {error}") from error
+        kinds = jax.errors.ConcretizationTypeError, jax.errors.TracerIntegerConversionError
+        if isinstance(error, kinds) or "scalar array" in str(error):
+            raise TypeError(
+                f"`{name}` must be a function that JAX can trace; it converts a value to a number or a "
+                "condition of Python. jax.numpy.where and jax.lax.cond choose by values"
+            ) from error
+        if "JAX type" in str(error):  # JAX's words for a result that is no array
+            raise TypeError(f"`{name}` must return an array, or a pytree of arrays: {error}") from error
+        raise
 
 
 def output_shape(function: Callable[..., Any], *args: Any, name: str = "model") -> Any:
@@ -291,7 +292,9 @@ def _check_kind(dtype: Any, name: str, *, differentiable: bool) -> None:
 
 
 def _check_index(index: Any, size: int, target: Any, name: str) -> None:
-    dtype = index.dtype if hasattr(index, "dtype") else np.asarray(index).dtype
+    dtype = (
+        index.dtype if hasattr(index, "dtype") else np.dtype(type(index) if np.isscalar(index) else object)
+    )
     if not jnp.issubdtype(dtype, jnp.integer) or np.ndim(index) != 0:
         raise TypeError(
             f"`{name}` must be an integer, a tuple of integers, None or a function; got {target!r}. For one "
@@ -307,7 +310,7 @@ def select(output: Any, target: Any) -> jax.Array:
         return output.reshape(())
     if isinstance(target, tuple):
         return output[target]
-    return target(output)
+    return jnp.asarray(target(output))
 
 
 def scalar(model: Any, target: Any) -> Callable[[Any], jax.Array]:

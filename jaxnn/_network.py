@@ -132,7 +132,7 @@ def init(
         [(784, 200), (200, 10)]
     """
     _checks.check_key("key", key)
-    if not isinstance(sizes, Sequence | np.ndarray) or len(sizes) < 2:
+    if not isinstance(sizes, Sequence | np.ndarray) or isinstance(sizes, bytes) or len(sizes) < 2:
         raise ValueError(f"`sizes` must name at least the inputs and the outputs; got {sizes!r}")
     sizes = tuple(_checks.check_integer(f"sizes[{i}]", n, at_least=1) for i, n in enumerate(sizes))
     _checks.check_option("activation", activation, _activation.ACTIVATION_NAMES)

@@ -105,7 +105,10 @@ def takes_epsilon(attack: AttackFunction) -> bool:
         return takes_epsilon(attack.function)
     if isinstance(attack, Partial) and not attack.args and not attack.keywords:
         return takes_epsilon(attack.func)
-    parameters = inspect.signature(attack).parameters.values()
+    try:
+        parameters = inspect.signature(attack).parameters.values()
+    except ValueError as error:  # written in C
+        raise TypeError(f"`attack` must be a function with named parameters; got {attack!r}") from error
     return any(p.name == "epsilon" or p.kind is p.VAR_KEYWORD for p in parameters)
 
 

@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
-from jaxnn._arrays import as_numpy
 from jaxnn._engine.memory import Batch
 from jaxnn._model import broadcast_like, call, count_elements, prepare, scalar
 from jaxnn._typing import Model, PyTree, Target
@@ -91,9 +90,8 @@ def check_groups(groups: Groups, n_groups: int | None, x: PyTree) -> tuple[Group
         if n_groups not in (None, size):
             raise ValueError(f"`n_groups` must be {size}, one per element, without `groups`; got {n_groups}")
         return None, size
-    # In NumPy: under `jax.jit`, JAX would trace concrete numbers.
-    if isinstance(x, jax.Array) and not isinstance(groups, jax.Array):
-        groups = np.asarray(as_numpy("groups", groups))
+    if isinstance(x, jax.Array):
+        groups = _checks.check_array("groups", groups)
     _checks.check_structure("groups", groups, x)
     leaves = [
         _check_leaf("groups" + jax.tree_util.keystr(path), leaf, like.shape)
@@ -105,7 +103,8 @@ def check_groups(groups: Groups, n_groups: int | None, x: PyTree) -> tuple[Group
 
 
 def _check_leaf(name: str, leaf: PyTree, shape: tuple[int, ...]) -> jax.Array | np.ndarray:
-    leaf = leaf if isinstance(leaf, jax.Array) else np.asarray(as_numpy(name, leaf))
+    leaf = _checks.check_array(name, leaf)
+    leaf = np.asarray(leaf) if _checks.is_concrete(leaf) else leaf  # JAX would trace it under `jax.jit`
     if not jnp.issubdtype(leaf.dtype, jnp.integer):
         raise TypeError(f"`{name}` must hold integers; got dtype {leaf.dtype}")
     try:

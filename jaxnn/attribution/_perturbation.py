@@ -199,7 +199,7 @@ def _drops(
     def hidden(index: jax.Array) -> jax.Array:
         mask = index < count  # the last index hides nothing
         for cover, place in zip(covers, jnp.unravel_index(index % count, counts), strict=True):
-            mask = mask[..., None] & jnp.asarray(cover)[place]
+            mask = mask[..., None] & jnp.expand_dims(jnp.asarray(cover)[place], range(mask.ndim))
         return f(jnp.where(mask, empty, x))
 
     outputs = widen(chunked_map(hidden, count + 1, batch_size))

@@ -30,7 +30,8 @@ def _fill_value(image: jax.Array, fill: jax.Array | None) -> jax.Array:
 def _hats(positions: jax.Array, size: int, fill: jax.Array | None) -> jax.Array:
     """Weights of each pixel at each position, `(n_positions, size)`: linear interpolation as a matrix."""
     inside = jnp.clip(positions, 0, size - 1) if fill is None else positions
-    return jnp.maximum(1 - jnp.abs(inside[:, None] - jnp.arange(size, dtype=inside.dtype)), 0)
+    places = jnp.arange(size, dtype=inside.dtype)[None]
+    return jnp.maximum(1 - jnp.abs(inside[:, None] - places), 0)
 
 
 def apply_separable(by_row: jax.Array, image: jax.Array, by_column: jax.Array) -> jax.Array:

@@ -97,7 +97,8 @@ def direction(layer: str, vector: ArrayLike, *, channel_axis: int = -1) -> Objec
 def _direction(output: PyTree, values: Values, layer: str, channel_axis: int, vector: jax.Array) -> jax.Array:
     value = with_channels_last(values[layer], channel_axis, layer)
     _checks.check_shape("vector", vector, value.shape[-1:], f"one element per channel of {layer!r}")
-    return jnp.mean(jnp.sum(value * vector.astype(value.dtype), axis=-1))
+    weights = jnp.broadcast_to(vector.astype(value.dtype), value.shape)
+    return jnp.mean(jnp.sum(value * weights, axis=-1))
 
 
 def matching(layer: str, activations: ArrayLike) -> Objective:

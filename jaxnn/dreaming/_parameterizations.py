@@ -233,9 +233,9 @@ def _cppn(width: int, depth: int) -> Parameterization:
         positions = np.stack(np.meshgrid(down, across, indexing="ij"), axis=-1).reshape(-1, 2)
         value = jnp.asarray(positions, dtype)
         for kernel, bias in params[:-1]:
-            bent = jnp.arctan(value @ kernel + bias)
+            bent = jnp.arctan(value @ kernel + bias[None])
             value = jnp.concatenate([bent / 0.67, (bent**2 - 0.45) / 0.396], axis=-1)
         kernel, bias = params[-1]
-        return (value @ kernel + bias).reshape(shape)
+        return (value @ kernel + bias[None]).reshape(shape)
 
     return Parameterization(init, image, None)

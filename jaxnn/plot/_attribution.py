@@ -88,7 +88,7 @@ def attribution(
 
 def _sum_channels(name: str, value: ArrayLike) -> Numbers:
     """The image, summed over its channels if it has any."""
-    rank = np.ndim(value)
+    rank = _common.check_concrete(name, value).ndim
     array = _common.check_numbers(name, value, "(h, w) or (h, w, c)", ndim=3 if rank == 3 else 2)
     return array.sum(axis=2) if rank == 3 else array
 

@@ -117,7 +117,9 @@ def anchor(
     problem = prepare(model, inputs, spread, decide, None, names, classes)
     if problem.inputs.ndim != 2:
         raise ValueError(f"`inputs` must have shape (n, d); got {problem.inputs.shape}")
-    example = broadcast_like("x", _checks.check_real_array("x", x), problem.inputs[0])
+    given = _checks.check_real_array("x", x)
+    _checks.check_shape("x", given, problem.inputs.shape[1:], "that of a row of `inputs`")
+    example = broadcast_like("x", given, problem.inputs[0])
     check_examples("x", example[None])
     estimator = _Estimator.of(problem, example, key)
 
@@ -195,7 +197,8 @@ def _keeps_prediction(
     """Per sample in the box: whether the model predicts the class of `x`, and whether its output is NaN."""
     own, own_is_nan = classify(model, decide, x)
     sampler = Sampler(FLATTEN, (rows.min(axis=0), rows.max(axis=0)), root)
-    counts = jnp.cumsum(jnp.all(is_between(rows, *box), axis=1))
+    low, high = box[:, None]
+    counts = jnp.cumsum(jnp.all(is_between(rows, low, high), axis=1))
 
     def predict(number: jax.Array) -> tuple[jax.Array, jax.Array]:
         # The random numbers are the same for all boxes, which makes their comparison fair.

@@ -340,7 +340,7 @@ def _first_largest(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The largest element of the last axis, the first of equal ones, and its difference to each."""
     place = jnp.argmax(rows, axis=-1, keepdims=True)
     best = jnp.take_along_axis(rows, place, axis=-1)
-    itself = jnp.arange(rows.shape[-1]) == place
+    itself = lax.broadcasted_iota(place.dtype, rows.shape, rows.ndim - 1) == place
     return best[..., 0], jnp.where(itself, 0, best - rows)
 
 

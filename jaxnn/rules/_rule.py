@@ -44,7 +44,8 @@ class Rule(NamedTuple):
     def __call__(self, features: ArrayLike) -> Bool[Array, "..."]:
         """Whether the conditions hold: `(..., d) -> (...)`."""
         values = check_features(features, len(self.low))
-        return jnp.all((self.low < values) & (values <= self.high), axis=-1)
+        low, high = (jnp.broadcast_to(jnp.asarray(end), values.shape) for end in (self.low, self.high))
+        return jnp.all((low < values) & (values <= high), axis=-1)
 
 
 def check_features(features: ArrayLike, n_features: int) -> jax.Array:

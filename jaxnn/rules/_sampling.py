@@ -51,15 +51,15 @@ def noise_root(inputs: Shaped[Array, "n ..."], spread: float) -> Float[Array, "r
     """A root of the noise covariance: its transpose times itself is `spread^2` times that of the inputs."""
     dtype = float_dtype(inputs.dtype)
     rows = widen(inputs.reshape(len(inputs), -1).astype(dtype))
-    deviations = rows - rows.mean(axis=0)
+    deviations = rows - rows.mean(axis=0, keepdims=True)
     factor = jnp.asarray(spread / math.sqrt(max(len(rows) - 1, 1)), rows.dtype)
     if rows.shape[0] <= rows.shape[1]:
         return (factor * deviations).astype(dtype)
     # Equivalent, with fewer rows: from the eigenvectors of the correlations. With those of the covariance,
     # features in small units would vanish in the rounding of features in large ones.
-    sizes = jnp.max(jnp.abs(deviations), axis=0)
+    sizes = jnp.max(jnp.abs(deviations), axis=0, keepdims=True)
     deviations = deviations / jnp.where(sizes > 0, sizes, 1)
-    scales = jnp.sqrt(jnp.mean(jnp.square(deviations), axis=0))
+    scales = jnp.sqrt(jnp.mean(jnp.square(deviations), axis=0, keepdims=True))
     deviations = factor * deviations / jnp.where(sizes > 0, scales, 1)
     values, vectors = jnp.linalg.eigh(jnp.matmul(deviations.T, deviations, precision="highest"))
     return (jnp.sqrt(jnp.maximum(values, 0))[:, None] * vectors.T * scales * sizes).astype(dtype)

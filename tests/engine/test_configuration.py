@@ -12,6 +12,7 @@ from jax.ad_checkpoint import checkpoint_name
 import jaxnn
 from jaxnn import attacks, attribution, dreaming, rules
 from jaxnn.losses import cross_entropy
+from tests.helpers.calls import calls
 
 RNG = np.random.default_rng(0)
 W = RNG.normal(0, 0.5, (5, 4)).astype(np.float32)
@@ -22,11 +23,17 @@ NEXT = ["jax_remat3", "jax_custom_vjp3", "jax_custom_jvp3"]
 OWN = ["jax_debug_nans", "jax_disable_jit", "jax_check_tracer_leaks", "jax_enable_x64", "strict promotion"]
 
 
+_VALUES = {
+    "strict promotion": ("jax_numpy_dtype_promotion", "strict"),
+    "equal ranks": ("jax_numpy_rank_promotion", "raise"),
+}
+
+
 @contextlib.contextmanager
 def configured(*flags):
     before = {}
     for flag in flags:
-        name, value = ("jax_numpy_dtype_promotion", "strict") if flag == "strict promotion" else (flag, True)
+        name, value = _VALUES.get(flag, (flag, True))
         if not hasattr(jax.config, name):
             pytest.skip(f"no flag {flag} in JAX {jax.__version__}")
         before[name] = getattr(jax.config, name)
@@ -147,3 +154,15 @@ def test_strict_promotion_of_what_draws_and_counts():
         fit = {"epochs": 1, "batch_size": 3, "loss": cross_entropy, "optimizer": optax.adam(0.1)}
         train = jaxnn.train(network, inputs, labels, key=key, **fit)
     assert np.isfinite(train[1].loss).all()
+
+
+def _promotes(name):
+    """Those that broadcast one array against another over examples come first."""
+    return name not in ("attribution.permutation_importance", "rules.distill_tree", "attribution.var_grad")
+
+
+@pytest.mark.long("all but the first")
+@pytest.mark.parametrize("name", sorted(calls(), key=lambda name: (_promotes(name), name)))
+def test_no_function_broadcasts_ranks(name):
+    with configured("equal ranks"):
+        calls()[name]()
