@@ -75,7 +75,7 @@ def check_prior(value: Any) -> Prior:
 
 
 def prior(
-    inputs: Real[ArrayLike, "N ..."], *, components: int = 30, rank: int | None = None, key: Key
+    inputs: Real[ArrayLike, "N ..."], *, components: int | None = None, rank: int | None = None, key: Key
 ) -> Prior:
     """Prior: fit a mixture of Gaussians to inputs, without their labels.
 
@@ -86,7 +86,7 @@ def prior(
 
     Args:
         inputs: `(N, ...)`, finite.
-        components: number of components, from 1 to `N // 2`.
+        components: number of components, from 1 to `N // 2`; None for one per 20 inputs, and at most 30.
         rank: number of principal components, from 1 to the rank of the centered inputs; None for as many
             as hold 95 % of their variance, and at most 100.
         key: a random key, for the first means of k-means and for the inputs that are drawn from the mixture.
@@ -117,7 +117,8 @@ def prior(
         raise TypeError("`inputs` and `key` must not be traced: a prior is fitted on the host")
     _checks.check_finite("inputs", data)
     _checks.check_key("key", key)
-    components = _checks.check_integer("components", components, at_least=1)
+    default = max(1, min(30, len(data) // 20))
+    components = default if components is None else _checks.check_integer("components", components, at_least=1)
     if components > len(data) // 2:
         raise ValueError(f"`components` must be at most {len(data) // 2}, N // 2; got {components}")
     rows = np.asarray(data, np.float64).reshape(len(data), -1)
