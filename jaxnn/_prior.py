@@ -117,8 +117,9 @@ def prior(
         raise TypeError("`inputs` and `key` must not be traced: a prior is fitted on the host")
     _checks.check_finite("inputs", data)
     _checks.check_key("key", key)
-    default = max(1, min(30, len(data) // 20))
-    components = default if components is None else _checks.check_integer("components", components, at_least=1)
+    if components is None:
+        components = max(1, min(30, len(data) // 20))
+    components = _checks.check_integer("components", components, at_least=1)
     if components > len(data) // 2:
         raise ValueError(f"`components` must be at most {len(data) // 2}, N // 2; got {components}")
     rows = np.asarray(data, np.float64).reshape(len(data), -1)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxnn._backquery._signals import requested_signals, signals
-from jaxnn._engine.loops import scan
+from jaxnn._engine.loops import scan, vary_like
 from jaxnn._precision import wide_dtype
 from jaxnn._prior import Prior
 
@@ -72,12 +72,16 @@ def typical(model: Any, prior: Prior, y: jax.Array, free: jax.Array, *, exact: b
     above = y > (y.max() + y.min()) / 2
     sign = jnp.where(free, 0, jnp.where(above | (y.max() == y.min()), 1, -1)).astype(work)
     request = _Request(requested_signals(model, y), sign)
-    component, u, x = _nearest(model, prior, request, exact=exact)
-    missed = sign * (y - model(x).astype(work))
+    more = request.value + jnp.where(sign > 0, (_SURER - 1) * jnp.abs(request.value), 0)
+
+    def solve(value: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        return _nearest(model, prior, request._replace(value=value), exact=exact)
+
+    # Both at once: the search is compiled once.
+    component, u, x = jax.vmap(solve)(jnp.stack([request.value, more]))
+    missed = sign * (y - model(x[0]).astype(work))
     shortfall = jnp.max(jnp.abs(missed) if exact else jnp.maximum(missed, 0))
-    more = request._replace(value=jnp.where(sign > 0, _SURER, 1) * request.value)
-    surer = _nearest(model, prior, more, exact=exact)[2]
-    found = TypicalInput(x, jnp.sum(u**2), shortfall, component, surer)
+    found = TypicalInput(x[0], jnp.sum(u[0] ** 2), shortfall, component[0], x[1])
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.dtype == work else leaf, found)
 
 
@@ -86,7 +90,7 @@ def _nearest(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The component, the point in it, and the input, of the least distance that meets the request."""
     components, rank = prior.centers.shape
-    start = jnp.zeros(rank, prior.mean.dtype)
+    start = vary_like(jnp.zeros(rank, prior.mean.dtype), (model, prior, request))
 
     def input_at(component: jax.Array, u: jax.Array) -> jax.Array:
         return prior.input_at(prior.centers[component] + prior.factors[component] @ u)
@@ -147,7 +151,7 @@ def _step_end(
 ) -> tuple[jax.Array, jax.Array]:
     """The point of the least norm that meets the request for linear outputs, and its dual variables."""
     value, pull = jax.vjp(outputs, u)
-    jacobian = jax.vmap(lambda row: pull(row)[0])(jnp.eye(value.size, dtype=u.dtype))
+    jacobian = jax.vmap(lambda row: pull(row)[0])(vary_like(jnp.eye(value.size, dtype=u.dtype), value))
     rows = request.sign[:, None] * jacobian
     bound = request.sign * (request.value - value) + rows @ u  # rows @ v >= bound
     products = rows @ rows.T

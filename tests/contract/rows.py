@@ -4,6 +4,7 @@ Both may be traced. `train` is a row too: its example is a whole set of inputs, 
 and the history. A row is named after its function, with a variant behind a space where there are several.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -26,6 +27,22 @@ TARGETS = np.where(np.eye(3)[np.arange(10) % 3] > 0, 0.99, 0.01)
 class Row(NamedTuple):
     call: Callable[[jaxnn.Network, jax.Array], Any]
     shape: tuple[int, ...]  # of one example, with elements in (0.4, 0.6)
+
+
+PRIOR = jaxnn.prior(rows_dreaming.INPUTS.reshape(40, 100), components=2, rank=8, key=jax.random.key(9))
+
+
+def _sharp(network, x):
+    """A network whose output an input like those of the prior can change."""
+    return network(20 * (x - 0.5))
+
+
+def _by_prior(network, y, method):
+    dtype = y.dtype if jnp.issubdtype(y.dtype, jnp.floating) else jnp.float32
+    prior = jax.tree.map(lambda leaf: leaf.astype(dtype), PRIOR)
+    model = jax.tree_util.Partial(_sharp, network)
+    found = jaxnn.backquery(model, y, method=method, prior=prior)
+    return found if method == "pattern" else [found.x, found.distance, found.shortfall, found.surer]
 
 
 def _train(network, inputs):
@@ -79,6 +96,8 @@ ROWS = {
     "backquery least_squares": Row(
         lambda network, y: jaxnn.backquery(network, y, method="least_squares", sweeps=2, steps=10), (3,)
     ),
+    "backquery pattern": Row(functools.partial(_by_prior, method="pattern"), (3,)),
+    "backquery typical": Row(functools.partial(_by_prior, method="typical"), (3,)),
     "train": Row(_train, (10, 100)),
     "rescale": Row(lambda network, x: jaxnn.rescale(x), (100,)),
     "tap": Row(lambda network, x: jaxnn.tap(network(x), "answer"), (100,)),
