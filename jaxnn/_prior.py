@@ -1,9 +1,7 @@
 """Priors: a mixture of Gaussians in the principal components of data, which says what inputs look like."""
 
-import functools
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
@@ -26,6 +24,7 @@ class Prior(NamedTuple):
         basis: `(..., rank)`, the principal components, orthonormal.
         centers: `(components, rank)`, the mean of each component in their coordinates.
         factors: `(components, rank, rank)`, the lower Cholesky factor of each covariance.
+        whitening: `(components, rank, rank)`, the inverse of each factor.
         weights: `(components,)`, with sum 1.
         noise: scalar, the mean variance of an element outside of the basis.
         low: scalar, the smallest element of the data.
@@ -37,6 +36,7 @@ class Prior(NamedTuple):
     basis: Float[Array, "... rank"]
     centers: Float[Array, "components rank"]
     factors: Float[Array, "components rank rank"]
+    whitening: Float[Array, "components rank rank"]
     weights: Float[Array, "components"]
     noise: Float[Array, ""]
     low: Float[Array, ""]
@@ -56,8 +56,7 @@ class Prior(NamedTuple):
         difference = jnp.asarray(x, self.mean.dtype) - self.mean
         z = jnp.tensordot(difference, self.basis, difference.ndim)
         rest = jnp.sum((difference - self.basis @ z) ** 2)
-        whiten = functools.partial(jax.scipy.linalg.solve_triangular, lower=True)
-        inside = jnp.sum(jax.vmap(whiten)(self.factors, z - self.centers) ** 2, axis=-1)
+        inside = jnp.sum(jnp.einsum("kij,kj->ki", self.whitening, z - self.centers) ** 2, axis=-1)
         return inside + rest / self.noise
 
     def variances(self) -> Float[Array, "rank"]:
@@ -137,7 +136,7 @@ def prior(
     noise = variances[rank:].sum() / left if left else 0.0
     shape = data.shape[1:]
     fields = (
-        mean.reshape(shape), basis.reshape(*shape, rank), centers, factors, weights,
+        mean.reshape(shape), basis.reshape(*shape, rank), centers, factors, np.linalg.inv(factors), weights,
         max(noise, 1e-6 * variances.sum() / mean.size), rows.min(), rows.max(), draws,
     )  # fmt: skip
     return Prior(*(jnp.asarray(field, data.dtype) for field in fields))

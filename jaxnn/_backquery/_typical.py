@@ -135,7 +135,10 @@ def _solve(
         weight = jnp.maximum(point.weight, 2 * jnp.max(jnp.abs(dual)))
         tried = point.u + lengths[:, None] * (end - point.u)
         merits = jnp.sum(tried**2, axis=1) / 2 + weight * jnp.sum(jax.vmap(missed)(tried), axis=1)
-        return _Point(tried[jnp.argmin(merits)], dual, weight), None
+        # The longest of those that rounding cannot distinguish: near the end that is the whole step.
+        least = jnp.min(merits)
+        alike = merits <= least + 16 * jnp.finfo(merits.dtype).eps * (1 + jnp.abs(least))
+        return _Point(tried[jnp.argmax(alike)], dual, weight), None
 
     first = _Point(start, jnp.zeros_like(request.value), jnp.zeros((), start.dtype))
     last = scan(step, first, length=_STEPS, hoist=False)[0].u

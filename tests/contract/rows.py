@@ -32,15 +32,17 @@ class Row(NamedTuple):
 PRIOR = jaxnn.prior(rows_dreaming.INPUTS.reshape(40, 100), components=2, rank=8, key=jax.random.key(9))
 
 
-def _sharp(network, x):
-    """A network whose output an input like those of the prior can change."""
-    return network(20 * (x - 0.5))
+def _change(network, mean, x):
+    """By how much an input changes the outputs for the mean input, sharply."""
+    return network(20 * (x - 0.5)) - network(20 * (mean - 0.5))
 
 
 def _by_prior(network, y, method):
     dtype = y.dtype if jnp.issubdtype(y.dtype, jnp.floating) else jnp.float32
     prior = jax.tree.map(lambda leaf: leaf.astype(dtype), PRIOR)
-    model = jax.tree_util.Partial(_sharp, network)
+    # Of small changes, which each network can make: the search for what is out of reach ends anywhere.
+    y = (y - 0.5) / 10 if jnp.issubdtype(y.dtype, jnp.floating) else y
+    model = jax.tree_util.Partial(_change, network, prior.mean)
     found = jaxnn.backquery(model, y, method=method, prior=prior)
     return found if method == "pattern" else [found.x, found.distance, found.shortfall, found.surer]
 
