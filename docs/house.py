@@ -49,6 +49,7 @@ FLOORS: list[tuple[str, dict[str, str]]] = [
     (
         "what a model is",
         {
+            "_prior": "what inputs look like",
             "_model": "callable pytrees",
             "datasets": "images and labels",
         },

@@ -1,18 +1,23 @@
 """What does a trained network think each digit is?
 
-The network is trained on handwritten digits the book's way and then queried backwards: each label is
-propagated from the output nodes back through the weights, by their transpose (the book's way) and by
-bounded least squares. The third row shows the mean image of each digit. Above each picture is the network's
-prediction for it.
+The network is trained on handwritten digits the book's way and then queried backwards, in four ways. Two
+propagate each label from the output nodes back through the weights: by their transpose (the book's way) and
+by bounded least squares. Two have a prior, which knows from the training images what inputs look like, but
+not their labels: the best linear estimate (pattern) and the most typical input (typical; "surer" asks for
+2.5 times the signal). The last row shows the mean image of each digit. A second network of another shape and
+another seed judges each picture, and so do the five nearest training images.
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
+import optax
 import tyro
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -25,7 +30,22 @@ from experiments._common.networks import accuracy, train_by_the_book
 from experiments._common.options import check_seed, make_folder
 from experiments._common.results import save_results
 
-ROWS = ("transposed weights", "least squares", "average digit")
+ROWS = ("transposed weights", "least squares", "pattern", "typical", "surer", "average digit")
+FIRST = ("typical", "surer", "transposed weights")  # rows of the first figure
+OWN = np.arange(10)  # the digit of each picture
+JUDGE_EPOCHS = 5
+ADAM = optax.adam(1e-3)
+N_NEAREST = 5
+
+
+class Reading(NamedTuple):
+    """What is read in ten pictures, by the network and by others."""
+
+    outputs: np.ndarray  # (10, 10), of the network itself
+    judged: np.ndarray  # (10,), the prediction of the second network
+    nearest: np.ndarray  # (10,), the most frequent label of the nearest training images
+    distance: np.ndarray  # (10,), to the nearest training image
+    typicality: np.ndarray  # (10,), the squared Mahalanobis distance to the nearest component of the prior
 
 
 def main(
@@ -55,27 +75,44 @@ def main(
     test_accuracy = accuracy(network, digits.test_inputs, digits.test_labels)
     name = sizes_of(network.sizes)
     console.print(f"{name} on {data}: test accuracy {test_accuracy:.4f} after {epochs} epochs")
+    judge = train_judge(digits, seed)
+    judge_accuracy = accuracy(judge, digits.test_inputs, digits.test_labels)
+    console.print(f"{sizes_of(judge.sizes)}, the judge: test accuracy {judge_accuracy:.4f}")
 
-    pictures = draw(network, digits)
-    outputs = {row: np.asarray(jaxnn.query(network, x)) for row, x in pictures.items()}
-    title = f"What {name} thinks each digit is, and (digit → prediction) the output for each picture"
+    prior = jaxnn.prior(digits.inputs, key=jax.random.key(seed))
+    pictures, shortfall = draw(network, prior, digits)
+    readings = {row: read(x, network, judge, prior, digits) for row, x in pictures.items()}
+    tests = digits.test_inputs[:100]
     jaxnn.save(output / "network.jaxnn", network)
     metrics = {
         "test_accuracy": test_accuracy,
+        "judge_accuracy": judge_accuracy,
         "training_loss": np.asarray(history.loss).tolist(),
-        "predictions": {row: y.argmax(axis=1).tolist() for row, y in outputs.items()},
-        "outputs": {row: y.tolist() for row, y in outputs.items()},
-        "recognized": {row: recognized(y) for row, y in outputs.items()},
-        "largest_error": {row: largest_error(y) for row, y in outputs.items()},
+        "predictions": {row: r.outputs.argmax(axis=1).tolist() for row, r in readings.items()},
+        "outputs": {row: r.outputs.tolist() for row, r in readings.items()},
+        "recognized": {row: count(r.outputs.argmax(axis=1)) for row, r in readings.items()},
+        "judged": {row: count(r.judged) for row, r in readings.items()},
+        "nearest": {row: count(r.nearest) for row, r in readings.items()},
+        "distance": {row: r.distance.tolist() for row, r in readings.items()},
+        "typicality": {row: r.typicality.tolist() for row, r in readings.items()},
+        "largest_error": {row: largest_error(r.outputs) for row, r in readings.items()},
+        "shortfall": shortfall.tolist(),
         "seconds": time.perf_counter() - start,
     }
     save_results(
         output,
         settings={"data": data, "sizes": network.sizes, "epochs": epochs, "rate": rate, "seed": seed},
-        tables=[table_of(outputs)],
+        tables=[
+            table_of_predictions(readings),
+            table_of_readings(readings, nearest(tests, digits)[1], typicality(tests, prior)),
+        ],
         figures={
-            "pictures": figure_of_pictures(pictures, outputs, digits.image_shape, title),
-            "outputs": figure_of_outputs(outputs),
+            "pictures": figure_of_pictures(FIRST, pictures, readings, digits.image_shape, name),
+            "deviations": figure_of_deviations(pictures, digits),
+            "others": figure_of_pictures(
+                [row for row in ROWS if row not in FIRST], pictures, readings, digits.image_shape, name
+            ),
+            "outputs": figure_of_outputs(readings),
             "training": figure_of_training(history),
         },
         metrics=metrics,
@@ -83,61 +120,144 @@ def main(
     console.print("The network is saved there as network.jaxnn")
 
 
-def draw(network: jaxnn.Network, digits: Digits) -> dict[str, jax.Array]:
-    """The pictures of the ten digits, by kind, `(10, n_in)`."""
-    targets = jaxnn.datasets.encode_labels(np.arange(10))
-    transposed = jaxnn.backquery(network, targets)
-    solved = jaxnn.backquery(network, targets, method="least_squares")
-    return dict(zip(ROWS, (transposed, solved, class_means(digits)), strict=True))
+def train_judge(digits: Digits, seed: int) -> jaxnn.Network:
+    """A network of another shape, trained in another way from another seed."""
+    init_key, order_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), 1))
+    sizes = (digits.inputs.shape[1], 128, 64, 10)
+    judge = jaxnn.init(init_key, sizes, activation="relu", output_activation="identity")
+    return jaxnn.train(
+        judge, digits.inputs, digits.labels, key=order_key, epochs=JUDGE_EPOCHS, batch_size=50,
+        optimizer=ADAM, loss=jaxnn.losses.cross_entropy,
+    )[0]  # fmt: skip
 
 
-def recognized(outputs: np.ndarray) -> int:
+def draw(
+    network: jaxnn.Network, prior: jaxnn.Prior, digits: Digits
+) -> tuple[dict[str, jax.Array], np.ndarray]:
+    """The pictures of the ten digits by kind, `(10, n_in)`, and how far typical ones miss their requests."""
+    targets = jaxnn.datasets.encode_labels(OWN)
+    typical = jaxnn.backquery(network, targets, method="typical", prior=prior)
+    pictures = (
+        jaxnn.backquery(network, targets),
+        jaxnn.backquery(network, targets, method="least_squares"),
+        jaxnn.backquery(network, targets, method="pattern", prior=digits.inputs),
+        typical.x,
+        typical.surer,
+        class_means(digits),
+    )
+    return dict(zip(ROWS, pictures, strict=True)), np.asarray(typical.shortfall)
+
+
+def read(
+    x: jax.Array, network: jaxnn.Network, judge: jaxnn.Network, prior: jaxnn.Prior, digits: Digits
+) -> Reading:
+    """What the network, the judge, the nearest training images and the prior say of ten pictures."""
+    outputs = np.asarray(jaxnn.query(network, x))
+    judged = np.asarray(jaxnn.query(judge, x)).argmax(axis=1)
+    return Reading(outputs, judged, *nearest(x, digits), typicality(x, prior))
+
+
+def nearest(x: jax.Array, digits: Digits) -> tuple[np.ndarray, np.ndarray]:
+    """The most frequent label of the nearest training images, and the distance to the first, `(n,)` each."""
+    pictures, inputs = np.asarray(x), np.asarray(digits.inputs)
+    squares = np.sum(pictures**2, axis=1)[:, None] - 2 * pictures @ inputs.T + np.sum(inputs**2, axis=1)
+    order = np.argpartition(squares, N_NEAREST)[:, :N_NEAREST]
+    labels = [int(np.bincount(digits.labels[row], minlength=10).argmax()) for row in order]
+    return np.array(labels), np.sqrt(np.maximum(squares.min(axis=1), 0))
+
+
+def typicality(x: jax.Array, prior: jaxnn.Prior) -> np.ndarray:
+    """The squared Mahalanobis distance to the nearest component of the prior, `(n,)`."""
+    return np.asarray(jnp.min(jax.vmap(prior.distances)(x), axis=1))
+
+
+def count(predictions: np.ndarray) -> int:
     """The number of pictures whose prediction is their own digit."""
-    return int(np.sum(outputs.argmax(axis=1) == np.arange(10)))
+    return int(np.sum(predictions == OWN))
 
 
 def largest_error(outputs: np.ndarray) -> float:
     """The largest absolute difference of any output from its target, 0.99 or 0.01."""
-    return float(np.max(np.abs(outputs - jaxnn.datasets.encode_labels(np.arange(10)))))
+    return float(np.max(np.abs(outputs - jaxnn.datasets.encode_labels(OWN))))
 
 
-def table_of(outputs: dict[str, np.ndarray]) -> Table:
+def table_of_predictions(readings: dict[str, Reading]) -> Table:
     """One row per digit, one column per kind of picture."""
-    table = Table("target digit", *outputs, title="Predictions for the network's own pictures")
+    table = Table("target digit", *readings, title="Predictions for the network's own pictures")
     for digit in range(10):
-        predictions = [(int(y[digit].argmax()), float(y[digit].max())) for y in outputs.values()]
+        outputs = [r.outputs[digit] for r in readings.values()]
+        predictions = [(int(y.argmax()), float(y.max())) for y in outputs]
         cells = [f"{a} ({p:.2f}){'' if a == digit else '  ✗'}" for a, p in predictions]
         table.add_row(str(digit), *cells)
     table.add_section()
-    table.add_row("recognized", *(f"{recognized(y)} of 10" for y in outputs.values()))
+    recognized = [count(r.outputs.argmax(axis=1)) for r in readings.values()]
+    table.add_row("recognized", *(f"{number} of 10" for number in recognized))
+    return table
+
+
+def table_of_readings(readings: dict[str, Reading], distance: np.ndarray, typical: np.ndarray) -> Table:
+    """One row per kind of picture: who reads its digit, and how far it is from data; at last, test images."""
+    table = Table(
+        "picture", "network itself", "judge", f"{N_NEAREST} nearest", "distance to the nearest", "typicality",
+        title="Who reads the requested digit (of 10), and medians of distances: small is near to the data",
+    )  # fmt: skip
+    for row, r in readings.items():
+        counts = [str(count(labels)) for labels in (r.outputs.argmax(axis=1), r.judged, r.nearest)]
+        table.add_row(row, *counts, f"{np.median(r.distance):.1f}", f"{np.median(r.typicality):.0f}")
+    table.add_section()
+    table.add_row("test images", "", "", "", f"{np.median(distance):.1f}", f"{np.median(typical):.0f}")
     return table
 
 
 def figure_of_pictures(
+    rows: Sequence[str],
     pictures: dict[str, jax.Array],
-    outputs: dict[str, np.ndarray],
+    readings: dict[str, Reading],
     shape: tuple[int, int],
-    title: str,
+    name: str,
 ) -> Figure:
-    """Three rows of ten pictures, each with its target digit and the prediction."""
-    images = jnp.concatenate(list(pictures.values())).reshape(-1, *shape)
+    """Rows of ten pictures, each with its target digit, the prediction, and that of the judge."""
+    images = jnp.concatenate([pictures[row] for row in rows]).reshape(-1, *shape)
     titles = [
-        f"{digit} → {y.argmax()} {'✓' if y.argmax() == digit else '✗'} {y.max():.2f}"
-        for rows in outputs.values()
-        for digit, y in enumerate(rows)
+        f"{digit} → {y.argmax()} {mark(y.argmax() == digit)} {y.max():.2f}\n"
+        f"judge: {judged} {mark(judged == digit)}"
+        for row in rows
+        for digit, y, judged in zip(OWN, readings[row].outputs, readings[row].judged, strict=True)
     ]
-    axes = jaxnn.plot.image_grid(images, titles=titles, row_labels=ROWS, limits=(0, 1), name="input")
-    return titled(axes, title)
+    axes = jaxnn.plot.image_grid(images, titles=titles, row_labels=rows, limits=(0, 1), name="input")
+    return titled(axes, f"What {name} thinks each digit is: digit → its output; what a second network reads")
 
 
-def figure_of_outputs(outputs: dict[str, np.ndarray]) -> Figure:
-    """All ten outputs for each kind of picture: one row per target digit, one column per output."""
+def mark(right: bool | np.bool_) -> str:
+    """Whether a prediction is right."""
+    return "✓" if right else "✗"
+
+
+def figure_of_deviations(pictures: dict[str, jax.Array], digits: Digits) -> Figure:
+    """Three rows of ten differences: what the network adds to the look of the data."""
+    differences = {
+        "pattern less the mean image": pictures["pattern"] - digits.inputs.mean(axis=0),
+        "typical less the average digit": pictures["typical"] - pictures["average digit"],
+        "surer less typical": pictures["surer"] - pictures["typical"],
+    }
+    images = np.concatenate([np.asarray(x) for x in differences.values()]).reshape(-1, *digits.image_shape)
     axes = jaxnn.plot.image_grid(
-        np.stack(list(outputs.values())), titles=list(outputs), limits=(0, 1), name="output"
-    )
+        images, titles=[str(digit) for digit in OWN] * len(differences), row_labels=list(differences),
+        signed=True, limits=(-1, 1), name="difference of inputs",
+    )  # fmt: skip
+    return titled(axes, "What differs: what goes with each digit (blue), and against it (red)")
+
+
+def figure_of_outputs(readings: dict[str, Reading]) -> Figure:
+    """All ten outputs for each kind of picture: one row per target digit, one column per output."""
+    outputs = np.stack([r.outputs for r in readings.values()])
+    axes = jaxnn.plot.image_grid(outputs, titles=list(readings), columns=3, limits=(0, 1), name="output")
     for ax in axes.ravel().tolist():
-        ax.set(xticks=range(10), yticks=range(10), xlabel="output node")
-    axes[0, 0].set_ylabel("target digit")
+        ax.set(xticks=range(10), yticks=range(10))
+    for ax in axes[-1]:
+        ax.set_xlabel("output node")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("target digit")
     return titled(axes, "All outputs for each picture")
 
 

@@ -18,10 +18,11 @@ from jaxnn._adapters import (
     from_nnx as from_nnx,
     from_numpy as from_numpy,
 )
-from jaxnn._backquery import backquery as backquery
+from jaxnn._backquery import TypicalInput as TypicalInput, backquery as backquery
 from jaxnn._checks import require as _require
 from jaxnn._map import map_examples as map_examples
 from jaxnn._network import Dense as Dense, Network as Network, init as init, query as query
+from jaxnn._prior import Prior as Prior, prior as prior
 from jaxnn._rewrite import capture as capture, intervene as intervene, rewrite as rewrite, tap as tap
 from jaxnn._serialization import load as load, save as save
 from jaxnn._training.history import History as History, TrainingDivergedError as TrainingDivergedError

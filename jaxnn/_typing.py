@@ -39,7 +39,7 @@ Quadrature = Literal["gauss_legendre", "riemann_left", "riemann_right", "riemann
 ActivationName = Literal[
     "sigmoid", "tanh", "relu", "leaky_relu", "softplus", "elu", "gelu", "softmax", "identity"
 ]
-BackqueryMethod = Literal["transpose", "least_squares"]
+BackqueryMethod = Literal["transpose", "least_squares", "pattern", "typical"]
 AttackLoss = Literal["cross_entropy", "margin", "dlr"]
 NoiseKind = Literal["uniform", "gaussian"]
 ProbabilityActivation = Literal["softmax", "sigmoid"]

@@ -19,6 +19,7 @@ from jaxnn.dreaming._parameterizations import (
     Parameterization as Parameterization,
     cppn as cppn,
     fourier as fourier,
+    from_prior as from_prior,
     pixel as pixel,
 )
 from jaxnn.dreaming._penalties import (
@@ -26,6 +27,7 @@ from jaxnn.dreaming._penalties import (
     l1 as l1,
     l2 as l2,
     total_variation as total_variation,
+    typicality as typicality,
 )
 from jaxnn.dreaming._transforms import (
     blur as blur,

@@ -18,6 +18,7 @@ from jax.typing import DTypeLike
 
 from jaxnn import _checks
 from jaxnn._precision import draw_wide, widen
+from jaxnn._prior import Prior, check_prior
 from jaxnn._typing import PyTree
 from jaxnn.dreaming._part import check_is_image
 
@@ -239,3 +240,54 @@ def _cppn(width: int, depth: int) -> Parameterization:
         return (value @ kernel + bias[None]).reshape(shape)
 
     return Parameterization(init, image, None)
+
+
+def from_prior(prior: Prior, std: float = 0.1) -> Parameterization:
+    """Prior: the parameters are coordinates of the image along the principal components of a prior.
+
+    `x = clip(mean + basis @ (scale * params), low, high)`, and the raw image is the logit of `x` in the
+    range of the prior. `scale` is the standard deviation of the prior along each component, so that
+    parameters of `N(0, 1)` give inputs with its mean and variances. Dream within `bounds=(prior.low,
+    prior.high)`.
+
+    Args:
+        prior: of `jaxnn.prior`; its inputs have the shape of the dream, or as many elements.
+        std: the parameters start from `N(0, std^2)`; at least 0.
+
+    Returns:
+        A parameterization; create it once, since it is compared by identity.
+
+    Raises:
+        ValueError: `std` is below 0; (when used) the dream has another number of elements.
+        TypeError: `prior` is not a `Prior`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxnn
+        >>> x = jax.random.uniform(jax.random.key(0), (50, 6))
+        >>> prior = jaxnn.prior(x, components=1, rank=3, key=jax.random.key(1))
+        >>> parameterization = jaxnn.dreaming.from_prior(prior)
+        >>> params = parameterization.init(jax.random.key(2), (2, 3), jnp.float32)
+        >>> params.shape, parameterization.image(params, (2, 3)).shape
+        ((3,), (2, 3))
+    """
+    check_prior(prior)
+    std = _checks.check_real("std", std, at_least=0)
+    scale = jnp.sqrt(prior.variances())
+    width = prior.high - prior.low
+    inset = 1e-3 * width  # the logit of the ends of the range is infinite
+
+    def init(key: jax.Array, shape: Shape, dtype: DTypeLike) -> jax.Array:
+        return std * draw_wide(jax.random.normal, key, scale.shape, dtype)
+
+    def image(params: jax.Array, shape: Shape) -> jax.Array:
+        if math.prod(shape) != prior.mean.size:
+            raise ValueError(f"`prior` must be of inputs of shape {shape}; got {prior.mean.shape}")
+        x = prior.input_at(scale.astype(params.dtype) * params)
+        x = jnp.clip(x, prior.low + inset, prior.high - inset)
+        return jax.scipy.special.logit((x - prior.low) / width).reshape(shape).astype(params.dtype)
+
+    def invert(raw: jax.Array) -> jax.Array:
+        x = prior.low + width * jax.nn.sigmoid(raw.reshape(prior.mean.shape))
+        return jnp.tensordot(x - prior.mean, prior.basis, x.ndim) / scale
+
+    return Parameterization(init, image, invert)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxnn import _checks
+from jaxnn._prior import Prior, check_prior
 from jaxnn._typing import Scalar
 from jaxnn.dreaming._part import Part, check_finite_array, check_is_image
 
@@ -131,6 +132,40 @@ def _total_variation(image: jax.Array, weight: jax.Array) -> jax.Array:
     check_is_image(image.shape, "total_variation")
     changes = (jnp.sum(jnp.abs(jnp.diff(image, axis=axis))) for axis in (0, 1))
     return weight.astype(image.dtype) * (sum(changes) / image.size)
+
+
+def typicality(prior: Prior, weight: Scalar = 1.0) -> Part:
+    """Typicality penalty: the squared Mahalanobis distance from the nearest component of a prior.
+
+    `weight / n * min_k d_k(x)`, of `n` elements; see `Prior.distances`.
+
+    Args:
+        prior: of `jaxnn.prior`; its inputs have the shape of the dream, or as many elements.
+        weight: in units of the objective; at least 0.
+
+    Returns:
+        A penalty.
+
+    Raises:
+        ValueError: `weight` is below 0; (when called) the image has another number of elements.
+        TypeError: `prior` is not a `Prior`, or `weight` not a number.
+
+    Example:
+        >>> import jax, jaxnn
+        >>> x = jax.random.uniform(jax.random.key(0), (50, 6))
+        >>> prior = jaxnn.prior(x, components=1, key=jax.random.key(1))
+        >>> penalty = jaxnn.dreaming.typicality(prior)
+        >>> bool(penalty(prior.mean) < penalty(prior.mean + 1))
+        True
+    """
+    return Part(_typicality, (), (_check_weight(weight), check_prior(prior)))
+
+
+def _typicality(image: jax.Array, weight: jax.Array, prior: Prior) -> jax.Array:
+    if image.size != prior.mean.size:
+        raise ValueError(f"`prior` must be of inputs of shape {image.shape}; got {prior.mean.shape}")
+    distances = prior.distances(image.reshape(prior.mean.shape).astype(prior.mean.dtype))
+    return (weight * jnp.min(distances) / image.size).astype(image.dtype)
 
 
 def _check_weight(weight: Scalar) -> jax.Array:

@@ -4,6 +4,7 @@ Both may be traced. `train` is a row too: its example is a whole set of inputs, 
 and the history. A row is named after its function, with a variant behind a space where there are several.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -26,6 +27,24 @@ TARGETS = np.where(np.eye(3)[np.arange(10) % 3] > 0, 0.99, 0.01)
 class Row(NamedTuple):
     call: Callable[[jaxnn.Network, jax.Array], Any]
     shape: tuple[int, ...]  # of one example, with elements in (0.4, 0.6)
+
+
+PRIOR = jaxnn.prior(rows_dreaming.INPUTS.reshape(40, 100), components=2, rank=8, key=jax.random.key(9))
+
+
+def _change(network, mean, x):
+    """By how much an input changes the outputs for the mean input, sharply."""
+    return network(20 * (x - 0.5)) - network(20 * (mean - 0.5))
+
+
+def _by_prior(network, y, method):
+    dtype = y.dtype if jnp.issubdtype(y.dtype, jnp.floating) else jnp.float32
+    prior = jax.tree.map(lambda leaf: leaf.astype(dtype), PRIOR)
+    # Of small changes, which each network can make: the search for what is out of reach ends anywhere.
+    y = (y - 0.5) / 10 if jnp.issubdtype(y.dtype, jnp.floating) else y
+    model = jax.tree_util.Partial(_change, network, prior.mean)
+    found = jaxnn.backquery(model, y, method=method, prior=prior)
+    return found if method == "pattern" else [found.x, found.distance, found.shortfall, found.surer]
 
 
 def _train(network, inputs):
@@ -79,6 +98,8 @@ ROWS = {
     "backquery least_squares": Row(
         lambda network, y: jaxnn.backquery(network, y, method="least_squares", sweeps=2, steps=10), (3,)
     ),
+    "backquery pattern": Row(functools.partial(_by_prior, method="pattern"), (3,)),
+    "backquery typical": Row(functools.partial(_by_prior, method="typical"), (3,)),
     "train": Row(_train, (10, 100)),
     "rescale": Row(lambda network, x: jaxnn.rescale(x), (100,)),
     "tap": Row(lambda network, x: jaxnn.tap(network(x), "answer"), (100,)),

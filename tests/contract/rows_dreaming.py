@@ -10,6 +10,8 @@ from jaxnn import dreaming
 
 OLD_KEY = np.array([0, 3], np.uint32)  # the check of keys used twice lets it be used by every call
 SIDE = (10, 10)
+INPUTS = np.random.default_rng(2).uniform(0, 1, (40, *SIDE)).astype(np.float32)
+PRIOR = jaxnn.prior(INPUTS, components=2, rank=3, key=jax.random.key(9))
 
 
 def _value(objective, network, x):
@@ -42,6 +44,16 @@ def _inverted(parameterization):
     return lambda network, image: parameterization.image(parameterization.invert(image), SIDE), SIDE
 
 
+def _prior(image):
+    """A prior over images near gray, in the precision of the image."""
+    return jax.tree.map(lambda leaf: leaf.astype(image.dtype), PRIOR)
+
+
+def _from_prior(network, image):
+    raw = jax.scipy.special.logit(image)
+    return _inverted(dreaming.from_prior(_prior(image)))[0](network, raw)
+
+
 def _cppn(network, image):
     made = dreaming.cppn(4, 2)
     return image * made.image(made.init(OLD_KEY, SIDE, image.dtype), SIDE)
@@ -59,6 +71,7 @@ ROWS = {
     "flattened": (lambda network, image: dreaming.flattened(network)(image), SIDE),
     "pixel": _inverted(dreaming.pixel()),
     "fourier": _inverted(dreaming.fourier()),
+    "from_prior": (_from_prior, SIDE),
     "cppn": (_cppn, SIDE),
     "jitter": _transform(dreaming.jitter(2)),
     "scale": _transform(dreaming.scale()),
@@ -69,5 +82,6 @@ ROWS = {
     "l1": _penalty(dreaming.l1()),
     "l2": _penalty(dreaming.l2()),
     "distance": _penalty(dreaming.distance(np.full(SIDE, 0.4))),
+    "typicality": (lambda network, image: dreaming.typicality(_prior(image))(image), SIDE),
     "total_variation": _penalty(dreaming.total_variation()),
 }

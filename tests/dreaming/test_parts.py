@@ -197,6 +197,27 @@ def test_penalties_equal_numpy():
             assert_slopes_are_differences(part, jnp.asarray(image))
 
 
+def test_typicality_is_the_squared_distance_to_the_nearest_component():
+    with in_precision("float64"):
+        images = np.random.default_rng(0).uniform(0, 1, (30, 5, 4))
+        prior = jaxnn.prior(images, components=2, rank=6, key=jax.random.key(0))
+        image = jnp.asarray(image_of((5, 4), 1))
+        part = dreaming.typicality(prior, 3.0)
+        basis = np.asarray(prior.basis).reshape(20, 6)
+        rest = (np.asarray(image) - images.mean(axis=0)).ravel()
+        distances = []
+        for center, factor in zip(*map(np.asarray, (prior.centers, prior.factors)), strict=True):
+            covariance = basis @ factor @ factor.T @ basis.T
+            covariance += prior.noise * (np.eye(20) - basis @ basis.T)
+            difference = rest - basis @ center
+            distances.append(difference @ np.linalg.solve(covariance, difference))
+        np.testing.assert_allclose(part(image), 3 * min(distances) / 20, rtol=1e-8)
+        np.testing.assert_allclose(part(image.ravel()), part(image), rtol=1e-12)
+        assert_slopes_are_differences(part, image)
+        with pytest.raises(ValueError, match="`prior` must be of inputs of shape"):
+            part(jnp.ones((5, 5)))
+
+
 # --- parameterizations
 
 
@@ -231,6 +252,21 @@ def test_a_given_image_is_made_again(part, shape):
     with in_precision("float64"):
         raw = jnp.asarray(np.random.default_rng(0).normal(size=shape))
         np.testing.assert_allclose(part.image(part.invert(raw), shape), raw, atol=1e-12)
+
+
+def test_from_prior_draws_inputs_of_its_mean_and_variance():
+    with in_precision("float64"):
+        images = np.random.default_rng(0).normal(0.5, 0.05, (30, 6, 7))
+        prior = jaxnn.prior(images, components=2, rank=6, key=jax.random.key(0))._replace(low=0.0, high=1.0)
+        part = dreaming.from_prior(prior, 1.0)
+        drawn = [part.init(key, (6, 7), jnp.float64) for key in jax.random.split(jax.random.key(1), 500)]
+        made = jax.nn.sigmoid(jnp.stack([part.image(params, (6, 7)) for params in drawn]))
+        np.testing.assert_allclose(made.mean(axis=0), images.mean(axis=0), atol=0.02)
+        along = np.tensordot(np.asarray(made) - images.mean(axis=0), prior.basis, 2)
+        np.testing.assert_allclose(along.var(axis=0), prior.variances(), rtol=0.25)
+        np.testing.assert_allclose(part.invert(part.image(drawn[0], (6, 7))), drawn[0], atol=1e-8)
+        with pytest.raises(ValueError, match="`prior` must be of inputs of shape"):
+            part.image(drawn[0], (6, 6))
 
 
 def test_fourier_equals_numpy():

@@ -26,7 +26,7 @@ def run(*arguments, **environment):
     )  # fmt: skip
 
 
-def test_back_query_draws_ten_digits_three_ways(tmp_path):
+def test_back_query_draws_ten_digits_six_ways(tmp_path):
     done = run("experiments.back_query", "--epochs", 8, "--output", tmp_path)
     assert done.returncode == 0, done.stderr
     assert "recognized" in done.stdout
@@ -35,7 +35,15 @@ def test_back_query_draws_ten_digits_three_ways(tmp_path):
     assert metrics["recognized"]["least squares"] == 10
     assert metrics["recognized"]["average digit"] >= 9
     assert metrics["largest_error"]["least squares"] < 0.05
-    for name in ("pictures.png", "outputs.png", "training.png"):
+    for row in ("pattern", "typical"):
+        assert metrics["recognized"][row] == 10
+        assert metrics["judged"][row] >= 9
+        assert metrics["nearest"][row] >= 9
+    assert metrics["judge_accuracy"] > 0.88
+    assert max(metrics["shortfall"]) < 0.02
+    assert max(metrics["typicality"]["typical"]) < min(metrics["typicality"]["least squares"]) / 10
+    assert np.median(metrics["distance"]["typical"]) < np.median(metrics["distance"]["transposed weights"])
+    for name in ("pictures.png", "deviations.png", "outputs.png", "training.png"):
         with Image.open(tmp_path / name) as picture:
             assert min(picture.size) > 300
             assert np.asarray(picture.convert("L")).std() > 20
@@ -46,7 +54,8 @@ def test_back_query_draws_ten_digits_three_ways(tmp_path):
     outputs = jaxnn.query(network, jaxnn.backquery(network, targets))
     np.testing.assert_allclose(metrics["outputs"]["transposed weights"], outputs, atol=1e-5)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "metrics.json", "network.jaxnn", "outputs.png", "pictures.png", "training.png"
+        "deviations.png", "metrics.json", "network.jaxnn", "others.png", "outputs.png", "pictures.png",
+        "training.png",
     ]  # fmt: skip
 
 

@@ -19,6 +19,7 @@ NET = jaxnn.init(jax.random.key(0), (4, 5, 3), activation="relu", output_activat
 TANH = jaxnn.init(jax.random.key(1), (4, 5, 3), activation="tanh", output_activation="tanh")
 X = np.random.default_rng(0).uniform(0.1, 0.9, (8, 4)).astype(np.float32)
 Y = np.arange(8, dtype=np.int64) % 3
+PRIOR = jaxnn.prior(X, components=2, rank=2, key=KEY)
 IMAGE = np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4)
 MODULE = nn.Dense(3)
 HELD_OUT = {"held_out_labels": Y, "classes": ["a", "b", "c"]}
@@ -66,6 +67,9 @@ _OWN: dict[str, dict[str, Any]] = {
     "datasets.load": {"name": "digits"},
     "datasets.point_set": {"name": "spiral"},
     "losses.squared_error": {"target": X[1, :3]},
+    "dreaming.from_prior": {"prior": PRIOR},
+    "dreaming.typicality": {"prior": PRIOR},
+    "prior": {"components": 2, "rank": 2},
     "rules.anchor": {"n_samples": 50, "decide": None},
     "rules.distill_tree": HELD_OUT | {"n_samples": 20},
     "rules.rule_list": HELD_OUT | {"n_samples": 20},
