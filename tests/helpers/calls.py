@@ -69,7 +69,6 @@ _OWN: dict[str, dict[str, Any]] = {
     "losses.squared_error": {"target": X[1, :3]},
     "dreaming.from_prior": {"prior": PRIOR},
     "dreaming.typicality": {"prior": PRIOR},
-    "prior": {"components": 2, "rank": 2},
     "rules.anchor": {"n_samples": 50, "decide": None},
     "rules.distill_tree": HELD_OUT | {"n_samples": 20},
     "rules.rule_list": HELD_OUT | {"n_samples": 20},
