@@ -83,6 +83,7 @@ ACCEPTED = {
         "attribution.* baselines": "one row less",
         "attribution.completeness_gap attributions": "one row less",  # that of the output
         "rules.* inputs": "one row less",
+        "prior inputs": "one row less",
         "datasets.encode_images images": "one row less | one axis more",
         "datasets.encode_labels labels": "one row less | one axis more",
         "losses.cross_entropy output": "one row less",
