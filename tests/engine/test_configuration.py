@@ -156,13 +156,26 @@ def test_strict_promotion_of_what_draws_and_counts():
     assert np.isfinite(train[1].loss).all()
 
 
-def _promotes(name):
-    """Those that broadcast one array against another over examples come first."""
-    return name not in ("attribution.permutation_importance", "rules.distill_tree", "attribution.var_grad")
-
-
 @pytest.mark.long("all but the first")
-@pytest.mark.parametrize("name", sorted(calls(), key=lambda name: (_promotes(name), name)))
+@pytest.mark.parametrize("name", sorted(calls(), key=lambda name: (name != "rules.distill_tree", name)))
 def test_no_function_broadcasts_ranks(name):
     with configured("equal ranks"):
         calls()[name]()
+
+
+def test_no_result_broadcasts_ranks():
+    """Of more axes than one: a rule on rows, the channels of a map, a window and a pool of an image."""
+    key, image = np.array([0, 3], np.uint32), jnp.linspace(0, 1, 12).reshape(2, 2, 3)
+    rule, part = rules.Rule(np.zeros(3), np.ones(3), 1, 0.5, 1.0, ""), dreaming.cppn(4, 2)
+    ball = {"norm": "l2", "epsilon": 0.1, "queries": 5, "key": key}
+    with configured("equal ranks"):
+        for function in (  # traced is enough
+            rule,
+            lambda x: dreaming.direction("maps", [1, 0, 0])(None, {"maps": x}),
+            lambda x: part.image(part.init(key, x.shape, x.dtype), x.shape),
+            lambda x: attribution.permutation_importance(lambda y: y[0], x, x[:, 0], key=key),
+            lambda x: attribution.occlusion(lambda x: x.sum(), x, window=(1, 1, 3)),
+            lambda x: attacks.square(lambda x: x.reshape(-1)[:3], x, 1, **ball).input,
+            lambda x: rules.linear_region(lambda x: x.max(axis=0), x[0]).kernel,
+        ):
+            jax.eval_shape(function, image)
