@@ -31,8 +31,8 @@ def digest(function: Callable[..., Any], *args: Any) -> str:
 
 def _describe(value: Any) -> str:
     """A text that is equal in two processes where the value is; of an unknown object its type."""
-    if isinstance(value, core.ClosedJaxpr):
-        return _describe((value.jaxpr, value.consts))
+    if isinstance(value, core.ClosedJaxpr):  # so is every Jaxpr of JAX 0.12, with itself as its `jaxpr`
+        return f"[{_describe_jaxpr(value.jaxpr)}, {_describe(value.consts)}]"
     if isinstance(value, core.Jaxpr):
         return _describe_jaxpr(value)
     if isinstance(value, _PLAIN):
