@@ -191,6 +191,7 @@ def test_inputs_and_outputs_of_other_kinds():
     assert seen == [np.float32, np.float64]
 
 
+@pytest.mark.without("check_tracer_leaks", "it turns off caches")
 def test_one_function_compiles_once_and_is_evaluated_as_it_is_now(caplog):
     """A method of the same object is the same function; after more training it predicts something else."""
     estimator = LogisticRegression().fit(X, LABELS)
