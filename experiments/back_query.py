@@ -183,15 +183,16 @@ def largest_error(outputs: np.ndarray) -> float:
 
 def table_of_predictions(readings: dict[str, Reading]) -> Table:
     """One row per digit, one column per kind of picture."""
-    table = Table("target digit", *readings, title="Predictions for the network's own pictures")
+    columns = [row.replace("transposed weights", "transpose") for row in readings]  # fits 80 columns
+    table = Table("digit", *columns, title="The network's predictions for its own pictures")
     for digit in range(10):
         outputs = [r.outputs[digit] for r in readings.values()]
         predictions = [(int(y.argmax()), float(y.max())) for y in outputs]
-        cells = [f"{a} ({p:.2f}){'' if a == digit else '  ✗'}" for a, p in predictions]
+        cells = [f"{a} {p:.2f}{'' if a == digit else ' ✗'}" for a, p in predictions]
         table.add_row(str(digit), *cells)
     table.add_section()
     recognized = [count(r.outputs.argmax(axis=1)) for r in readings.values()]
-    table.add_row("recognized", *(f"{number} of 10" for number in recognized))
+    table.add_row("correct", *(f"{number} of 10" for number in recognized))
     return table
 
 

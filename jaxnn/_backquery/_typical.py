@@ -38,7 +38,8 @@ class TypicalInput(NamedTuple):
         shortfall: scalar, the largest difference by which an output misses its request; 0 if none does.
         component: scalar, the number of the component of the prior.
         surer: `(...)`, the same with 2.5 times the signals (logits) of the outputs that are to be at least
-            as requested. What differs from `x` is what the model looks at.
+            as requested, and of negative ones 1.5 times their size more. What differs from `x` is what the
+            model looks at.
     """
 
     x: Float[Array, "..."]
@@ -161,16 +162,16 @@ def _step_end(
     near = _PROXIMITY * jnp.trace(products) / value.size
     near = jnp.where(near > 0, near, 1)
     matrix, vector = products + near * jnp.eye(value.size, dtype=u.dtype), bound + near * previous
-    dual = jnp.linalg.solve(matrix, vector) if exact else _nonnegative(matrix, vector)
+    dual = jnp.linalg.solve(matrix, vector) if exact else _nonnegative(matrix, vector, previous)
     return rows.T @ dual, dual
 
 
-def _nonnegative(matrix: jax.Array, vector: jax.Array) -> jax.Array:
-    """Minimize `d' matrix d / 2 - d' vector` over `d >= 0`, one coordinate at a time."""
+def _nonnegative(matrix: jax.Array, vector: jax.Array, start: jax.Array) -> jax.Array:
+    """Minimize `d' matrix d / 2 - d' vector` over `d >= 0` from `start`, one coordinate at a time."""
 
     def coordinate(dual: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
         change = (vector[i] - matrix[i] @ dual) / matrix[i, i]
         return dual.at[i].set(jnp.maximum(dual[i] + change, 0)), None
 
     order = jnp.tile(jnp.arange(vector.size), _SWEEPS)
-    return scan(coordinate, jnp.zeros_like(vector), order, hoist=False)[0]
+    return scan(coordinate, start, order, hoist=False)[0]

@@ -154,6 +154,14 @@ def test_surer_is_surer():
     assert network(found.surer)[0] > network(found.x)[0]
 
 
+def test_surer_than_a_signal_below_zero_is_above_it():
+    prior = jaxnn.prior(INPUTS, key=KEY, components=2)._replace(**WIDE)
+    found = jaxnn.backquery(
+        Partial(linear, WEIGHTS), np.array([-1.0, -9.0, -9.0], np.float32), method="typical", prior=prior
+    )
+    assert found.surer @ WEIGHTS[:, 0] > 0.49  # -1 and 1.5 times its size
+
+
 def test_the_answer_rotates_with_the_data():
     with in_precision(np.float64):
         rotation = np.linalg.qr(RNG.normal(size=(6, 6)))[0]
