@@ -204,7 +204,7 @@ def _size_of_output(model: Any, inputs: jax.Array) -> int:
     """The number of outputs; raise unless the model takes such inputs, and returns a vector of numbers."""
     example = jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype)
     try:
-        output = output_shape(model, example, "network")
+        output = output_shape(model, example, name="network")
     except ValueError as error:
         raise ValueError(
             f"`prior` must be of inputs that the network takes; of shape {example.shape}: {error}"

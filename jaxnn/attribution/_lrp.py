@@ -137,14 +137,14 @@ def lrp(
         _checks.check_number("alpha", alpha, at_least=1),
         _checks.check_number("stabilizer", stabilizer, at_least=0),
     )
-    box = None
-    if any(name == "z_box" for _, name in rules):
-        box = (_check_bound("low", low, x), _check_bound("high", high, x))
-        if not all(map(_in_order, *map(jax.tree.leaves, box))):
-            raise ValueError(f"`low` must nowhere be above `high`; got {low} and {high}")
-    for name, bound in (("low", low), ("high", high)):
-        if box is None and bound is not None:
-            raise ValueError(f"`{name}` must be None for {rule!r}: it is the bound of z_box alone")
+    needed = any(name == "z_box" for _, name in rules)
+    ends = [
+        _check_bound(name, bound, x) if needed or bound is not None else None
+        for name, bound in (("low", low), ("high", high))
+    ]
+    if None not in (low, high) and not all(map(_in_order, *map(jax.tree.leaves, ends))):
+        raise ValueError(f"`low` must nowhere be above `high`; got {low} and {high}")
+    box = tuple(ends) if needed else None
     static = check_rules(primitive_rules, scalar(model, target), x)
     return zeros_for_held(_lrp(model, x, target, options, box, rules=rules, primitive_rules=static))
 

@@ -405,7 +405,7 @@ BAD = {
     "norm": ({"norm": "l3"}, ValueError, "`norm` must be one of"),
     "norms": ({"norm": ["l2"]}, ValueError, "`norm` must be one of"),
     "label": ({"label": 4}, ValueError, "`label` must lie from 0 to 3, for 4 logits"),
-    "negative": ({"label": -1}, ValueError, "`label` must be at least 0"),
+    "negative": ({"label": -1}, ValueError, r"`label` must lie in \[0, "),
     "none": ({"label": None}, TypeError, "`label` must be an integer"),
     "half": ({"label": 0.5}, TypeError, "`label` must be an integer"),
     "text": ({"label": "a"}, TypeError, "`label` must be an array of numbers"),

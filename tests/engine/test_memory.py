@@ -58,7 +58,7 @@ def test_a_batch_is_the_largest_that_fits():
     assert BUDGET == 2**30
     sizes = [check_batch_size(None, 25).size(mebibytes(n)) for n in (1, 40, 41, 100, 1024, 5000)]
     assert sizes == [25, 25, 24, 10, 1, 1]
-    assert check_batch_size(7, 25).size(mebibytes(5000)) == 7
+    assert check_batch_size(7, 25).size(mebibytes(300)) == 7
     assert Batch(64, bounded=True).size(mebibytes(1), 2**22) == 4
 
 

@@ -9,6 +9,8 @@ ACCEPTED = {
         "rescale low": "-1 | 0 | 0.5",
         "rescale high": "0.5 | 2**32 + 1 | 10**12",
         "attribution.lrp epsilon": "0.5",
+        "attribution.lrp low": NUMBERS + " | NaN | infinity",
+        "attribution.lrp high": NUMBERS + " | NaN | infinity",
         "attribution.lrp gamma": "0 | 0.5",
         "attribution.lrp stabilizer": "0 | 0.5",
         "attribution.lime kernel_width": NUMBERS,
