@@ -142,7 +142,7 @@ def lrp(
         _check_bound(name, bound, x) if needed or bound is not None else None
         for name, bound in (("low", low), ("high", high))
     ]
-    if None not in (low, high) and not all(map(_in_order, *map(jax.tree.leaves, ends))):
+    if not (low is None or high is None) and not all(map(_in_order, *map(jax.tree.leaves, ends))):
         raise ValueError(f"`low` must nowhere be above `high`; got {low} and {high}")
     box = tuple(ends) if needed else None
     static = check_rules(primitive_rules, scalar(model, target), x)

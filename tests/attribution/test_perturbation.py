@@ -159,7 +159,7 @@ DATA = {"x": np.ones((5, 42)), "target": np.ones((5, 3)), "key": jax.random.key(
         (ABLATE, {"groups": GROUPS, "n_groups": 5}, ValueError, "numbers from 0 to 4; got 0 to 8"),
         (ABLATE, {"groups": GROUPS / 2}, TypeError, "`groups` must hold integers; got dtype float"),
         (ABLATE, {"groups": GROUPS[:, :3]}, ValueError, r"`groups` must have shape \(6, 7\).*got \(6, 3\)"),
-        (ABLATE, {"groups": {"a": 1}}, TypeError, "`groups` must hold integers"),
+        (ABLATE, {"groups": {"a": 1}}, TypeError, "`groups` must be an array of numbers"),
         (
             ABLATE,
             {"model": jnp.sum, "x": np.ones(0), "target": None},
