@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-import optax
 import tyro
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -26,16 +25,13 @@ from rich.table import Table
 import jaxnn
 from experiments._common.digits import DataName, Digits, class_means, load_digits
 from experiments._common.figures import sizes_of, titled
-from experiments._common.networks import accuracy, train_by_the_book
+from experiments._common.networks import accuracy, train_by_the_book, train_judge
 from experiments._common.options import check_seed, make_folder
+from experiments._common.readings import DIGITS, N_NEAREST, nearest
 from experiments._common.results import save_results
 
 ROWS = ("transposed weights", "least squares", "pattern", "typical", "surer", "average digit")
 FIRST = ("typical", "surer", "transposed weights")  # rows of the first figure
-OWN = np.arange(10)  # the digit of each picture
-JUDGE_EPOCHS = 5
-ADAM = optax.adam(1e-3)
-N_NEAREST = 5
 
 
 class Reading(NamedTuple):
@@ -120,22 +116,11 @@ def main(
     console.print("The network is saved there as network.jaxnn")
 
 
-def train_judge(digits: Digits, seed: int) -> jaxnn.Network:
-    """A network of another shape, trained in another way from another seed."""
-    init_key, order_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), 1))
-    sizes = (digits.inputs.shape[1], 128, 64, 10)
-    judge = jaxnn.init(init_key, sizes, activation="relu", output_activation="identity")
-    return jaxnn.train(
-        judge, digits.inputs, digits.labels, key=order_key, epochs=JUDGE_EPOCHS, batch_size=50,
-        optimizer=ADAM, loss=jaxnn.losses.cross_entropy,
-    )[0]  # fmt: skip
-
-
 def draw(
     network: jaxnn.Network, prior: jaxnn.Prior, digits: Digits
 ) -> tuple[dict[str, jax.Array], np.ndarray]:
     """The pictures of the ten digits by kind, `(10, n_in)`, and how far typical ones miss their requests."""
-    targets = jaxnn.datasets.encode_labels(OWN)
+    targets = jaxnn.datasets.encode_labels(DIGITS)
     typical = jaxnn.backquery(network, targets, method="typical", prior=prior)
     pictures = (
         jaxnn.backquery(network, targets),
@@ -157,15 +142,6 @@ def read(
     return Reading(outputs, judged, *nearest(x, digits), typicality(x, prior))
 
 
-def nearest(x: jax.Array, digits: Digits) -> tuple[np.ndarray, np.ndarray]:
-    """The most frequent label of the nearest training images, and the distance to the first, `(n,)` each."""
-    pictures, inputs = np.asarray(x), np.asarray(digits.inputs)
-    squares = np.sum(pictures**2, axis=1)[:, None] - 2 * pictures @ inputs.T + np.sum(inputs**2, axis=1)
-    order = np.argpartition(squares, N_NEAREST)[:, :N_NEAREST]
-    labels = [int(np.bincount(digits.labels[row], minlength=10).argmax()) for row in order]
-    return np.array(labels), np.sqrt(np.maximum(squares.min(axis=1), 0))
-
-
 def typicality(x: jax.Array, prior: jaxnn.Prior) -> np.ndarray:
     """The squared Mahalanobis distance to the nearest component of the prior, `(n,)`."""
     return np.asarray(jnp.min(jax.vmap(prior.distances)(x), axis=1))
@@ -173,12 +149,12 @@ def typicality(x: jax.Array, prior: jaxnn.Prior) -> np.ndarray:
 
 def count(predictions: np.ndarray) -> int:
     """The number of pictures whose prediction is their own digit."""
-    return int(np.sum(predictions == OWN))
+    return int(np.sum(predictions == DIGITS))
 
 
 def largest_error(outputs: np.ndarray) -> float:
     """The largest absolute difference of any output from its target, 0.99 or 0.01."""
-    return float(np.max(np.abs(outputs - jaxnn.datasets.encode_labels(OWN))))
+    return float(np.max(np.abs(outputs - jaxnn.datasets.encode_labels(DIGITS))))
 
 
 def table_of_predictions(readings: dict[str, Reading]) -> Table:
@@ -223,7 +199,7 @@ def figure_of_pictures(
         f"{digit} → {y.argmax()} {mark(y.argmax() == digit)} {y.max():.2f}\n"
         f"judge: {judged} {mark(judged == digit)}"
         for row in rows
-        for digit, y, judged in zip(OWN, readings[row].outputs, readings[row].judged, strict=True)
+        for digit, y, judged in zip(DIGITS, readings[row].outputs, readings[row].judged, strict=True)
     ]
     axes = jaxnn.plot.image_grid(images, titles=titles, row_labels=rows, limits=(0, 1), name="input")
     return titled(axes, f"What {name} thinks each digit is: digit → its output; what a second network reads")
@@ -243,7 +219,7 @@ def figure_of_deviations(pictures: dict[str, jax.Array], digits: Digits) -> Figu
     }
     images = np.concatenate([np.asarray(x) for x in differences.values()]).reshape(-1, *digits.image_shape)
     axes = jaxnn.plot.image_grid(
-        images, titles=[str(digit) for digit in OWN] * len(differences), row_labels=list(differences),
+        images, titles=[str(digit) for digit in DIGITS] * len(differences), row_labels=list(differences),
         signed=True, limits=(-1, 1), name="difference of inputs",
     )  # fmt: skip
     return titled(axes, "What differs: what goes with each digit (blue), and against it (red)")

@@ -2,7 +2,8 @@
 
 One self-contained HTML file with trained networks, which needs no server: draw a digit, and see the outputs,
 the hidden units, the back query and the saliency of the predicted class change with each stroke. The page
-reimplements `query`, `backquery` and `saliency` in JavaScript.
+reimplements `query`, `backquery` by transposed weights and `saliency` in JavaScript. It holds the typical
+image of each digit and network, which has a prior over training images.
 """
 
 import base64
@@ -55,6 +56,7 @@ def main(
     if len(set(names)) < len(names):
         raise ValueError(f"`networks` must have distinct file names, for the page; got {', '.join(names)}")
     shown = dict(zip(names, map(load_network, networks), strict=True)) or train(digits, epochs, seed)
+    prior = jaxnn.prior(digits.inputs, key=jax.random.key(seed))
     accuracies = {name: accuracy(n, digits.test_inputs, digits.test_labels) for name, n in shown.items()}
     descriptions = {
         name: f"{sizes_of(network.sizes)}, test accuracy {accuracies[name]:.1%} on {data}."
@@ -69,7 +71,7 @@ def main(
         tables=[table],
         figures={},
         metrics={"test_accuracy": accuracies},
-        pages={"index": ("Draw a digit, and see a network think", page(shown, descriptions))},
+        pages={"index": ("Draw a digit, and see a network think", page(shown, descriptions, prior))},
     )
 
 
@@ -95,9 +97,9 @@ def load_network(path: Path) -> jaxnn.Network:
     return network
 
 
-def page(networks: dict[str, jaxnn.Network], descriptions: dict[str, str]) -> str:
-    """The HTML of the page with these networks and their descriptions."""
-    written = [serialized(name, descriptions[name], network) for name, network in networks.items()]
+def page(networks: dict[str, jaxnn.Network], descriptions: dict[str, str], prior: jaxnn.Prior) -> str:
+    """The HTML of the page with these networks, their descriptions and their typical images."""
+    written = [serialized(name, descriptions[name], network, prior) for name, network in networks.items()]
     html = (_PARTS / "page.html").read_text(encoding="utf-8")
     for mark, text in {
         "/*STYLE*/": (_PARTS / "page.css").read_text(encoding="utf-8"),
@@ -109,8 +111,10 @@ def page(networks: dict[str, jaxnn.Network], descriptions: dict[str, str]) -> st
     return with_policy(html)
 
 
-def serialized(name: str, description: str, network: jaxnn.Network) -> dict[str, Any]:
+def serialized(name: str, description: str, network: jaxnn.Network, prior: jaxnn.Prior) -> dict[str, Any]:
     """A network in the format of `decode` in network.js."""
+    targets = jaxnn.datasets.encode_labels(np.arange(10))
+    typical = jaxnn.backquery(network, targets, method="typical", prior=prior).x
     layers = [
         {
             "inputs": layer.kernel.shape[0],
@@ -121,7 +125,7 @@ def serialized(name: str, description: str, network: jaxnn.Network) -> dict[str,
         }
         for layer in network.layers
     ]
-    return {"name": name, "about": description, "layers": layers}
+    return {"name": name, "about": description, "layers": layers, "typical": in_base64(typical)}
 
 
 def in_base64(array: jax.Array) -> str:

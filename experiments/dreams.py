@@ -22,9 +22,10 @@ from rich.table import Table
 import jaxnn
 from experiments._common.cnn import Model, cnn_accuracy, train_cnn
 from experiments._common.digits import DataName, Digits, class_means, load_digits, mean_image
-from experiments._common.dreams import PLAIN, distance_to_nearest, dream_each, regularized, smoothness, surely
+from experiments._common.dreams import PLAIN, dream_each, regularized, smoothness, surely
 from experiments._common.networks import accuracy, train_by_the_book
 from experiments._common.options import check_at_least, check_between, check_seed, make_folder
+from experiments._common.readings import nearest
 from experiments._common.results import save_results
 from experiments._parts.dreams_figures import (
     EVERY,
@@ -157,9 +158,7 @@ def rows_of(
         pictures |= {(name, kind): images for kind, images in kinds.items()}
         pictures[name, "average digit"] = class_means(digits).reshape(-1, *digits.image_shape)
     everything = jnp.concatenate(list(pictures.values()))
-    rough, far = (
-        of.reshape(-1, 10) for of in (smoothness(everything), distance_to_nearest(everything, digits))
-    )
+    rough, far = (of.reshape(-1, 10) for of in (smoothness(everything), nearest(everything, digits)[1]))
     return {
         f"{name}, {kind}": Row(images, probabilities_of(name, models[name], images), rough[i], far[i])
         for i, ((name, kind), images) in enumerate(pictures.items())

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnn
-from experiments._common.digits import Digits
 from jaxnn import dreaming
 
 PLAIN: dict[str, Any] = {"parameterization": dreaming.pixel(), "transforms": ()}
@@ -36,13 +35,6 @@ def regularized(mean: jax.Array, *, to_mean: float, smooth: float) -> dict[str, 
 def smoothness(images: jax.Array) -> np.ndarray:
     """The total variation of each image, `(N, h, w) -> (N,)`; lower is smoother."""
     return np.asarray(jax.vmap(dreaming.total_variation())(images))
-
-
-def distance_to_nearest(images: jax.Array, digits: Digits) -> np.ndarray:
-    """The Euclidean distance of each image to the nearest training image, `(N,)`."""
-    flat = images.reshape(len(images), -1)
-    nearest = jax.lax.map(lambda x: jnp.min(jnp.sum((digits.inputs - x) ** 2, axis=1)), flat)
-    return np.sqrt(np.asarray(nearest))
 
 
 def surely(index: jax.Array) -> dreaming.Objective:

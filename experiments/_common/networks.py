@@ -11,6 +11,7 @@ import jaxnn
 from experiments._common.digits import Digits
 
 SGD = optax.sgd(3.0)  # one object: `train` compares a static optimizer by identity
+ADAM = optax.adam(1e-3)
 FAN_IN_NORMAL = jax.nn.initializers.variance_scaling(1.0, "fan_in", "normal")
 
 
@@ -45,6 +46,17 @@ def train_sigmoids(
     return jaxnn.train(
         network, digits.inputs, digits.targets, key=order_key, epochs=epochs, batch_size=10,
         optimizer=optimizer, progress=progress,
+    )[0]  # fmt: skip
+
+
+def train_judge(digits: Digits, seed: int) -> jaxnn.Network:
+    """A network of another shape, trained in another way from another seed."""
+    init_key, order_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), 1))
+    sizes = (digits.inputs.shape[1], 128, 64, 10)
+    judge = jaxnn.init(init_key, sizes, activation="relu", output_activation="identity")
+    return jaxnn.train(
+        judge, digits.inputs, digits.labels, key=order_key, epochs=5, batch_size=50,
+        optimizer=ADAM, loss=jaxnn.losses.cross_entropy,
     )[0]  # fmt: skip
 
 

@@ -12,14 +12,21 @@ function floats(text) {
   return new Float32Array(bytes.buffer);
 }
 
-// A network in the format of the page: {name, about, layers: [{inputs, outputs, kernel, bias, activation}]}.
+// A network in the format of the page: {name, about, layers: [{inputs, outputs, kernel, bias, activation}],
+// typical}.
 function decode(written) {
   const layers = written.layers.map((layer) => ({
     ...layer,
     kernel: floats(layer.kernel),
     bias: layer.bias === null ? new Float32Array(layer.outputs) : floats(layer.bias),
   }));
-  return { ...written, layers };
+  return { ...written, layers, typical: floats(written.typical) };
+}
+
+// The typical image of a digit.
+function typical(network, digit) {
+  const size = network.layers[0].inputs;
+  return network.typical.subarray(digit * size, (digit + 1) * size);
 }
 
 // The outputs of each layer, the inputs first.

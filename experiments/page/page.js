@@ -137,6 +137,8 @@ function show() {
   say("back-title", `Back query of a ${digit}`);
   const label = Float64Array.from(outputs, (_, k) => (k === digit ? 0.99 : 0.01));
   paint(element("back"), [...backquery(network, label)].map(gray));
+  say("typical-title", `Typical ${digit}`);
+  paint(element("typical"), [...typical(network, digit)].map(gray));
   const gradient = drawn ? saliency(network, values, best) : new Float64Array(SIDE * SIDE);
   const steepest = Math.max(...gradient.map(Math.abs));
   say("why-title", drawn ? `Saliency of a ${best}` : "Saliency");

@@ -281,12 +281,16 @@ def test_any_digit_is_queried_backwards(opened, networks):
         "const s = document.querySelector('#asked'); s.value = '4'; s.dispatchEvent(new Event('change'))"
     )
     settle(opened)
-    assert opened.find_element("id", "back-title").text == "Back query of a 4"
-    shown = opened.execute_script(
-        "return [...document.querySelector('#back').getContext('2d').getImageData(0, 0, 28, 28).data]"
-    )
-    expected = jaxnn.backquery(networks["trained"], jaxnn.datasets.encode_labels(4))
-    np.testing.assert_allclose(np.reshape(shown, (784, 4))[:, 0] / 255, expected, atol=1 / 255)
+    target = jaxnn.datasets.encode_labels(4)
+    prior = jaxnn.prior(DIGITS.inputs, key=jax.random.key(0))
+    typical = jaxnn.backquery(networks["trained"], target, method="typical", prior=prior).x
+    expected = {"back": jaxnn.backquery(networks["trained"], target), "typical": typical}
+    for name, title in {"back": "Back query of a 4", "typical": "Typical 4"}.items():
+        assert opened.find_element("id", f"{name}-title").text == title
+        shown = opened.execute_script(
+            f"return [...document.querySelector('#{name}').getContext('2d').getImageData(0, 0, 28, 28).data]"
+        )
+        np.testing.assert_allclose(np.reshape(shown, (784, 4))[:, 0] / 255, expected[name], atol=1 / 255)
 
 
 @pytest.mark.parametrize("width", [320, 360, 768, 1280])

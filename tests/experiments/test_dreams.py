@@ -11,6 +11,7 @@ from PIL import Image
 import jaxnn
 from experiments._common import dreams as common
 from experiments._common.digits import load_digits, mean_image
+from experiments._common.readings import nearest
 from experiments._common.results import save_animation
 from jaxnn import dreaming
 from tests.experiments.test_main import run
@@ -25,7 +26,7 @@ def test_distance_and_smoothness_equal_numpy():
     images = np.random.default_rng(0).uniform(0, 1, (4, 8, 8)).astype(np.float32)
     inputs = np.asarray(digits.inputs, np.float64)
     far = [min(np.linalg.norm(inputs - image.ravel(), axis=1)) for image in images]
-    np.testing.assert_allclose(common.distance_to_nearest(jnp.asarray(images), digits), far, rtol=1e-4)
+    np.testing.assert_allclose(nearest(images, digits)[1], far, rtol=1e-4)
     rough = [(np.abs(np.diff(i, axis=0)).sum() + np.abs(np.diff(i, axis=1)).sum()) / 64 for i in images]
     np.testing.assert_allclose(common.smoothness(jnp.asarray(images)), rough, rtol=1e-5)
     np.testing.assert_allclose(mean_image(digits).ravel(), inputs.mean(axis=0), rtol=1e-5)
