@@ -144,7 +144,12 @@ def read(
 
 def typicality(x: jax.Array, prior: jaxnn.Prior) -> np.ndarray:
     """The squared Mahalanobis distance to the nearest component of the prior, `(n,)`."""
-    return np.asarray(jnp.min(jax.vmap(prior.distances)(x), axis=1))
+    return np.asarray(_typicality(x, prior))
+
+
+@jax.jit
+def _typicality(x: jax.Array, prior: jaxnn.Prior) -> jax.Array:
+    return jnp.min(jax.vmap(prior.distances)(x), axis=1)
 
 
 def count(predictions: np.ndarray) -> int:

@@ -42,6 +42,9 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.addinivalue_line("markers", "xdist_group(name): tests that run on one worker")
     config.addinivalue_line("markers", "without(check, reason): a check of JAX that is off, also where set")
+    config.addinivalue_line(
+        "markers", "compiled_quickly: without most of XLA's optimizations, but with them under --long"
+    )
     if getattr(config.option, "dist", "no") == "load":  # what `-n 2` means by itself
         config.option.dist = "loadgroup"
     compiled = str(config.rootpath / ".pytest_cache" / "compiled")
@@ -107,6 +110,13 @@ def that_promotes(function):
             return function(*args, **options)
 
     return promoting
+
+
+@pytest.fixture(autouse=True)
+def _compiled_quickly(request):
+    """Save a quarter of the time where a test compares two calls, and not numbers with an oracle's."""
+    marked = request.node.get_closest_marker("compiled_quickly") is not None
+    jax.config.update("jax_disable_most_optimizations", marked and not request.config.getoption("--long"))
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,9 @@ from jax.tree_util import Partial
 
 import jaxnn
 from jaxnn import attacks, attribution, rules
+from tests.helpers.params import some
+
+pytestmark = pytest.mark.compiled_quickly
 
 KEY = jax.random.key(0)
 TABLE = jax.random.normal(jax.random.key(1), (20, 4), jnp.float32)
@@ -52,7 +55,7 @@ GRADIENTS = {
 }
 
 
-@pytest.mark.parametrize("name", GRADIENTS)
+@pytest.mark.parametrize("name", some(GRADIENTS, "saliency", "expected_gradients", "deep_lift", "lrp"))
 def test_gradient_methods_hold_them(name):
     """The numbers of the floating-point arrays alone, and zeros elsewhere."""
     method, options = getattr(attribution, name), GRADIENTS[name]
@@ -143,7 +146,7 @@ ATTACKS = {
 }
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", some(ATTACKS, "pgd", "fmn"))
 def test_attacks_leave_them(name):
     options, label = ATTACKS[name], int(MODEL(BATCH).argmax())
     result = getattr(attacks, name)(MODEL, BATCH, label, **options)
@@ -181,6 +184,7 @@ def test_linear_region_holds_them():
     np.testing.assert_allclose(region.radius, 0.5)
 
 
+@pytest.mark.long("all but the first")
 @pytest.mark.parametrize("kind", [np.int32, bool])
 def test_rules_draw_integers(kind):
     """From a table of integers the model gets integers, and never a fraction."""

@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 import jaxnn
 from jaxnn import attacks, attribution, rules
+from tests.helpers.params import some
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -30,7 +31,7 @@ class Counted:
         return self.function(batch)
 
 
-@pytest.fixture(params=ESTIMATORS)
+@pytest.fixture(params=some(ESTIMATORS, "forest"))
 def ask(request):
     """`predict_proba` of an estimator, counted."""
     return Counted(ESTIMATORS[request.param].predict_proba)

@@ -78,7 +78,7 @@ REFUSALS = {  # what a refusal starts with, if not with the method's name
 # Hard routing is not continuous: where the path crosses a boundary, no integral of gradients sums. It warns.
 JUMPS = {"expert_choice_linen", "shared_expert_equinox", "switch_nnx", "top_two_equinox"}
 SAMPLE = {  # of the default suite
-    ("resnet_linen", "deep_lift"),
+    ("resnet_linen", "lrp"),
     ("llama_nnx", "deep_lift"),
     ("gcn_equinox", "lrp"),
 }

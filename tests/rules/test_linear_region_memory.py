@@ -54,11 +54,20 @@ def test_many_normals_are_refused_before_any_computation():
     assert left_out.kernel.shape == (12_288, 10)
 
 
+SHAPES = {"columns": (6, 50, 40, 3), "rows": (90, 20, 10, 3), "affine": (200, 3)}
+SHORT = {("columns", 30), ("rows", 1), ("affine", 10_000)}
+
+
 @pytest.mark.parametrize(
-    "sizes", [(6, 50, 40, 3), (90, 20, 10, 3), (200, 3)], ids=["columns", "rows", "affine"]
+    ("shape", "values_at_once"),
+    [
+        pytest.param(shape, at_once, marks=() if (shape, at_once) in SHORT else pytest.mark.long)
+        for shape in SHAPES
+        for at_once in (1, 30, 10_000)
+    ],
 )
-@pytest.mark.parametrize("values_at_once", [1, 30, 10_000])
-def test_chunks_do_not_change_the_region(sizes, values_at_once, monkeypatch):
+def test_chunks_do_not_change_the_region(shape, values_at_once, monkeypatch):
+    sizes = SHAPES[shape]
     with in_precision("float64"):
         monkeypatch.setattr(_region, "_CHUNK", 8 * values_at_once * max(sizes))
         network = jaxnn.init(
