@@ -3,10 +3,11 @@
 A back query shows what the weights of a network associate with a class. A dream goes forward: an image is
 optimized, step by step, to maximize the logit of a class. A plain dream does nothing else, and is noise with
 a higher logit than any real digit. A regularized dream is transformed at random at every step, and penalized
-for its total variation and its distance from the mean training image: it begins to resemble a digit. Both are
-computed for a dense network and for a convolutional one (CNN). Then all units of a hidden layer dream at
-once, a dream is shown step by step, and real digits are changed to increase the activity of a layer of the
-convolutional network (DeepDream).
+for its total variation and its distance from the mean training image: it begins to resemble a digit. A dream
+in a prior, which knows from the training images what inputs look like but not their labels, resembles one
+more. All are computed for a dense network and for a convolutional one (CNN). Then all units of a hidden layer
+dream at once, a dream is shown step by step, and real digits are changed to increase the activity of a layer
+of the convolutional network (DeepDream).
 """
 
 from pathlib import Path
@@ -42,8 +43,10 @@ from jaxnn import dreaming
 # The weights of distance to the mean image and of total variation, in units of the logit; see docs/dreams.md.
 COSTS = {"dense": (50.0, 20.0), "CNN": (100.0, 40.0)}
 DEEP = (0, 16, 32, 64, 128, 256)  # the steps shown of a real digit
+TYPICAL = 30.0  # the weight of typicality, in the same units
 LAYERS = ("Conv_0", "Conv_1")
-Dreams = dict[tuple[str, str], jaxnn.Dream]  # by network, and "plain" or "regularized"
+KINDS = ("plain", "regularized", "prior")
+Dreams = dict[tuple[str, str], jaxnn.Dream]  # by network and kind
 
 
 def main(
@@ -97,7 +100,7 @@ def main(
             "data": data, "hidden": hidden, "epochs": epochs, "cnn_epochs": cnn_epochs, "steps": steps,
             "digit": digit, "seed": seed,
         },
-        tables=[table_of_rows(rows, accuracies), table_of_values(logits)],
+        tables=[table_of_rows(rows, accuracies), *(table_of_values(name, logits) for name in models)],
         figures={
             "pictures": figure_of_rows(rows),
             "hidden_units": figure_of_units(units),
@@ -117,21 +120,32 @@ def with_a_channel(model: Model, x: jax.Array) -> jax.Array:
     return model(x[..., None])
 
 
-def options_of(name: str, digits: Digits) -> dict[str, Any]:
-    """Options of the regularized dreams of a network."""
+def options_of(name: str, digits: Digits, key: jax.Array) -> dict[str, dict[str, Any]]:
+    """Options of each kind of dream of a network."""
     to_mean, smooth = COSTS[name]
-    return {"objective": surely} | regularized(mean_image(digits), to_mean=to_mean, smooth=smooth)
+    prior = jaxnn.prior(digits.inputs.reshape(-1, *digits.image_shape), key=key)
+    return {
+        "plain": {"objective": dreaming.logit} | PLAIN,
+        "regularized": {"objective": surely}
+        | regularized(mean_image(digits), to_mean=to_mean, smooth=smooth),
+        "prior": {
+            "objective": surely,
+            "parameterization": dreaming.from_prior(prior),
+            "penalties": (dreaming.typicality(prior, TYPICAL),),
+            "transforms": (),
+            "bounds": (prior.low, prior.high),
+        },
+    }
 
 
 def dreams_of(models: dict[str, Model], digits: Digits, key: jax.Array, steps: int) -> Dreams:
     """The dreams of each digit, by network and kind."""
     return {
         (name, kind): dream_each(
-            model, 10, key, digits.image_shape, steps=steps, record_every=EVERY,
-            **({"objective": dreaming.logit} | PLAIN if kind == "plain" else options_of(name, digits)),
+            model, 10, key, digits.image_shape, steps=steps, record_every=EVERY, **options,
         )
         for name, model in models.items()
-        for kind in ("plain", "regularized")
+        for kind, options in options_of(name, digits, key).items()
     }  # fmt: skip
 
 
@@ -154,7 +168,7 @@ def rows_of(
     pictures: dict[tuple[str, str], jax.Array] = {}
     for name in models:
         kinds = back if name == "dense" else {}
-        kinds = kinds | {f"{kind} dream": dreams[name, kind].image for kind in ("plain", "regularized")}
+        kinds = kinds | {f"{kind} dream": dreams[name, kind].image for kind in KINDS}
         pictures |= {(name, kind): images for kind, images in kinds.items()}
         pictures[name, "average digit"] = class_means(digits).reshape(-1, *digits.image_shape)
     everything = jnp.concatenate(list(pictures.values()))
@@ -179,7 +193,7 @@ def logits_of(models: dict[str, Model], dreams: Dreams, digits: Digits) -> dict[
     logits = {}
     for name, model in models.items():
         logits[f"{name}, best real"] = all_logits(model, training).max(axis=0)
-        for kind in ("plain", "regularized"):
+        for kind in KINDS:
             logits[f"{name}, {kind}"] = np.diag(all_logits(model, dreams[name, kind].image))
     return logits
 
@@ -230,14 +244,12 @@ def table_of_rows(rows: dict[str, Row], accuracies: dict[str, float]) -> Table:
     return table
 
 
-def table_of_values(logits: dict[str, np.ndarray]) -> Table:
-    """One row per digit: the logit of the best training image, and that of each dream."""
-    headers = (name.replace(", ", ",\n") for name in logits)
-    table = Table(
-        "digit", *headers, title="The logit of a digit: of its dreams, and of the best training image"
-    )
+def table_of_values(network: str, logits: dict[str, np.ndarray]) -> Table:
+    """One row per digit: the logit of the best training image, and that of each dream of a network."""
+    own = {name.split(", ")[1]: values for name, values in logits.items() if name.startswith(f"{network}, ")}
+    table = Table("digit", *own, title=f"{network}: the logit of the best training image, and of its dreams")
     for digit in range(10):
-        table.add_row(str(digit), *(f"{values[digit]:.1f}" for values in logits.values()))
+        table.add_row(str(digit), *(f"{values[digit]:.1f}" for values in own.values()))
     return table
 
 

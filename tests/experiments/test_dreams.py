@@ -81,7 +81,11 @@ def test_dreams_are_classified_and_beat_the_training_images(tmp_path, monkeypatc
         with Image.open(tmp_path / name) as picture:
             assert min(picture.size) > 100
     for name in ("dense", "CNN"):
-        plain, smooth = (metrics["rows"][f"{name}, {kind} dream"] for kind in ("plain", "regularized"))
+        plain, smooth, prior = (
+            metrics["rows"][f"{name}, {kind} dream"] for kind in ("plain", "regularized", "prior")
+        )
+        assert prior["predictions"] == list(range(10))
+        assert np.mean(prior["distance_to_nearest"]) < np.mean(plain["distance_to_nearest"]) / 1.5
         assert plain["predictions"] == list(range(10))
         assert min(plain["probability"]) > 0.99
         assert sum(a == b for a, b in enumerate(smooth["predictions"])) >= 9  # trained so shortly
