@@ -221,7 +221,7 @@ def restore(folder: Folder | None, start: State, settings: Mapping[str, Any], ep
         text = f"the checkpoint {folder.unfinished} was passed over: it is unfinished"
         warnings.warn(text, RuntimeWarning, stacklevel=3)
         _delete(folder)
-    for one in own:
+    for place, one in enumerate(own):
         if reason := _agree(_damage(one)):
             text = f"the checkpoint {one.path} was passed over: {reason}"
             warnings.warn(text, RuntimeWarning, stacklevel=3)
@@ -234,6 +234,8 @@ def restore(folder: Folder | None, start: State, settings: Mapping[str, Any], ep
                 f"got {epochs}"
             )
         run_state = _restore(one, start)
+        for older in own[place + _MAX_TO_KEEP :]:  # of a run that was killed before it deleted them
+            _remove(folder, older)
         break
     if run_state.epoch < epochs and not folder.is_writable:
         raise ValueError(

@@ -14,6 +14,7 @@ from experiments import draw
 from experiments._common.page import write_page
 from tests.helpers.browser import complaints, open_browser
 
+PRIOR = jaxnn.prior(jax.random.uniform(jax.random.key(1), (40, 784)), key=jax.random.key(2))
 IMAGES = {"index": "'self' file:", "draw": "'none'"}
 
 
@@ -44,7 +45,7 @@ def make(name, folder):
     if name == "draw":
         networks = {"one <script>": jaxnn.init(jax.random.key(0), (784, 10))}
         (folder / "index.html").write_text(
-            draw.page(networks, {"one <script>": "</script>"}), encoding="utf-8"
+            draw.page(networks, {"one <script>": "</script>"}, PRIOR), encoding="utf-8"
         )
     else:
         (folder / "a").mkdir()

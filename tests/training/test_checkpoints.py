@@ -206,6 +206,19 @@ def quietly(*args, **options):
         return jaxnn.train(*args, **OPTIONS | options, **EVERY)
 
 
+def test_what_a_run_did_not_delete_before_it_was_killed_is_deleted(tmp_path, monkeypatch, whole):
+    """Killed between its last checkpoint and the deletion of an old one."""
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints, "_remove", lambda folder, one: None)
+        jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, **OPTIONS, **EVERY)
+    number = len(list(tmp_path.glob("checkpoint-*")))
+    assert number > 2
+    newest = newest_of(tmp_path)
+    assert_same(jaxnn.train(identity_network(), X, T, checkpoint=tmp_path, **OPTIONS, **EVERY), whole)
+    assert newest_of(tmp_path) == newest
+    assert len(list(tmp_path.glob("checkpoint-*"))) == 2
+
+
 @pytest.mark.parametrize("seed", [0, *long(1, 2, 3)])
 def test_what_others_put_into_a_folder_stays_there(tmp_path, monkeypatch, whole, seed):
     """Before the run, while it is stopped between two checkpoints, while one is written, and after it."""
