@@ -58,6 +58,7 @@ FLOORS: list[tuple[str, dict[str, str]]] = [
         "reading and mapping\na model",
         {
             "_rewrite": "capture, intervene",
+            "_operations": "tap_operations",
             "_map": "map_examples",
         },
     ),
@@ -66,6 +67,7 @@ FLOORS: list[tuple[str, dict[str, str]]] = [
         {
             "_network": "Network",
             "_adapters": "Flax to NumPy",
+            "_summary": "summary",
             "dreaming": "feature pictures",
             "attribution": "saliency to SHAP",
             "rules": "trees, rule lists",

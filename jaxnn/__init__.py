@@ -22,9 +22,11 @@ from jaxnn._backquery import TypicalInput as TypicalInput, backquery as backquer
 from jaxnn._checks import require as _require
 from jaxnn._map import map_examples as map_examples
 from jaxnn._network import Dense as Dense, Network as Network, init as init, query as query
+from jaxnn._operations import tap_operations as tap_operations
 from jaxnn._prior import Prior as Prior, prior as prior
 from jaxnn._rewrite import capture as capture, intervene as intervene, rewrite as rewrite, tap as tap
 from jaxnn._serialization import load as load, save as save
+from jaxnn._summary import Summary as Summary, SummaryRow as SummaryRow, summary as summary
 from jaxnn._training.history import History as History, TrainingDivergedError as TrainingDivergedError
 from jaxnn._training.train import train as train
 from jaxnn.dreaming._dream import Dream as Dream, dream as dream

@@ -117,14 +117,14 @@ def lengths_of(model: Model, x: PyTree) -> dict[str, tuple[int, ...]]:
 @jax.jit
 def _scan_lengths(model: Model, x: PyTree) -> dict[str, jax.Array]:
     traced = trace(model, x)
-    labels = _labels(traced)
+    labels = labels_of(traced)
     return {name: jnp.zeros(scan_lengths(traced.jaxpr.jaxpr, path), bool) for path, name in labels.items()}
 
 
 @jax.jit
 def _capture(model: Model, x: PyTree) -> tuple[PyTree, _Captured]:
     traced = trace(model, x)
-    labels = _labels(traced)
+    labels = labels_of(traced)
     y, captured = traced.evaluate(reads=labels)
     paths = [path for path in labels if path in captured]
     return y, _Captured([captured[path] for path in paths], tuple(labels[path] for path in paths))
@@ -153,7 +153,7 @@ class Intervened:
         """Evaluate the model with the replacements in place."""
         with tracing("model"):
             traced = trace(self.model, as_arrays(x))
-        labels = _labels(traced)
+        labels = labels_of(traced)
         check_names("replacements", [split_layer(layer)[0] for layer in self.layers], labels.values())
         handlers: dict[Path, Callable[..., Any]] = {}
         rows: dict[Path, PyTree] = {}
@@ -432,7 +432,7 @@ def check_names(argument: str, names: Collection[str], known: Collection[str]) -
             raise ValueError(f"`{argument}` must name intermediates of the model ({listed}); got {name!r}")
 
 
-def _labels(traced: Traced) -> dict[Path, str]:
+def labels_of(traced: Traced) -> dict[Path, str]:
     """The name of each tapped value by its place, those used again numbered."""
     tapped = [
         (path, eqn.params["name"]) for path, eqn in walk(traced.jaxpr.jaxpr) if eqn.primitive.name in NAMES

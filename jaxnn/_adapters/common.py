@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn._engine.tap import module_scope
 from jaxnn._keys import key_data, key_impl, wrap_key
 from jaxnn._model import Frozen
 from jaxnn._rewrite import tap
@@ -40,7 +41,8 @@ def naming_class(cls: Any, name: str, namer: Callable[[PyTree, str], PyTree]) ->
     """
 
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
-        return namer(cls.__call__(self, *args, **kwargs), name)
+        with module_scope(name):
+            return namer(cls.__call__(self, *args, **kwargs), name)
 
     copied = ("__module__", "__qualname__", "__doc__")
     body = {"__call__": __call__} | {key: getattr(cls, key) for key in copied}
@@ -88,6 +90,11 @@ def name_equinox(output: PyTree, name: str) -> PyTree:
 
 def call_one(call: Callable[[PyTree], PyTree], x: PyTree, *, batched: bool) -> PyTree:
     """Call a module on one example; if `batched`, with a batch axis of one, removed from its output."""
+    with module_scope(""):
+        return _call_one(call, x, batched)
+
+
+def _call_one(call: Callable[[PyTree], PyTree], x: PyTree, batched: bool) -> PyTree:
     if not batched:
         return call(x)
 

@@ -1,5 +1,6 @@
 """Adapter for Equinox modules: each call runs a copy whose submodules name their outputs."""
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import flax.struct
@@ -36,7 +37,9 @@ class EquinoxModel:
 
         state, keywords = self.static.join(self.frozen)
         module = _naming_equinox(equinox.combine(self.arrays, self.rest.join(Frozen(()))), ())
-        return module(x, **keywords) if state is None else module(x, state, **keywords)[0]
+        if state is None:
+            return common.call_one(functools.partial(module, **keywords), x, batched=False)
+        return common.call_one(lambda x: module(x, state, **keywords)[0], x, batched=False)
 
 
 def from_equinox(module: "EquinoxModule", state: Any = None, **kwargs: Any) -> EquinoxModel:

@@ -8,6 +8,7 @@ import flax.struct
 
 from jaxnn._adapters import common
 from jaxnn._checks import check_flag
+from jaxnn._engine.tap import module_scope
 from jaxnn._model import Frozen
 from jaxnn._typing import PyTree
 
@@ -33,10 +34,11 @@ class LinenModel:
         collections, keywords = self.static.join(self.frozen)
 
         def name_output(method: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
-            output = method(*args, **kwargs)
             if context.method_name != "__call__" or not context.module.path:
-                return output
-            return common.NAMERS[self.batched](output, "/".join(context.module.path))
+                return method(*args, **kwargs)
+            path = "/".join(context.module.path)
+            with module_scope(path):
+                return common.NAMERS[self.batched](method(*args, **kwargs), path)
 
         def apply(x: PyTree) -> PyTree:
             with nn.intercept_methods(name_output):

@@ -42,6 +42,8 @@ RESHAPES = {"reshape", "squeeze", "expand_dims"}
 PERMUTATIONS = RESHAPES | IDENTITY | {"transpose"}
 LAYOUT = RESHAPES | {"transpose", "broadcast_in_dim"}
 MOVES = LAYOUT | {"rev", "slice", "split"}
+# The same values in another shape, repeated, in another precision or without a gradient.
+SAME_VALUES = LAYOUT | IDENTITY | {"convert_element_type", "stop_gradient"}
 # The same axes, in another number of places or another precision.
 SAME_AXES = MOVES | {"pad", "convert_element_type"}
 JOINS = {"concatenate", "stack"}

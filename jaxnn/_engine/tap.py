@@ -16,6 +16,14 @@ _tap.def_abstract_eval(lambda aval, *, name: aval)
 mlir.register_lowering(_tap, lambda context, value, *, name: [value])
 
 
+MODULE = "/"  # what the scope of a module of an adapter starts with; the rest is its path
+
+
+def module_scope(path: str) -> Any:
+    """The `jax.named_scope` of a module of an adapter, by which its operations are known."""
+    return jax.named_scope(MODULE + path)
+
+
 def tap_array(value: jax.Array, name: str) -> jax.Array:
     """The value itself, named in the jaxpr."""
     result: jax.Array = _tap.bind(value, name=name)

@@ -236,6 +236,7 @@ def _halved(h):
 ROWS |= {
     "capture": Row(_read, (100,)),
     "intervene": Row(lambda n, x: jaxnn.intervene(n, {"hidden_0": _halved})(x), (100,)),
+    "tap_operations": Row(lambda n, x: _read(jaxnn.tap_operations(n, "logistic"), x), (100,)),
     "rewrite": Row(
         lambda n, x: jaxnn.rewrite(lambda x: n(x), {"logistic": lambda operation, x: operation(x) / 2})(x),
         (100,),

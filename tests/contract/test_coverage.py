@@ -20,6 +20,7 @@ EXEMPT = {
     "datasets.encode_images": "takes integers, which have no gradient: tests/test_datasets.py",
     "dreaming.diversity": "takes a batch under vmap, whose axis it names: tests/dreaming",
     "dreaming.standard_transforms": "returns transforms; each of them has a row",
+    "summary": "counts from shapes, and computes nothing: tests/test_summary.py",
     "prior": "fitted on the host, by k-means of scikit-learn: tests/backquery/test_prior.py",
     "rules.anchor": HOST,
     "rules.distill_tree": HOST,

@@ -51,6 +51,7 @@ _VALUES: dict[str, Any] = {
 _OWN: dict[str, dict[str, Any]] = {
     "backquery": {"network": TANH},
     "dream": {"model": jaxnn.dreaming.flattened(NET), "shape": (2, 2), "steps": 2},
+    "tap_operations": {"operations": "dot_general"},
     "rewrite": {"rules": {"tanh": lambda operation, x: operation(x)}},
     "train": {"epochs": 1, "targets": X[:, :3], "batch_size": 4},
     "attacks.minimal_norm": {"steps": 2},

@@ -1,0 +1,166 @@
+"""Operations that are named: `tap_operations` gives what the model computes there, by its module's path."""
+
+import equinox as eqx
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import jaxnn
+from jaxnn import attribution
+
+X = jax.random.normal(jax.random.key(0), (5, 4))
+
+
+class Attention(nn.Module):
+    """Self-attention of two heads, which returns what it computes inside."""
+
+    @nn.compact
+    def __call__(self, x):
+        query, key, value = (nn.DenseGeneral((2, 3), name=name)(x) for name in ("q", "k", "v"))
+        scores = jax.nn.softmax(jnp.einsum("shd,thd->hst", query, key))
+        heads = jnp.einsum("hst,thd->shd", scores, value)
+        return nn.DenseGeneral(4, axis=(-2, -1), name="out")(heads), scores, heads
+
+
+class Block(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        change, scores, heads = Attention()(nn.LayerNorm()(x))
+        y = x + change
+        hidden = nn.relu(nn.Dense(6)(y))
+        return y + nn.Dense(4)(hidden), {"scores": scores, "heads": heads, "middle": y, "hidden": hidden}
+
+
+class Transformer(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x, first = Block()(x)
+        x, second = Block()(x)
+        return nn.softmax(x.mean(0)), first, second
+
+
+def of_linen():
+    module = Transformer()
+    return jaxnn.from_linen(module, module.init(jax.random.key(1), X))
+
+
+def test_what_no_module_returns_is_named_by_the_path_of_its_module():
+    model = of_linen()
+    tapped = jaxnn.tap_operations(model, ("softmax", "relu", "dot_general", "add"))
+    (y, first, second), values = jaxnn.capture(tapped, X)
+    np.testing.assert_allclose(y, model(X)[0], rtol=1e-6)
+    for path, inside in (("Block_0", first), ("Block_1", second)):
+        for name, expected in {
+            f"{path}/Attention_0/softmax@0": inside["scores"],
+            f"{path}/Attention_0/dot_general@1": inside["heads"].transpose(1, 2, 0),
+            f"{path}/add@0": inside["middle"],
+            f"{path}/relu@0": inside["hidden"],
+        }.items():
+            np.testing.assert_allclose(values[name], expected, rtol=1e-5, atol=1e-6, err_msg=name)
+    np.testing.assert_allclose(values["softmax@0"], y, rtol=1e-6)
+
+
+def test_methods_take_the_names():
+    tapped = jaxnn.tap_operations(of_linen(), "softmax")
+    name = "Block_1/Attention_0/softmax@0"
+    uniform = jaxnn.intervene(tapped, {name: jnp.full((2, 5, 5), 0.2)})
+    _, _, inside = uniform(X)
+    assert not np.allclose(inside["scores"], tapped(X)[2]["scores"])
+    scalar = jax.tree_util.Partial(lambda model, x: model(x)[0][1], tapped)
+    found = attribution.layer_activation(scalar, X, layer=name)
+    np.testing.assert_allclose(found, tapped(X)[2]["scores"], rtol=1e-5)
+
+
+def test_nnx_and_equinox_have_paths_too():
+    class Net(nnx.Module):
+        def __init__(self, rngs):
+            self.layers = nnx.List([nnx.Linear(4, 4, rngs=rngs), nnx.Linear(4, 3, rngs=rngs)])
+
+        def __call__(self, x):
+            return nnx.softmax(self.layers[1](nnx.relu(self.layers[0](x))))
+
+    tapped = jaxnn.tap_operations(jaxnn.from_nnx(Net(nnx.Rngs(0))), ("relu", "softmax", "dot_general"))
+    names = {"layers/0/dot_general@0", "relu@0", "layers/1/dot_general@0", "softmax@0"}
+    assert names <= set(jaxnn.capture(tapped, X[0])[1])
+    module = eqx.nn.MLP(4, 2, 3, 1, key=jax.random.key(0))
+    tapped = jaxnn.tap_operations(jaxnn.from_equinox(module), ("relu", "dot_general"))
+    names = {"layers/0/dot_general@0", "relu@0", "layers/1/dot_general@0"}
+    assert names <= set(jaxnn.capture(tapped, X[0])[1])
+
+
+def test_without_modules_the_path_is_that_of_the_named_scopes():
+    def model(x):
+        x = jnp.sin(x)
+        with jax.named_scope("block"), jax.named_scope("mlp"):
+            x = jnp.sin(x)
+        return jnp.sin(x)
+
+    tapped = jaxnn.tap_operations(model, "sin")
+    assert list(jaxnn.capture(tapped, 1.0)[1]) == ["sin@0", "block/mlp/sin@0", "sin@1"]
+
+
+@pytest.mark.parametrize(
+    "softmax",
+    [
+        jax.nn.softmax,
+        lambda x: jax.nn.softmax(x, axis=0),
+        lambda x: jnp.exp(x) / jnp.exp(x).sum(-1, keepdims=True),
+        lambda x: jax.nn.softmax(x.astype(jnp.bfloat16)).astype(x.dtype),
+    ],
+)
+def test_each_way_to_write_a_softmax_is_one(softmax):
+    def model(x):
+        e = softmax(x)
+        return jnp.tanh(e) / jnp.sum(e)  # no softmax
+
+    _, values = jaxnn.capture(jaxnn.tap_operations(model, "softmax"), X)
+    assert list(values) == ["softmax@0"]
+    np.testing.assert_allclose(np.asarray(values["softmax@0"], np.float32), softmax(X), rtol=1e-2)
+
+
+def test_a_named_function_is_one_operation_and_its_inside_is_none():
+    @jax.jit
+    def block(x):
+        return jnp.sin(jax.nn.relu(x)), jnp.cos(x)
+
+    tapped = jaxnn.tap_operations(lambda x: jnp.sin(block(x)[0]) + block(x)[1], ("block", "sin", "relu"))
+    with pytest.raises(ValueError, match=r"`operations` must name .*block.*; got 'relu'"):
+        tapped(X)
+    tapped = jaxnn.tap_operations(lambda x: jnp.sin(block(x)[0]), ("block", "sin"))
+    values = jaxnn.capture(tapped, X)[1]
+    assert list(values) == ["block@0[0]", "block@0[1]", "sin@0"]
+    np.testing.assert_allclose(values["block@0[1]"], jnp.cos(X), rtol=1e-6)
+
+
+def test_a_scan_has_its_steps():
+    def model(x):
+        return jax.lax.scan(lambda c, _: (jnp.sin(c), None), x, length=3)[0]
+
+    values = jaxnn.capture(jaxnn.tap_operations(model, "sin"), X[0])[1]
+    assert {name: value.shape for name, value in values.items()} == {"sin@0": (3, 4)}
+
+
+def test_derivatives_of_operations_stay():
+    tapped = jaxnn.tap_operations(lambda x: jax.nn.relu(x).sum(), "relu")
+    np.testing.assert_array_equal(jax.grad(tapped)(jnp.array([0.0, 1.0, -1.0])), [0.0, 1.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("operations", "error", "message"),
+    [
+        ((), ValueError, "at least one operation; got none"),
+        (3, TypeError, "must be names, strings; got 3"),
+        ((3,), TypeError, "must be names, strings"),
+    ],
+)
+def test_what_is_refused(operations, error, message):
+    with pytest.raises(error, match=f"`operations` .*{message}"):
+        jaxnn.tap_operations(jnp.sin, operations)
+
+
+def test_an_operation_that_the_model_lacks_is_named_with_those_that_it_has():
+    with pytest.raises(ValueError, match=r"`operations` must name .* of the model \(sin\); got 'tan'"):
+        jaxnn.tap_operations(jnp.sin, "tan")(1.0)
