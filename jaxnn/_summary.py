@@ -24,7 +24,8 @@ class SummaryRow(NamedTuple):
         name: of the intermediate, as `capture` returns it; "" for what follows the last one.
         shape: of the value, without the steps of scans around it.
         dtype: of the value.
-        parameters: number of elements of the model's arrays that are first used there.
+        parameters: number of elements of the model's arrays, running statistics included, that are first used
+            there.
         operations: number of arithmetic operations there; a product and its sum are two.
     """
 
