@@ -39,6 +39,9 @@ Quadrature = Literal["gauss_legendre", "riemann_left", "riemann_right", "riemann
 ActivationName = Literal[
     "sigmoid", "tanh", "relu", "leaky_relu", "softplus", "elu", "gelu", "softmax", "identity"
 ]
+CamWeights = Literal[
+    "gradcam", "gradcam++", "xgradcam", "layercam", "hirescam", "eigencam", "ablationcam", "scorecam"
+]
 BackqueryMethod = Literal["transpose", "least_squares", "pattern", "typical"]
 AttackLoss = Literal["cross_entropy", "margin", "dlr"]
 NoiseKind = Literal["uniform", "gaussian"]

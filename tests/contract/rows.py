@@ -62,6 +62,14 @@ def _seen(network, x):
     return network(jaxnn.tap(x.reshape(5, 5, 4), "seen").reshape(100))
 
 
+def _of_a_map(network, x):
+    return network(jaxnn.tap(x, "map").reshape(100))
+
+
+def _weighted_map(network, x, weights):
+    return attribution.grad_cam(jax.tree_util.Partial(_of_a_map, network), x, 1, layer="map", weights=weights)
+
+
 def _total(network, x):
     return jnp.sum(jax.nn.relu(network(x) + x[:3]))
 
@@ -198,6 +206,10 @@ ROWS |= {
         lambda n, x: attribution.grad_cam(jax.tree_util.Partial(_seen, n), x, 1, layer="seen", shape=(7, 7)),
         (100,),
     ),
+    **{
+        f"grad_cam {weights}": Row(functools.partial(_weighted_map, weights=weights), (5, 5, 4))
+        for weights in ("ablationcam", "scorecam")
+    },
 }
 
 
