@@ -76,7 +76,8 @@ def check_array(name: str, value: Any) -> jax.Array:
         # A string would be taken for the name of a dtype.
         if any(isinstance(leaf, str | bytes) for leaf in leaves):
             raise TypeError("text")
-        return jnp.asarray(array)
+        with np.errstate(over="ignore"):  # infinite, which is an error of its own where it is one
+            return jnp.asarray(array)
     except OverflowError as error:
         raise ValueError(
             f"`{name}` must hold numbers that fit into JAX's; got {_show(value)}. {SMALLER}"

@@ -49,7 +49,7 @@ def test_scale_equals_scipy(shape, fill):
     for factor in (1.0, 0.7, 1.37, 3.0):
         scaled = dreaming.scale(factor, factor, fill=fill)(jax.random.key(0), jnp.asarray(image, jnp.float32))
         expected = in_scipy(
-            scipy.ndimage.affine_transform, image, fill, matrix=np.full(2, 1 / factor),
+            scipy.ndimage.affine_transform, image, fill, matrix=np.diag(np.full(2, 1 / factor)),
             offset=middle - middle / factor,
         )  # fmt: skip
         np.testing.assert_allclose(scaled, expected, atol=1e-4)
