@@ -10,6 +10,7 @@ another seed judges each picture, and so do the five nearest training images.
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,15 +68,16 @@ def main(
     make_folder(output)  # first: an error here costs no training
     start = time.perf_counter()
     digits = load_digits(data)
-    network, history = train_by_the_book(digits, hidden=hidden, epochs=epochs, rate=rate, seed=seed)
+    with ThreadPoolExecutor() as pool:  # the network is trained on one core
+        judge_of, prior_of = pool.submit(train_judge, digits, seed), pool.submit(prior_over, digits, seed)
+        network, history = train_by_the_book(digits, hidden=hidden, epochs=epochs, rate=rate, seed=seed)
+    judge, prior = judge_of.result(), prior_of.result()
     test_accuracy = accuracy(network, digits.test_inputs, digits.test_labels)
     name = sizes_of(network.sizes)
     console.print(f"{name} on {data}: test accuracy {test_accuracy:.4f} after {epochs} epochs")
-    judge = train_judge(digits, seed)
     judge_accuracy = accuracy(judge, digits.test_inputs, digits.test_labels)
     console.print(f"{sizes_of(judge.sizes)}, the judge: test accuracy {judge_accuracy:.4f}")
 
-    prior = jaxnn.prior(digits.inputs, key=jax.random.key(seed))
     pictures, shortfall = draw(network, prior, digits)
     readings = {row: read(x, network, judge, prior, digits) for row, x in pictures.items()}
     tests = digits.test_inputs[:100]
@@ -114,6 +116,11 @@ def main(
         metrics=metrics,
     )
     console.print("The network is saved there as network.jaxnn")
+
+
+def prior_over(digits: Digits, seed: int) -> jaxnn.Prior:
+    """What digits look like, from the training images without their labels."""
+    return jaxnn.prior(digits.inputs, key=jax.random.key(seed))
 
 
 def draw(

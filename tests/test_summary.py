@@ -10,7 +10,7 @@ import jaxnn
 
 def test_a_network_is_counted_by_hand():
     network = jaxnn.init(jax.random.key(0), (20, 7, 3))
-    rows = jaxnn.summary(network, jnp.ones(20))
+    rows = jaxnn.summary(network, jnp.ones(20, jnp.float32))
     assert [tuple(row) for row in rows] == [
         ("hidden_0_in", (7,), "float32", 20 * 7 + 7, 2 * 20 * 7 + 7),
         ("hidden_0", (7,), "float32", 0, 7),
@@ -42,7 +42,7 @@ def test_convolutions_and_what_follows_the_last_name():
 
 
 def test_a_scan_counts_once_per_step_and_its_parameters_once():
-    weights = jnp.ones((4, 4)), jnp.ones((6, 4))
+    weights = jnp.ones((4, 4), jnp.float32), jnp.ones((6, 4), jnp.float32)
 
     def model(weights, x):
         def step(carry, bias):
@@ -50,7 +50,7 @@ def test_a_scan_counts_once_per_step_and_its_parameters_once():
 
         return jax.lax.scan(step, x, weights[1])[0]
 
-    (row,) = jaxnn.summary(jax.tree_util.Partial(model, weights), jnp.ones(4))
+    (row,) = jaxnn.summary(jax.tree_util.Partial(model, weights), jnp.ones(4, jnp.float32))
     assert tuple(row) == ("step", (4,), "float32", 16 + 24, 6 * (2 * 16 + 4))
 
 

@@ -44,7 +44,7 @@ def test_names_and_placement_do_not_count():
 
     assert digest(jax.jit(f), X) == digest(jax.jit(g), X)
     placed = jax.device_put(jnp.ones(3), jax.devices()[-1])
-    assert digest(lambda x: x + placed, X) == digest(lambda x: x + np.ones(3, np.float32), X)
+    assert digest(lambda x: x + placed, X) == digest(lambda x: x + np.ones(3, placed.dtype), X)
 
 
 def test_sets_and_maps_have_one_order():

@@ -54,7 +54,7 @@ FORMS = {
     "remat with a policy": lambda step: jax.checkpoint(step, policy=jax.checkpoint_policies.dots_saveable),
     "vmap": lambda step: jax.vmap(step),
     "grad": lambda step: jax.grad(lambda x: step(x).sum()),
-    "scan": lambda step: lambda x: lax.scan(lambda c, r: (step(c + r), c), x, jnp.ones((4, 3)))[0],
+    "scan": lambda step: lambda x: lax.scan(lambda c, r: (step(c + r), c), x, jnp.ones((4, 3), x.dtype))[0],
     "reversed scan": lambda step: (
         lambda x: lax.scan(lambda c, r: (c + 1, step(c * r)), x, jnp.arange(12.0).reshape(4, 3), reverse=True)
     ),
