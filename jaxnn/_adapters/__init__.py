@@ -8,6 +8,7 @@ arrays that JAX sees: it is static altogether.
 
 from jaxnn._adapters.equinox import from_equinox as from_equinox
 from jaxnn._adapters.haiku import from_haiku as from_haiku
+from jaxnn._adapters.keras import from_keras as from_keras
 from jaxnn._adapters.linen import from_linen as from_linen
 from jaxnn._adapters.nnx import from_nnx as from_nnx
 from jaxnn._adapters.numpy_function import from_numpy as from_numpy
