@@ -167,11 +167,13 @@ def _copied(variables: list[Any]) -> list[jax.Array]:
 
 def _layers(model: Any) -> list[tuple[str, Any]]:
     """Each layer of a model with its path, the model itself first, with none."""
+    from keras.layers import InputLayer
+
     found = {id(model): ("", model)}
 
     def visit(layer: Any, path: str) -> None:
         for each in layer._flatten_layers(include_self=False, recursive=False):
-            if id(each) not in found:
+            if id(each) not in found and not isinstance(each, InputLayer):  # which is never called
                 found[id(each)] = (path + each.name, each)
                 visit(each, f"{path}{each.name}/")
 
@@ -201,11 +203,27 @@ def _configuration(layer: Any, *, named: bool) -> Any:
         return layer
 
 
-def _compared(config: Any) -> Any:
-    """A configuration without what does not matter in evaluation mode."""
+def _compared(config: Any, single: str | None = None) -> Any:
+    """A configuration without what does not matter in evaluation mode, and the name of a single input.
+
+    `keras.models.clone_model` changes that name. Several inputs are distinguished by theirs.
+
+    Args:
+        config: of a layer, or a part of one.
+        single: the name of the only input of the model around it.
+    """
     if isinstance(config, Mapping):
-        return {key: _compared(value) for key, value in config.items() if key not in _NOT_COMPARED}
-    return [_compared(value) for value in config] if isinstance(config, list | tuple) else config
+        layers = config.get("layers")
+        if isinstance(layers, list):
+            inputs = [each for each in layers if each.get("class_name") == "InputLayer"]
+            single = inputs[0]["config"]["name"] if len(inputs) == 1 else None
+        ignored = _NOT_COMPARED | ({"name"} if single is not None and config.get("name") == single else set())
+        return {key: _compared(value, single) for key, value in config.items() if key not in ignored}
+    if not isinstance(config, list | tuple):
+        return config
+    if len(config) == 3 and config[0] == single:  # a reference: the layer, its call, and the output's place
+        config = [None, *config[1:]]
+    return [_compared(value, single) for value in config]
 
 
 def _functions(layer: Any) -> tuple[Any, ...]:

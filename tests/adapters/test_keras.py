@@ -309,6 +309,56 @@ def test_other_layers(make):
     assert_close(values[layer.name], y)
 
 
+def in_int8():
+    model = sequential()
+    with pytest.warns(UserWarning, match="does not have a `quantize` method"):  # of layers without weights
+        model.quantize("int8")
+    return model
+
+
+def in_bfloat16():
+    options = {"dtype": "mixed_bfloat16"}
+    last = layers.Dense(3, dtype="float32", name="last")
+    return keras.Sequential([keras.Input((4,)), layers.Dense(5, name="first", **options), last])
+
+
+def with_remat():
+    with keras.RematScope(mode="full"):
+        return keras.Sequential(
+            [keras.Input((4,)), layers.Dense(5, name="first"), layers.Dense(3, name="last")]
+        )
+
+
+# `quantize` reads variables by `Variable.__array__`, which has no parameter `copy`, as NumPy 2 requires.
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+@pytest.mark.long("all but the first")
+@pytest.mark.parametrize("make", [in_bfloat16, in_int8, with_remat])
+def test_policies_of_a_model(make):
+    model = make()
+    y, values = jaxnn.capture(jaxnn.from_keras(model), X)
+    np.testing.assert_allclose(y, model(X[None], training=False)[0], rtol=1e-6)
+    assert values["first"].dtype == (jnp.bfloat16 if make is in_bfloat16 else jnp.float32)
+    np.testing.assert_array_equal(values["last"], y)
+
+
+class Noise(layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.seeds = keras.random.SeedGenerator(3)
+
+    def call(self, x):
+        return x + keras.random.normal(keras.ops.shape(x), seed=self.seeds)
+
+
+def test_a_layer_that_draws_has_the_same_numbers_at_each_call():
+    model = keras.Sequential([keras.Input((4,)), Noise()])
+    adapted = jaxnn.from_keras(model)
+    expected, _ = model.stateless_call([], [v.value for v in model.non_trainable_variables], X[None])
+    for _ in range(2):
+        np.testing.assert_allclose(adapted(X), expected[0], rtol=1e-6)
+    assert not np.allclose(expected[0], X)
+
+
 def with_weights(make, seed):
     keras.utils.clear_session(free_memory=False)  # names begin again
     return randomized(make(), seed)
@@ -343,6 +393,32 @@ def test_new_weights_compile_nothing(make, caplog):
         second = read(models[1], x, layer)
     assert [r.getMessage() for r in caplog.records if "Compiling" in r.getMessage()] == []
     assert np.all(first[0] != second[0])
+
+
+def test_clones_share_a_compilation():
+    one = keras.Input((4,))
+    h = layers.Dense(4, activation="relu", name="h")(one)
+    model = keras.Model(one, layers.Dense(3, name="y")(keras.ops.tanh(h) + h))
+    clone = randomized(keras.models.clone_model(model))
+    first, second = jaxnn.from_keras(model), jaxnn.from_keras(clone)
+    assert jax.tree.structure(first) == jax.tree.structure(second)
+    assert_close(second(X), clone(X[None], training=False)[0])
+    other = jaxnn.from_keras(keras.Model(one, model.get_layer("y")(keras.ops.sin(h) + h)))
+    assert jax.tree.structure(first) != jax.tree.structure(other)
+
+
+def test_inputs_are_distinguished_by_their_names():
+    """A dictionary is passed to the inputs of its names."""
+
+    def difference(names):
+        one, two = (keras.Input((4,), name=name) for name in names)
+        return keras.Model([one, two], layers.Subtract(name="difference")([one, two]))
+
+    x = {"a": X, "b": 3 * X}
+    models = [jaxnn.from_keras(difference(names)) for names in ("ab", "ba")]
+    assert jax.tree.structure(models[0]) != jax.tree.structure(models[1])
+    np.testing.assert_allclose(models[0](x), -2 * X, rtol=1e-6)
+    np.testing.assert_allclose(models[1](x), 2 * X, rtol=1e-6)
 
 
 def test_the_same_model_is_always_the_same():
