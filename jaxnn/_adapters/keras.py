@@ -37,10 +37,18 @@ _WRAPPED = {"build", "quantize"}  # methods that Keras wraps for each layer
 
 @dataclasses.dataclass(frozen=True)
 class _Structure:
-    """A model without the values of its variables; compared by its parts."""
+    """A model without the values of its variables.
+
+    Attributes:
+        model: the model.
+        variables: its variables in the order of their values, the trainable ones first.
+        order: of each of them, its place among the variables of the model; metrics have none.
+        parts: of the model; with `order` what is compared.
+    """
 
     model: Any = dataclasses.field(compare=False)
     variables: tuple[Any, ...] = dataclasses.field(compare=False)
+    order: tuple[int, ...]
     parts: tuple[Any, ...]
 
     def call(self, values: list[Any], x: PyTree, keywords: Mapping[str, Any]) -> PyTree:
@@ -49,7 +57,10 @@ class _Structure:
 
         with _LOCK:
             if _parts(self.model) != self.parts:
-                raise ValueError("the Keras model was changed after `from_keras`: adapt it again")
+                raise ValueError(
+                    "`model` must be as it was when `from_keras` adapted it; a layer was added, removed or "
+                    "configured since: adapt it again"
+                )
             with keras.StatelessScope(zip(self.variables, values, strict=True)), _named_outputs(self.model):
                 return self.model(x, **keywords)
 
@@ -122,11 +133,14 @@ def from_keras(model: "Model", **kwargs: Any) -> KerasModel:
     if not isinstance(model, keras.Model):
         raise TypeError(f"`model` must be a Keras model; got {common.describe(model)}")
     _check_built(model)
+    metrics = {id(variable) for variable in model.metrics_variables}
+    own = [variable for variable in model.variables if id(variable) not in metrics]
+    places = {id(variable): i for i, variable in enumerate(own)}
     trainable = model.trainable_variables
-    skipped = {id(variable) for variable in (*trainable, *model.metrics_variables)}
-    others = [variable for variable in model.variables if id(variable) not in skipped]
+    others = [each for each in model.non_trainable_variables if id(each) in places]
+    variables = (*trainable, *others)
     with _LOCK:
-        structure = _Structure(model, (*trainable, *others), _parts(model))
+        structure = _Structure(model, variables, tuple(places[id(each)] for each in variables), _parts(model))
     common.check_hashable("model", structure)
     frozen, static = common.freeze("kwargs", (_copied(others), {"training": False} | kwargs))
     return KerasModel(_copied(trainable), frozen, structure, static)

@@ -8,7 +8,7 @@ import pytest
 
 import jaxnn
 from jaxnn import attribution
-from tests.conftest import in_precision
+from tests.conftest import in_precision, that_promotes
 from tests.helpers.methods import METHODS, read
 
 hk = pytest.importorskip("haiku")
@@ -24,7 +24,8 @@ def mlp(x):
 class Block(hk.Module):
     def __call__(self, x, is_training):
         x = hk.BatchNorm(True, True, 0.9)(hk.Linear(4)(x), is_training)
-        return hk.dropout(hk.next_rng_key(), 0.5, x) if is_training else jax.nn.relu(x)
+        dropout = that_promotes(hk.dropout)  # it multiplies by a boolean
+        return dropout(hk.next_rng_key(), 0.5, x) if is_training else jnp.tanh(x)
 
     def other(self, x):
         return x

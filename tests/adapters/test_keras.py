@@ -407,6 +407,19 @@ def test_clones_share_a_compilation():
     assert jax.tree.structure(first) != jax.tree.structure(other)
 
 
+def test_which_variables_are_trained_is_part_of_the_structure():
+    """Of equal shapes: the leaves would be taken for those of the other layer."""
+    models = []
+    for frozen in ("a", "b"):
+        model = keras.Sequential([keras.Input((4,)), layers.Dense(4, name="a"), layers.Dense(4, name="b")])
+        randomized(model).get_layer(frozen).trainable = False
+        models.append(model)
+    first, second = map(jaxnn.from_keras, models)
+    assert jax.tree.structure(first) != jax.tree.structure(second)
+    assert_close(read(first, X, "a"), read(second, X, "a"))
+    np.testing.assert_array_equal(first.params[0], models[0].get_layer("b").kernel.value)
+
+
 def test_inputs_are_distinguished_by_their_names():
     """A dictionary is passed to the inputs of its names."""
 
@@ -460,7 +473,7 @@ def test_a_change_after_adapting_is_an_error():
     adapted = jaxnn.from_keras(model)
     adapted(X)
     model.get_layer("first").activation = keras.activations.relu
-    with pytest.raises(ValueError, match="the Keras model was changed after `from_keras`: adapt it again"):
+    with pytest.raises(ValueError, match="`model` must be as it was when `from_keras` adapted it"):
         adapted(X)
     assert jax.tree.structure(jaxnn.from_keras(model)) != jax.tree.structure(adapted)
 
