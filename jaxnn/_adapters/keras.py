@@ -97,8 +97,8 @@ def from_keras(model: "Model", **kwargs: Any) -> KerasModel:
     for `jaxnn.capture` and `jaxnn.intervene`. A layer in several places has the path of the first.
 
     `jaxnn.train` trains the trainable variables; all others, such as the averages of `BatchNormalization` and
-    the state of random generators, are frozen. The values are copied: later training of the model does not
-    change what was made of it.
+    the state of random generators, are frozen. The values are copied: later training of the Keras
+    model does not change the result.
 
     Models share one compilation where all their layers have equal names and configurations. A layer of a
     class of your own is compared by its `get_config` where that class defines one, and otherwise by identity,
@@ -255,7 +255,7 @@ def _functions(layer: Any) -> tuple[Any, ...]:
 
 
 def _is_of_keras(value: Any) -> bool:
-    return (value.__module__ or "").partition(".")[0] == "keras"
+    return (getattr(value, "__module__", None) or "").partition(".")[0] == "keras"
 
 
 @contextlib.contextmanager

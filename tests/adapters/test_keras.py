@@ -152,6 +152,7 @@ def assert_unchanged(model, before):
         np.testing.assert_array_equal(variable.value, value)
 
 
+@pytest.mark.long("all but the first")  # the others are compared with their names
 @every_style
 def test_the_output_is_that_of_keras_in_evaluation_mode(style):
     model, x = of_style(style)
