@@ -5,8 +5,6 @@ import subprocess
 import sys
 import threading
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -16,103 +14,22 @@ import pytest
 
 import jaxnn
 from jaxnn import attribution
+from tests.helpers.keras_models import (
+    IMAGE,
+    Subclassed,
+    X,
+    assert_close,
+    cnn,
+    functional,
+    keras,
+    layers,
+    randomized,
+    sequential,
+    subclassed,
+)
 from tests.helpers.methods import METHODS, read
 
-keras = pytest.importorskip("keras")
-layers = keras.layers
-
-X = jax.random.normal(jax.random.key(9), (4,), jnp.float32)
-IMAGE = jax.random.normal(jax.random.key(8), (8, 8, 3), jnp.float32)
 STEPS = jax.random.normal(jax.random.key(7), (5, 4), jnp.float32)
-
-
-def randomized(model, seed=0):
-    """All weights at random: statistics other than 0 and 1 show the wrong mode.
-
-    Not by `get_weights`, which NumPy 2 warns of: `Variable.__array__` of Keras has no parameter `copy`.
-    """
-    numbers = np.random.default_rng(seed)
-    for variable in model.weights:
-        variable.assign(numbers.uniform(0.2, 0.9, variable.shape) - 0.4 * (len(variable.shape) > 1))
-    return model
-
-
-def sequential():
-    return randomized(
-        keras.Sequential(
-            [
-                keras.Input((4,)),
-                layers.Dense(5, activation="tanh", name="first"),
-                layers.BatchNormalization(name="norm"),
-                layers.Dropout(0.5, name="drop"),
-                layers.Dense(3, name="last"),
-            ]
-        )
-    )
-
-
-def functional():
-    """A model within a model, a shared layer, operations without a layer, several inputs and outputs."""
-    encoder = keras.Sequential(
-        [keras.Input((4,)), layers.Dense(4, name="dense"), layers.BatchNormalization(name="norm")],
-        name="encoder",
-    )
-    one, two = keras.Input((4,), name="one"), keras.Input((4,), name="two")
-    shared = layers.Dense(4, activation="relu", name="shared")
-    h = keras.ops.tanh(shared(encoder(one))) + shared(two)
-    h = layers.Dropout(0.5, name="drop")(h)
-    outputs = {"a": layers.Dense(3, name="a")(h), "b": layers.Dense(2, name="b")(h)}
-    return randomized(keras.Model({"one": one, "two": two}, outputs))
-
-
-class Block(layers.Layer):
-    def __init__(self, width, **options):
-        super().__init__(**options)
-        self.dense = layers.Dense(width, name="dense")
-        self.drop = layers.Dropout(0.5, name="drop")
-
-    def call(self, x, training=None):
-        return self.drop(self.dense(x), training=training)
-
-
-class Subclassed(keras.Model):
-    """Lists of layers, a recurrent one, a random one; its `call` has no flag."""
-
-    def __init__(self, fails=False):
-        super().__init__()
-        self.blocks = [Block(4, name="one"), Block(4, name="two")]
-        self.cell = layers.LSTM(3, name="lstm")
-        self.norm = layers.BatchNormalization(name="norm")
-        self.fails = fails
-
-    def call(self, x):
-        for block in self.blocks:
-            x = block(x)
-        if self.fails:
-            raise RuntimeError("in the middle")
-        return self.norm(self.cell(keras.ops.stack([x, 2 * x], axis=1)))
-
-
-def subclassed():
-    model = Subclassed()
-    model(np.ones((2, 4), np.float32))
-    return randomized(model)
-
-
-def cnn():
-    return randomized(
-        keras.Sequential(
-            [
-                keras.Input((8, 8, 3)),
-                layers.Conv2D(4, 3, padding="same", activation="relu", name="conv"),
-                layers.BatchNormalization(name="norm"),
-                layers.MaxPooling2D(name="pool"),
-                layers.Dropout(0.5, name="drop"),
-                layers.Flatten(name="flat"),
-                layers.Dense(3, name="dense"),
-            ]
-        )
-    )
 
 
 STYLES = {
@@ -130,10 +47,6 @@ def of_style(style):
 
 def batch_of(x):
     return jax.tree.map(lambda a: a[None], x)
-
-
-def assert_close(one, other):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6), one, other)
 
 
 def snapshot(model):
@@ -358,139 +271,6 @@ def test_a_layer_that_draws_has_the_same_numbers_at_each_call():
     for _ in range(2):
         np.testing.assert_allclose(adapted(X), expected[0], rtol=1e-6)
     assert not np.allclose(expected[0], X)
-
-
-def with_weights(make, seed):
-    keras.utils.clear_session(free_memory=False)  # names begin again
-    return randomized(make(), seed)
-
-
-def custom():
-    class Scaled(layers.Layer):
-        def __init__(self, scale=2.0, **options):
-            super().__init__(**options)
-            self.scale = scale
-
-        def call(self, x):
-            return self.scale * x
-
-        def get_config(self):
-            return super().get_config() | {"scale": self.scale}
-
-    return lambda scale: keras.Sequential([keras.Input((4,)), Scaled(scale), layers.Dense(3)])
-
-
-SCALED = custom()
-
-
-@pytest.mark.without("check_tracer_leaks", "it turns off caches")
-@pytest.mark.parametrize("make", [sequential, lambda: SCALED(2.0), cnn], ids=["plain", "get_config", "cnn"])
-def test_new_weights_compile_nothing(make, caplog):
-    models = [jaxnn.from_keras(with_weights(make, seed)) for seed in range(2)]
-    assert jax.tree.structure(models[0]) == jax.tree.structure(models[1])
-    x, layer = (IMAGE, "conv") if make is cnn else (X, list(jaxnn.capture(models[0], X)[1])[-1])
-    first = read(models[0], x, layer)
-    with jax.log_compiles(), caplog.at_level("WARNING"):
-        second = read(models[1], x, layer)
-    assert [r.getMessage() for r in caplog.records if "Compiling" in r.getMessage()] == []
-    assert np.all(first[0] != second[0])
-
-
-def test_clones_share_a_compilation():
-    one = keras.Input((4,))
-    h = layers.Dense(4, activation="relu", name="h")(one)
-    model = keras.Model(one, layers.Dense(3, name="y")(keras.ops.tanh(h) + h))
-    clone = randomized(keras.models.clone_model(model))
-    first, second = jaxnn.from_keras(model), jaxnn.from_keras(clone)
-    assert jax.tree.structure(first) == jax.tree.structure(second)
-    assert_close(second(X), clone(X[None], training=False)[0])
-    other = jaxnn.from_keras(keras.Model(one, model.get_layer("y")(keras.ops.sin(h) + h)))
-    assert jax.tree.structure(first) != jax.tree.structure(other)
-
-
-def test_which_variables_are_trained_is_part_of_the_structure():
-    """Of equal shapes: the leaves would be taken for those of the other layer."""
-    models = []
-    for frozen in ("a", "b"):
-        model = keras.Sequential([keras.Input((4,)), layers.Dense(4, name="a"), layers.Dense(4, name="b")])
-        randomized(model).get_layer(frozen).trainable = False
-        models.append(model)
-    first, second = map(jaxnn.from_keras, models)
-    assert jax.tree.structure(first) != jax.tree.structure(second)
-    assert_close(read(first, X, "a"), read(second, X, "a"))
-    np.testing.assert_array_equal(first.params[0], models[0].get_layer("b").kernel.value)
-
-
-def test_inputs_are_distinguished_by_their_names():
-    """A dictionary is passed to the inputs of its names."""
-
-    def difference(names):
-        one, two = (keras.Input((4,), name=name) for name in names)
-        return keras.Model([one, two], layers.Subtract(name="difference")([one, two]))
-
-    x = {"a": X, "b": 3 * X}
-    models = [jaxnn.from_keras(difference(names)) for names in ("ab", "ba")]
-    assert jax.tree.structure(models[0]) != jax.tree.structure(models[1])
-    np.testing.assert_allclose(models[0](x), -2 * X, rtol=1e-6)
-    np.testing.assert_allclose(models[1](x), 2 * X, rtol=1e-6)
-
-
-def test_the_same_model_is_always_the_same():
-    model, _ = of_style("subclassed")
-    first = jaxnn.from_keras(model)
-    model.trainable = True
-    model.compile("sgd", "mse")
-    again = jaxnn.from_keras(randomized(model, 1))
-    assert jax.tree.structure(first) == jax.tree.structure(again)
-    assert not np.allclose(first(X), again(X))
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        (lambda: SCALED(2.0), lambda: SCALED(3.0)),
-        (subclassed, subclassed),  # nothing says what their `call` reads
-        *(
-            (lambda k=k: keras.Sequential([keras.Input((4,)), layers.Dense(3, activation=power(k))]),) * 2
-            for k in (2, 3)
-        ),
-    ],
-    ids=["configuration", "subclassed", "function", "function again"],
-)
-def test_models_that_may_differ_do_not_share(one, other):
-    models = [jaxnn.from_keras(with_weights(make, 0)) for make in (one, other)]
-    assert jax.tree.structure(models[0]) != jax.tree.structure(models[1])
-
-
-def power(k):
-    def activation(x):
-        return x**k
-
-    return activation
-
-
-def test_a_change_after_adapting_is_an_error():
-    model = sequential()
-    adapted = jaxnn.from_keras(model)
-    adapted(X)
-    model.get_layer("first").activation = keras.activations.relu
-    with pytest.raises(ValueError, match="`model` must be as it was when `from_keras` adapted it"):
-        adapted(X)
-    assert jax.tree.structure(jaxnn.from_keras(model)) != jax.tree.structure(adapted)
-
-
-def test_freezing_and_fitting_do_not_reach_what_was_adapted():
-    model = sequential()
-    adapted = jaxnn.from_keras(model)
-    before = adapted(X)
-    model.get_layer("first").trainable = False
-    model.compile("sgd", "mse")
-    model.fit(np.ones((8, 4)), np.zeros((8, 3)), epochs=1, verbose=0)
-    assert_close(adapted(X), before)
-    again = jaxnn.from_keras(model)
-    assert len(again.params) == len(adapted.params) - 2
-    assert_close(again(X), model(X[None], training=False)[0])
-    assert not np.allclose(again(X), before)
 
 
 def test_training_lowers_the_loss_and_leaves_the_other_variables():
