@@ -26,7 +26,7 @@ FLAGS = (
 )
 CORE = ("tests/engine", "tests/attribution", "tests/adapters", "tests/test_integers.py")
 EXTRAS = {"tests": "test", "docs": "docs", "peers": "test,peers"}
-USER_EXTRAS = ("plot", "rules", "equinox", "experiments")
+USER_EXTRAS = ("plot", "rules", "equinox", "haiku", "keras", "experiments")
 
 nox.needs_version = ">=2024.10.9"
 nox.options.sessions = GATE

@@ -14,6 +14,8 @@ from jaxnn import (
 from jaxnn._activation import Activation as Activation, activation as activation, rescale as rescale
 from jaxnn._adapters import (
     from_equinox as from_equinox,
+    from_haiku as from_haiku,
+    from_keras as from_keras,
     from_linen as from_linen,
     from_nnx as from_nnx,
     from_numpy as from_numpy,

@@ -100,7 +100,7 @@ def in_precision(dtype):
 
 
 def that_promotes(function):
-    """A function of Flax that mixes dtypes itself, which JAX's strict promotion refuses: as without it.
+    """A function of Flax or Haiku that mixes dtypes, which JAX's strict promotion refuses: as without it.
 
     `LayerNorm` and `RMSNorm` compare the dtype with float32, and `avg_pool` divides by an integer.
     """

@@ -200,6 +200,8 @@ def test_importing_starts_no_device_and_needs_no_plots():
     [
         (lambda: jaxnn.__getattr__("plot"), "jaxnn.plot", "plot"),
         (lambda: jaxnn.from_equinox(None), "equinox", "equinox"),
+        (lambda: jaxnn.from_haiku(None, {}), "haiku", "haiku"),
+        (lambda: jaxnn.from_keras(None), "keras", "keras"),
     ],
 )
 def test_a_missing_package_says_which_extra_brings_it(use, module, extra, monkeypatch):

@@ -164,3 +164,17 @@ def test_what_is_refused(operations, error, message):
 def test_an_operation_that_the_model_lacks_is_named_with_those_that_it_has():
     with pytest.raises(ValueError, match=r"`operations` must name .* of the model \(sin\); got 'tan'"):
         jaxnn.tap_operations(jnp.sin, "tan")(1.0)
+
+
+def test_haiku_and_keras_have_paths_too():
+    haiku = pytest.importorskip("haiku")
+    from tests.helpers.keras_models import keras  # on the JAX backend
+
+    transformed = haiku.transform(lambda x: haiku.nets.MLP([4, 3])(x))
+    model = jaxnn.from_haiku(transformed, transformed.init(jax.random.key(0), X[0]))
+    names = {"mlp/~/linear_0/dot_general@0", "mlp/relu@0", "mlp/~/linear_1/dot_general@0"}
+    assert names <= set(jaxnn.capture(jaxnn.tap_operations(model, ("relu", "dot_general")), X[0])[1])
+    layers = [keras.layers.Dense(4, activation="relu", name="one"), keras.layers.Dense(3, name="two")]
+    model = jaxnn.from_keras(keras.Sequential([keras.Input((4,)), *layers]))
+    names = {"one/dot_general@0", "one/relu@0", "two/dot_general@0"}
+    assert names <= set(jaxnn.capture(jaxnn.tap_operations(model, ("relu", "dot_general")), X[0])[1])

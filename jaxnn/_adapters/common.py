@@ -88,21 +88,30 @@ def name_equinox(output: PyTree, name: str) -> PyTree:
     return output if any(isinstance(node, skipped) for node in nodes) else name_arrays(output, name)
 
 
-def call_one(call: Callable[[PyTree], PyTree], x: PyTree, *, batched: bool) -> PyTree:
-    """Call a module on one example; if `batched`, with a batch axis of one, removed from its output."""
+def call_one(
+    call: Callable[[PyTree], PyTree], x: PyTree, *, batched: bool, needs: str = "`batched` needs a module"
+) -> PyTree:
+    """Call a module on one example; if `batched`, with a batch axis of one, removed from its output.
+
+    Args:
+        call: the module.
+        x: the example.
+        batched: whether the module requires a batch axis.
+        needs: the beginning of the error for an output without a batch axis.
+    """
     with module_scope(""):
-        return _call_one(call, x, batched)
+        return _call_one(call, x, batched, needs)
 
 
-def _call_one(call: Callable[[PyTree], PyTree], x: PyTree, batched: bool) -> PyTree:
+def _call_one(call: Callable[[PyTree], PyTree], x: PyTree, batched: bool, needs: str) -> PyTree:
     if not batched:
         return call(x)
 
     def squeeze(leaf: Any) -> jax.Array:
         if jnp.shape(leaf)[:1] != (1,):
             raise ValueError(
-                "`batched` needs a module whose output has the batch axis of one of its input; got an output "
-                f"of shape {jnp.shape(leaf)}"
+                f"{needs} whose output has the batch axis of one of its input; got an output of shape "
+                f"{jnp.shape(leaf)}"
             )
         return jnp.squeeze(leaf, 0)
 

@@ -16,8 +16,7 @@ from jaxnn._engine.primitives import CALLBACKS
 
 _REMEDIES = {
     "flax.nnx": "Pass `jaxnn.from_nnx(module)` in its place, again after each change of the module",
-    "keras": "Pass the weights as arrays: `jax.tree_util.Partial(lambda variables, x: "
-    "model.stateless_call(variables, [], x[None])[0][0], [v.value for v in model.trainable_variables])`",
+    "keras": "Pass `jaxnn.from_keras(model)` in its place, again after each change of the model",
     "torch": "JAX cannot trace it: convert the weights to arrays, and pass "
     "`jax.tree_util.Partial(function, weights)`; or, for methods that only evaluate the model, "
     "`jaxnn.from_numpy(function, shape)`",

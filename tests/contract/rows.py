@@ -5,6 +5,7 @@ and the history. A row is named after its function, with a variant behind a spac
 """
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -241,6 +242,34 @@ def _equinox(network):
     return jaxnn.from_equinox(mlp)
 
 
+@functools.cache
+def _transformed():
+    hk = pytest.importorskip("haiku")
+    layers = lambda: [hk.Linear(20), jax.nn.sigmoid, hk.Linear(3), jax.nn.sigmoid]  # noqa: E731
+    return hk.transform(lambda x: hk.Sequential(layers())(x))
+
+
+def _haiku(network):
+    layers = zip(("linear", "linear_1"), network.layers, strict=True)
+    params = {name: {"w": layer.kernel, "b": layer.bias} for name, layer in layers}
+    return jaxnn.from_haiku(_transformed(), params)
+
+
+@functools.cache
+def _adapted(dtype):
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    keras = pytest.importorskip("keras")
+    options = {"activation": "sigmoid", "kernel_initializer": "zeros", "dtype": dtype}
+    with jax.ensure_compile_time_eval():  # its first caller may be traced
+        layers = [keras.layers.Dense(20, **options), keras.layers.Dense(3, **options)]
+        return jaxnn.from_keras(keras.Sequential([keras.Input((100,), dtype=dtype), *layers]))
+
+
+def _keras(network):
+    params = [array for layer in network.layers for array in (layer.kernel, layer.bias)]
+    return _adapted(params[0].dtype.name).replace(params=params)
+
+
 def _halved(h):
     return h / 2
 
@@ -256,6 +285,8 @@ ROWS |= {
     "from_linen": Row(lambda n, x: _read(_linen(n), x), (100,)),
     "from_nnx": Row(lambda n, x: _read(_nnx(n), x), (100,)),
     "from_equinox": Row(lambda n, x: _read(_equinox(n), x), (100,)),
+    "from_haiku": Row(lambda n, x: _read(_haiku(n), x), (100,)),
+    "from_keras": Row(lambda n, x: _read(_keras(n), x), (100,)),
 }
 ROWS |= {"dream": Row(_dream, (10, 10))}
 ROWS["linear_region"] = Row(lambda n, x: rules.linear_region(_with_relus(n), x)._asdict(), (100,))

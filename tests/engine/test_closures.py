@@ -101,7 +101,7 @@ def test_the_adapter_is_the_remedy():
 @pytest.mark.parametrize(
     ("library", "base", "message"),
     [
-        ("keras.src.layers.layer", "Layer", "a Net of keras.*stateless_call"),
+        ("keras.src.layers.layer", "Layer", r"a Net of keras.*jaxnn.from_keras\(model\)"),
         ("torch.nn.modules.module", "Module", "a Net of torch.*convert the weights"),
     ],
 )

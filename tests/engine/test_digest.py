@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from jaxnn._engine.digest import _describe, digest
+from tests.conftest import that_promotes
 
 X = jax.ShapeDtypeStruct((3,), jnp.float32)
 
@@ -66,6 +67,7 @@ def test_a_custom_derivative_counts():
 
 
 def test_optimizers():
+    @that_promotes  # as Optax's schedules do
     def update(optimizer):
         return digest(lambda g: optimizer.update(g, optimizer.init(g), g), X)
 

@@ -92,7 +92,8 @@ _OWN: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 _GIVEN = {"target", "unit", "key", "units"}  # also where they have a default
 _LEFT_OUT = {  # their arguments are files, modules of other libraries or results of other functions
-    "save", "load", "from_equinox", "from_nnx", "plot.decision_tree", "plot.rule_list", "plot.rule_on_data",
+    "save", "load", "from_equinox", "from_haiku", "from_keras", "from_nnx", "plot.decision_tree",
+    "plot.rule_list", "plot.rule_on_data",
 }  # fmt: skip
 
 
