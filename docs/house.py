@@ -68,6 +68,7 @@ FLOORS: list[tuple[str, dict[str, str]]] = [
             "_network": "Network",
             "_adapters": "Flax to NumPy",
             "_summary": "summary",
+            "_split": "split_at",
             "dreaming": "feature pictures",
             "attribution": "saliency to SHAP",
             "rules": "trees, rule lists",

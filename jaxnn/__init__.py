@@ -28,6 +28,7 @@ from jaxnn._operations import tap_operations as tap_operations
 from jaxnn._prior import Prior as Prior, prior as prior
 from jaxnn._rewrite import capture as capture, intervene as intervene, rewrite as rewrite, tap as tap
 from jaxnn._serialization import load as load, save as save
+from jaxnn._split import split_at as split_at
 from jaxnn._summary import Summary as Summary, SummaryRow as SummaryRow, summary as summary
 from jaxnn._training.history import History as History, TrainingDivergedError as TrainingDivergedError
 from jaxnn._training.train import train as train

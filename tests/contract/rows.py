@@ -63,6 +63,11 @@ def _seen(network, x):
     return network(jaxnn.tap(x.reshape(5, 5, 4), "seen").reshape(100))
 
 
+def _from_hidden(network, x):
+    rest, value = jaxnn.split_at(network, x, "hidden_0")
+    return rest(value / 2)
+
+
 def _of_a_map(network, x):
     return network(jaxnn.tap(x, "map").reshape(100))
 
@@ -278,6 +283,7 @@ ROWS |= {
     "capture": Row(_read, (100,)),
     "intervene": Row(lambda n, x: jaxnn.intervene(n, {"hidden_0": _halved})(x), (100,)),
     "tap_operations": Row(lambda n, x: _read(jaxnn.tap_operations(n, "logistic"), x), (100,)),
+    "split_at": Row(_from_hidden, (100,)),
     "rewrite": Row(
         lambda n, x: jaxnn.rewrite(lambda x: n(x), {"logistic": lambda operation, x: operation(x) / 2})(x),
         (100,),
