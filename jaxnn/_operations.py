@@ -85,7 +85,8 @@ def tap_operations(model: Model, operations: str | Collection[str]) -> TappedOpe
         {'relu@0': (2,), 'softmax@0': (2,)}
     """
     names = (operations,) if isinstance(operations, str) else operations
-    if not isinstance(names, Collection) or not all(isinstance(name, str) for name in names):
+    is_list = isinstance(names, tuple | list | set | frozenset)
+    if not is_list or not all(isinstance(name, str) for name in names):
         raise TypeError(f"`operations` must be names, strings; got {operations!r}")
     if not names:
         raise ValueError("`operations` must name at least one operation; got none")

@@ -66,8 +66,8 @@ def strongest(*attacks: AttackFunction) -> Strongest:
     """
     if not attacks:
         raise ValueError("`attacks` must hold at least one attack; got none")
-    for attack in attacks:
-        check_attack(attack)
+    for i, attack in enumerate(attacks):
+        check_attack(attack, f"attacks[{i}]")
     return Strongest(tuple(map(by_value, attacks)))
 
 
@@ -94,9 +94,9 @@ def by_value(attack: AttackFunction) -> AttackFunction:
     return _WithOptions(attack.func, options)
 
 
-def check_attack(attack: AttackFunction) -> AttackFunction:
+def check_attack(attack: AttackFunction, name: str = "attack") -> AttackFunction:
     """Return an attack as a callable pytree that a jitted function takes, or raise."""
-    return as_model(attack, "attack")
+    return as_model(attack, name)
 
 
 def takes_epsilon(attack: AttackFunction) -> bool:

@@ -8,7 +8,7 @@ ACCEPTED = {
     "a number in the range of the parameter": {
         "rescale low": "-1 | 0 | 0.5",
         "rescale high": "0.5 | 2**32 + 1 | 10**12",
-        "attribution.lrp epsilon": "0.5",
+        "attribution.lrp epsilon": "0 | 0.5",
         "attribution.lrp low": NUMBERS + " | NaN | infinity",
         "attribution.lrp high": NUMBERS + " | NaN | infinity",
         "attribution.lrp gamma": "0 | 0.5",
@@ -72,6 +72,7 @@ ACCEPTED = {
     "another value of an option": {"* *": "True", "* name": "text", "* checkpoint": "text", "* out": "text"},
     "another name, or one that is looked up when the result is used": {
         "dreaming.* layer": "text",
+        "tap_operations operations": "text",
         "dreaming.diversity axis": "text",
         "plot.* title": "text",
         "intervene replacements": "a dict",
@@ -127,6 +128,8 @@ ACCEPTED = {
     "any value has a name": {"tap value": "*"},
     "a function that is called later, or returns what it likes": {
         "capture model": "a function of nothing",
+        "summary model": "a function of nothing",
+        "tap_operations model": "a function of nothing",
         "intervene model": "a function of nothing",
         "dreaming.flattened model": "a function of nothing",
         "attacks.under_attack *": "a function of nothing",
@@ -160,6 +163,7 @@ NAMED_OTHERWISE = {
         "attribution.kernel_shap with_error": "True",
         "attribution.lime with_error": "True",
     },
+    "a function of nothing has no layers": {"split_at model": "a function of nothing"},
     "the function itself raises": {
         "attacks.minimal_norm attack": "a function of nothing",
         "attacks.robust_accuracy attack": "a function of nothing",
