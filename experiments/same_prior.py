@@ -67,10 +67,10 @@ def main(
         output: the folder for pictures and numbers.
     """
     check_seed(seed)
-    make_folder(output)
     for name, count in (("controls", controls), ("hidden", hidden), ("epochs", epochs)):
         check_at_least(name, count, 1)
     check_rate("rate", rate)
+    make_folder(output)
     digits = load_digits(data)
     with Console().status("training the networks"):
         stacks = train_all(digits, controls=controls, hidden=hidden, epochs=epochs, rate=rate, seed=seed)

@@ -3,15 +3,16 @@
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
+import jax.numpy as jnp
 from jax.extend import core
 
 from jaxnn._engine.jaxpr import Path, bind, called, trace
-from jaxnn._engine.primitives import SAME_VALUES, inner_jaxprs
-from jaxnn._engine.tap import MODULE, tap_array
+from jaxnn._engine.primitives import COMBINERS, RESHAPES, SAME_VALUES, inner_jaxprs
+from jaxnn._engine.tap import BATCHED, MODULE, tap_array
 from jaxnn._model import as_arrays, as_model, tracing
 from jaxnn._typing import Model, PyTree
 
@@ -34,17 +35,18 @@ class TappedOperations:
         """The output of the model, with its operations tapped."""
         with tracing("model"):
             traced = trace(self.model, as_arrays(x))
-        found = _find(traced.jaxpr.jaxpr, self.operations)
-        if missing := [name for name in self.operations if not any(name == each for _, _, each in found)]:
-            known = sorted({name for _, _, name in _find(traced.jaxpr.jaxpr, None)})
+        found = list(_find(traced.jaxpr.jaxpr, self.operations))
+        if missing := set(self.operations) - {each.name for each in found}:
+            known = sorted({each.name for each in _find(traced.jaxpr.jaxpr, None)})
             raise ValueError(
-                f"`operations` must name operations of the model ({', '.join(known)}); got {missing[0]!r}"
+                f"`operations` must name operations of the model ({', '.join(known)}); got {min(missing)!r}"
             )
         counts = Counter[str]()
         handlers = {}
-        for path, module, operation in found:
-            name = f"{module}/{operation}" if module else operation
-            handlers[path] = partial(_tapped, f"{name}@{counts[name]}")
+        for each in found:
+            module = _module(each.scopes)
+            name = f"{module}/{each.name}" if module else each.name
+            handlers[each.path] = partial(_tapped, f"{name}@{counts[name]}", BATCHED in each.scopes)
             counts[name] += 1
         return traced.evaluate(handlers)[0]
 
@@ -59,13 +61,14 @@ def tap_operations(model: Model, operations: str | Collection[str]) -> TappedOpe
     elsewhere it is that of the `jax.named_scope`s around the operation, and empty outside of them.
 
     The result is a model: `capture` returns the values, `intervene` replaces them, and layer methods take
-    them as `layer=`. A custom derivative around a tapped operation is lost; that of the operation itself
+    them as `layer=`. The values of a batched module are without its batch axis of one, as those of its layers
+    are. A custom derivative around a tapped operation is lost; that of the operation itself
     stays.
 
     Args:
         model: a callable of one example.
-        operations: names of functions that JAX records as a call (`"relu"`, `"gelu"`, `"silu"`, a jitted
-            function of your own), of primitives (`"dot_general"`, `"add"`: the names that `jax.make_jaxpr`
+        operations: names of functions that JAX records as a call (`"relu"`, `"silu"`, a jitted function of
+            your own), of primitives (`"dot_general"`, `"add"`: the names that `jax.make_jaxpr`
             prints), or `"softmax"`, a quotient of exponentials by their sum. Operations inside of a named
             function are not named.
 
@@ -93,37 +96,43 @@ def tap_operations(model: Model, operations: str | Collection[str]) -> TappedOpe
     return TappedOperations(as_model(model), tuple(dict.fromkeys(names)))
 
 
-def _tapped(name: str, eqn: core.JaxprEqn, values: Sequence[Any]) -> list[jax.Array]:
-    """The results of an equation, named; several by their number."""
+def _tapped(name: str, batched: bool, eqn: core.JaxprEqn, values: Sequence[Any]) -> list[jax.Array]:
+    """The results of an equation, named; several by their number, and without the batch axis of one."""
+
+    def tapped(value: jax.Array, name: str) -> jax.Array:
+        if batched and value.shape[:1] == (1,):
+            return jnp.expand_dims(tap_array(jnp.squeeze(value, 0), name), 0)
+        return tap_array(value, name)
+
     results = bind(eqn, values)
     if len(results) == 1:
-        return [tap_array(results[0], name)]
-    return [tap_array(result, f"{name}[{i}]") for i, result in enumerate(results)]
+        return [tapped(results[0], name)]
+    return [tapped(result, f"{name}[{i}]") for i, result in enumerate(results)]
+
+
+class _Operation(NamedTuple):
+    """An operation of a model: the place of its equation, the scopes around it, and its name."""
+
+    path: Path
+    scopes: tuple[str, ...]
+    name: str
 
 
 def _find(
     jaxpr: core.Jaxpr, operations: Collection[str] | None, path: Path = (), scopes: tuple[str, ...] = ()
-) -> list[tuple[Path, str, str]]:
-    """The path of each equation that is one of the operations, its module, and the operation.
-
-    With None, of every operation.
-    """
-    return list(_walk(jaxpr, operations, path, scopes))
-
-
-def _walk(
-    jaxpr: core.Jaxpr, operations: Collection[str] | None, path: Path, scopes: tuple[str, ...]
-) -> Iterator[tuple[Path, str, str]]:
+) -> Iterator[_Operation]:
+    """The equations that are one of the operations; with None, every operation."""
     softmaxes = _softmaxes(jaxpr)
     for index, eqn in enumerate(jaxpr.eqns):
         place = (*path, index)
-        names = (*((_SOFTMAX,) if id(eqn) in softmaxes else ()), *called(eqn))
+        names = (*((_SOFTMAX,) if id(eqn) in softmaxes else ()), *called(eqn)) if eqn.outvars else ()
         around = (*scopes, *_scopes(eqn))
         chosen = names if operations is None else [name for name in names if name in operations][:1]
-        yield from ((place, _module(around), name) for name in chosen)
-        if operations is None or not chosen:  # what is inside of a tapped operation is not tapped
+        yield from (_Operation(place, around, name) for name in chosen)
+        # What is inside of a tapped operation is not tapped, nor what combines two numbers.
+        if eqn.primitive.name not in COMBINERS and (operations is None or not chosen):
             for inner in inner_jaxprs(eqn):
-                yield from _walk(inner.jaxpr, operations, (*place, inner.parameter, inner.number), around)
+                yield from _find(inner.jaxpr, operations, (*place, inner.parameter, inner.number), around)
 
 
 def _scopes(eqn: core.JaxprEqn) -> list[str]:
@@ -142,25 +151,59 @@ def _softmaxes(jaxpr: core.Jaxpr) -> set[int]:
     """The equations that divide exponentials by their sum."""
     made_by = {v: eqn for eqn in jaxpr.eqns for v in eqn.outvars}
 
-    def origin(v: Any) -> core.JaxprEqn | None:
-        """The equation that computes the elements of a value."""
+    def chain(v: Any) -> list[core.JaxprEqn]:
+        """The equations behind a value: those that keep its elements, and the one that computes them."""
         eqn = None if isinstance(v, core.Literal) else made_by.get(v)
-        return origin(eqn.invars[0]) if eqn is not None and eqn.primitive.name in SAME_VALUES else eqn
+        if eqn is None:
+            return []
+        return [eqn, *(chain(eqn.invars[0]) if eqn.primitive.name in SAME_VALUES else [])]
 
     found = set()
     for eqn in jaxpr.eqns:
         if eqn.primitive.name != "div":
             continue
-        above, below = map(origin, eqn.invars)
-        if above is None or below is None or below.primitive.name != "reduce_sum":
+        above, below = map(chain, eqn.invars)
+        if not above or not below or below[-1].primitive.name != "reduce_sum":
             continue
-        if above.primitive.name == "exp" and _same(origin(below.invars[0]), above):
+        summed = chain(below[-1].invars[0])
+        same_shape = all(_keeps_shape(each) for each in above[:-1] + summed[:-1])
+        is_exp = summed and above[-1].primitive.name == "exp" and _same(summed[-1], above[-1])
+        if is_exp and same_shape and _is_along(below[:-1], below[-1], eqn):
             found.add(id(eqn))
     return found
 
 
-def _same(one: core.JaxprEqn | None, other: core.JaxprEqn) -> bool:
+def _keeps_shape(eqn: core.JaxprEqn) -> bool:
+    shape = getattr(eqn.invars[0].aval, "shape", None)
+    return eqn.primitive.name != "transpose" and shape == getattr(eqn.outvars[0].aval, "shape", None)
+
+
+def _is_along(moves: Sequence[core.JaxprEqn], total: core.JaxprEqn, quotient: core.JaxprEqn) -> bool:
+    """Whether a sum, after some moves, divides each of the elements that were summed.
+
+    Args:
+        moves: from the quotient back to the sum.
+        total: the sum.
+        quotient: of elements of the shape that was summed.
+    """
+    ndim = len(getattr(quotient.outvars[0].aval, "shape", ()))
+    axes: list[int | None] = [axis for axis in range(ndim) if axis not in total.params["axes"]]
+    for move in reversed(moves):
+        shape = getattr(move.outvars[0].aval, "shape", ())
+        if move.primitive.name == "broadcast_in_dim":
+            places = dict(zip(move.params["broadcast_dimensions"], axes, strict=True))
+            axes = [places.get(i) for i in range(len(shape))]
+        elif move.primitive.name in RESHAPES:
+            before = getattr(move.invars[0].aval, "shape", ())
+            long = [axis for axis, size in zip(axes, before, strict=True) if size > 1]
+            if [size for size in before if size > 1] != [size for size in shape if size > 1]:
+                return False
+            axes = [long.pop(0) if size > 1 else None for size in shape]
+        elif not _keeps_shape(move):
+            return False
+    return len(axes) in (0, ndim) and all(axis in (None, place) for place, axis in enumerate(axes))
+
+
+def _same(one: core.JaxprEqn, other: core.JaxprEqn) -> bool:
     """Whether two equations compute the same elements."""
-    if one is None or one is other:
-        return one is other
-    return one.primitive is other.primitive and list(one.invars) == list(other.invars)
+    return one is other or (one.primitive is other.primitive and list(one.invars) == list(other.invars))

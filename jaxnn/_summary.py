@@ -9,9 +9,19 @@ import jax
 from jax.extend import core
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from jaxnn._engine.jaxpr import trace
-from jaxnn._engine.primitives import CONTROL, NAMES, PRODUCTS, SAME_VALUES, inner_jaxprs, is_inexact
+from jaxnn._engine.primitives import (
+    COMBINERS,
+    CONTROL,
+    MOVING,
+    NAMES,
+    PRODUCTS,
+    SAME_VALUES,
+    inner_jaxprs,
+    is_number,
+)
 from jaxnn._model import as_arrays, as_model, tracing
 from jaxnn._rewrite import labels_of
 from jaxnn._typing import Model, PyTree
@@ -50,9 +60,8 @@ class Summary(tuple[SummaryRow, ...]):
         for row in self:
             share = f"{row.operations / max(operations, 1):.1%}"
             shape = str(row.shape) if row.shape or row.dtype else ""
-            table.add_row(
-                row.name or "(after)", shape, row.dtype, f"{row.parameters:,}", f"{row.operations:,}", share
-            )
+            name = Text(row.name or "(after)")  # not as markup
+            table.add_row(name, shape, row.dtype, f"{row.parameters:,}", f"{row.operations:,}", share)
         table.add_section()
         table.add_row("total", "", "", f"{parameters:,}", f"{operations:,}", "")
         return table
@@ -74,7 +83,8 @@ def summary(model: Model, x: PyTree) -> Summary:
     step; names inside of them have no row.
 
     Operations count arithmetic: 2 for each product in a sum of a matrix product or a convolution, and 1 for
-    each element of the larger of the operands and the result of all others but those that only move values.
+    each element of the larger of the operands and the result of all others, but none for those that only move
+    or select values.
 
     Args:
         model: a callable of one example.
@@ -119,13 +129,13 @@ class _Count:
 
     def __init__(self, jaxpr: core.Jaxpr, names: Sequence[str]):
         self.names = iter(names)
-        self.sizes = [math.prod(_shape(v)) if is_inexact(v) else 0 for v in jaxpr.invars]
+        self.sizes = [math.prod(_shape(v)) if is_number(v) else 0 for v in jaxpr.invars]
         self.seen: set[int] = set()
         self.done: list[SummaryRow] = []
         self.parameters = self.operations = 0
 
-    def follow(self, jaxpr: core.Jaxpr, leaves: Mapping[Any, int], times: int) -> None:
-        """Count the equations of a jaxpr, in which some variables are the model's arrays."""
+    def follow(self, jaxpr: core.Jaxpr, leaves: Mapping[Any, int], times: int) -> dict[Any, int]:
+        """Count the equations of a jaxpr; return its variables that are the model's arrays, as given."""
         leaves = dict(leaves)
         for eqn in jaxpr.eqns:
             own = [None if isinstance(v, core.Literal) else leaves.get(v) for v in eqn.invars]
@@ -133,20 +143,26 @@ class _Count:
             inner = list(inner_jaxprs(eqn))
             if kind in NAMES:
                 self._end_row(next(self.names), eqn.outvars[0])
-            elif kind in SAME_VALUES and own[0] is not None:
-                leaves[eqn.outvars[0]] = own[0]
+            if kind in SAME_VALUES | NAMES:
+                leaves |= {v: own[0] for v in eqn.outvars if own[0] is not None}
             elif kind in CONTROL:
                 self._use(own)
                 self.operations += times * max(_operations(each.jaxpr) for each in inner)
                 for each in inner:
                     self._skip_names(each.jaxpr)
-            elif len(inner) == 1 and len(inner[0].jaxpr.invars) == len(eqn.invars):
+            elif len(inner) == 1 and kind not in COMBINERS and len(inner[0].jaxpr.invars) == len(own):
                 steps = eqn.params["length"] if kind == "scan" else 1
-                arrays = zip(inner[0].jaxpr.invars, own, strict=True)
-                self.follow(inner[0].jaxpr, {v: i for v, i in arrays if i is not None}, times * steps)
+                body = inner[0].jaxpr
+                given = {v: i for v, i in zip(body.invars, own, strict=True) if i is not None}
+                known = self.follow(body, given, times * steps)
+                if kind != "scan":  # where a result is of all steps
+                    inside = [None if isinstance(w, core.Literal) else known.get(w) for w in body.outvars]
+                    results = zip(eqn.outvars, inside, strict=True)
+                    leaves |= {v: leaf for v, leaf in results if leaf is not None}
             else:
                 self._use(own)
                 self.operations += times * _operations_of(eqn)
+        return leaves
 
     def rows(self) -> Summary:
         """All rows, with one for what follows the last name, if anything does."""
@@ -179,16 +195,20 @@ def _operations(jaxpr: core.Jaxpr) -> int:
 
 def _operations_of(eqn: core.JaxprEqn) -> int:
     """The number of arithmetic operations of an equation, those inside of it included."""
-    if inner := list(inner_jaxprs(eqn)):
+    kind, results = eqn.primitive.name, sum(math.prod(_shape(v)) for v in eqn.outvars)
+    sizes = [math.prod(_shape(v)) for v in eqn.invars]
+    inner = list(inner_jaxprs(eqn))
+    if kind in COMBINERS:  # of two numbers: once for each that is combined
+        return (sizes[-1] if kind.startswith("scatter") else sizes[0]) * max(_operations(inner[0].jaxpr), 1)
+    if inner:
         inside = [_operations(each.jaxpr) for each in inner]
-        steps: int = eqn.params["length"] if eqn.primitive.name == "scan" else 1
-        return steps * (max(inside) if eqn.primitive.name in CONTROL else sum(inside))
-    if eqn.primitive.name in SAME_VALUES | NAMES:
+        steps: int = eqn.params["length"] if kind == "scan" else 1
+        return steps * (max(inside) if kind in CONTROL else sum(inside))
+    if kind in MOVING:
         return 0
-    results = sum(math.prod(_shape(v)) for v in eqn.outvars)
-    if eqn.primitive.name in PRODUCTS:
-        return 2 * results * _summed(eqn)
-    return max([results, *(math.prod(_shape(v)) for v in eqn.invars)])
+    if kind in PRODUCTS:
+        return 2 * _products(eqn, results)
+    return max([results, *sizes])
 
 
 def _shape(v: Any) -> tuple[int, ...]:
@@ -197,11 +217,13 @@ def _shape(v: Any) -> tuple[int, ...]:
     return shape
 
 
-def _summed(eqn: core.JaxprEqn) -> int:
-    """The number of products that are summed to each element of the result."""
-    shapes = [_shape(v) for v in eqn.invars]
+def _products(eqn: core.JaxprEqn, results: int) -> int:
+    """The number of products of two numbers."""
+    left, right = (_shape(v) for v in eqn.invars)
     if eqn.primitive.name == "dot_general":
         (axes, _), _ = eqn.params["dimension_numbers"]
-        return math.prod(shapes[0][axis] for axis in axes)
-    out_channels = eqn.params["dimension_numbers"].rhs_spec[0]
-    return math.prod(shapes[1]) // shapes[1][out_channels]
+        return results * math.prod(left[axis] for axis in axes)
+    spec = eqn.params["dimension_numbers"].rhs_spec
+    if math.prod(eqn.params["lhs_dilation"]) > 1:  # a transposed convolution: without the zeros between
+        return math.prod(left) * math.prod(right) // right[spec[1]] // eqn.params["feature_group_count"]
+    return results * math.prod(right) // right[spec[0]]

@@ -178,3 +178,59 @@ def test_haiku_and_keras_have_paths_too():
     model = jaxnn.from_keras(keras.Sequential([keras.Input((4,)), *layers]))
     names = {"one/dot_general@0", "one/relu@0", "two/dot_general@0"}
     assert names <= set(jaxnn.capture(jaxnn.tap_operations(model, ("relu", "dot_general")), X[0])[1])
+
+
+@pytest.mark.parametrize("operations", ["sub", "exp", "div", ("reduce_sum", "reduce_max")])
+def test_methods_give_what_they_give_without_names(operations):
+    """A tap in the middle of a softmax or of a norm does not hide it."""
+    w = jax.random.normal(jax.random.key(4), (4, 3))
+
+    def softmax(x):
+        return jax.nn.softmax(x) @ w
+
+    tapped = jaxnn.tap_operations(softmax, operations)
+    for method in (attribution.lrp, attribution.deep_lift, attribution.guided_backprop):
+        np.testing.assert_allclose(method(tapped, X[0], 0), method(softmax, X[0], 0), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("operations", ["sub", "square", "rsqrt"])
+def test_a_norm_with_names_is_still_a_norm(operations):
+    module = nn.LayerNorm()
+    variables = module.init(jax.random.key(0), X[0])
+    w = jax.random.normal(jax.random.key(4), (4, 3))
+
+    def normalized(x):
+        return nn.relu(module.apply(variables, x) @ w)
+
+    tapped = jaxnn.tap_operations(normalized, operations)
+    for method in (attribution.lrp, attribution.guided_backprop, attribution.deconvnet):
+        np.testing.assert_allclose(method(tapped, X[0], 1), method(normalized, X[0], 1), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "quotient", [lambda e: e / e.sum(0)[:, None], lambda e: e.T / e.sum(0), lambda e: e / e.sum()]
+)
+def test_only_a_sum_along_its_own_axes_makes_a_softmax(quotient):
+    x = X[:4, :4]
+    is_softmax = np.allclose(quotient(jnp.exp(x)), jax.nn.softmax(x, axis=(0, 1)), rtol=1e-5)
+    tapped = jaxnn.tap_operations(lambda x: quotient(jnp.exp(x)), "softmax")
+    if is_softmax:
+        assert list(jaxnn.capture(tapped, x)[1]) == ["softmax@0"]
+    else:
+        with pytest.raises(ValueError, match="'softmax'"):
+            tapped(x)
+
+
+def test_an_addition_into_places_is_one_operation():
+    values = jaxnn.capture(jaxnn.tap_operations(lambda x: (x + 1).at[0].add(2.0) + x, "add"), X[0])[1]
+    assert list(values) == ["add@0", "add@1"]
+
+
+def test_values_of_a_batched_module_are_without_its_batch_axis():
+    module = nn.Sequential([nn.Conv(2, (3, 3)), nn.relu])
+    x = jnp.ones((6, 6, 1))
+    model = jaxnn.from_linen(module, module.init(jax.random.key(0), x[None]), batched=True)
+    tapped = jaxnn.tap_operations(model, ("relu", "conv_general_dilated"))
+    y, values = jaxnn.capture(tapped, x)
+    assert {value.shape for value in values.values()} == {(6, 6, 2)}
+    np.testing.assert_allclose(values["relu@0"], y, rtol=1e-6)

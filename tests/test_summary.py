@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import jaxnn
@@ -88,3 +89,55 @@ def test_it_prints_a_table():
 def test_what_is_no_model_is_refused():
     with pytest.raises(TypeError, match="`model` must be callable"):
         jaxnn.summary(3, jnp.ones(3))
+
+
+class Returned(nn.Module):
+    """Its array is its result."""
+
+    @nn.compact
+    def __call__(self, n):
+        return self.param("positions", nn.initializers.ones, (n, 4))
+
+
+class WithPositions(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(2)(x + Returned()(len(x)))
+
+
+def test_arrays_count_where_they_are_first_used_whatever_lies_between():
+    module, x = WithPositions(), jnp.ones((5, 4))
+    model = jaxnn.from_linen(module, module.init(jax.random.key(0), x))
+    assert sum(row.parameters for row in jaxnn.summary(model, x)) == 20 + 10
+    cast = jax.jit(lambda p: jax.tree.map(lambda a: a.astype(jnp.bfloat16), p))
+    model = jax.tree_util.Partial(lambda w, x: x @ jaxnn.tap(jax.checkpoint(jnp.transpose)(cast(w)), "w"))
+    (first, last) = jaxnn.summary(jax.tree_util.Partial(model.func, jnp.ones((3, 4))), x)
+    assert (first.parameters, last.parameters) == (0, 12)
+
+
+@pytest.mark.parametrize(
+    ("function", "shape", "operations"),
+    [
+        (lambda x: jnp.take(x, 3, axis=0), (500, 8), None),  # of the index alone
+        (lambda x: jnp.concatenate([x[:1], x[::-1]]), (500,), 0),
+        (lambda x: jax.lax.reduce(x, 0.0, lambda a, b: a + 2 * b, (0,)), (1000,), 2000),
+        (lambda x: jax.ops.segment_sum(x, np.arange(1000) % 10, 10), (1000,), 1000),
+        (lambda x: jax.lax.conv_transpose(x, jnp.ones((2, 2, 3, 4)), (2, 2), "SAME"), (1, 8, 8, 3), 6144),
+        (lambda x: jax.lax.while_loop(lambda c: c[0] < 9, jnp.tanh, x), (7,), None),
+    ],
+)
+def test_operations_are_arithmetic(function, shape, operations):
+    rows = jaxnn.summary(function, jnp.ones(shape))
+    found = sum(row.operations for row in rows)
+    if operations is None:
+        assert found <= 10
+    elif operations == 1000:  # and its indices
+        assert found >= 1000
+    else:
+        assert found == operations
+
+
+def test_names_are_no_markup():
+    text = str(jaxnn.summary(lambda x: jaxnn.tap(jaxnn.tap(x + 1, "a[/b]"), "[red]a:x:"), 1.0))
+    assert "a[/b]" in text
+    assert "[red]a:x:" in text

@@ -1,5 +1,6 @@
 """Shared parts of the adapters: classes that name their outputs, evaluation mode, and static parts."""
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn._engine.tap import module_scope
+from jaxnn._engine.tap import BATCHED, module_scope
 from jaxnn._keys import key_data, key_impl, wrap_key
 from jaxnn._model import Frozen
 from jaxnn._rewrite import tap
@@ -99,7 +100,7 @@ def call_one(
         batched: whether the module requires a batch axis.
         needs: the beginning of the error for an output without a batch axis.
     """
-    with module_scope(""):
+    with jax.named_scope(BATCHED) if batched else contextlib.nullcontext(), module_scope(""):
         return _call_one(call, x, batched, needs)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import flax.struct
+import jax
 
 from jaxnn._adapters import common
 from jaxnn._checks import check_flag, check_key, require
@@ -114,6 +115,7 @@ def from_haiku(
     arguments = (*_state(state, with_state), *_rng(rng, transformed.apply, with_state))
     keywords = common.evaluation_keywords(transformed.apply, common.FLAX_EVALUATION) | kwargs
     frozen, static = common.freeze("kwargs", (arguments, keywords))
+    params = jax.tree.map(lambda leaf: leaf, params)  # in dictionaries of its own
     return HaikuModel(params, frozen, transformed.apply, static, with_state, check_flag("batched", batched))
 
 

@@ -10,6 +10,7 @@ of the layers by another thread at that time are passed through.
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnn._adapters import common
 from jaxnn._checks import require
@@ -30,10 +32,13 @@ if TYPE_CHECKING:
     from keras import Model
 
 _LOCK = threading.RLock()  # one thread at a time replaces calls; again where a model calls another
-_ABSENT = object()
 _NOT_COMPARED = {"trainable", "compile_config"}  # of a configuration: they do not matter in evaluation mode
-_MARKS = ("_called", "_parent_path")  # attributes that Keras sets at the first call of a layer
-_WRAPPED = {"build", "quantize"}  # methods that Keras wraps for each layer
+_WRAPPED = {"build", "quantize", "call", "quantized_call"}  # methods that Keras, or this module, wraps
+_TRAINER = {  # attributes of a model that are of its training
+    "auto_scale_loss", "compiled", "distribute_reduction_method", "distribute_strategy", "history", "inputs",
+    "jit_compile", "loss", "optimizer", "outputs", "predict_function", "run_eagerly", "steps_per_execution",
+    "stop_training", "test_function", "train_function",
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,9 +106,10 @@ def from_keras(model: "Model", **kwargs: Any) -> KerasModel:
     the state of random generators, are frozen. The values are copied: later training of the Keras
     model does not change the result.
 
-    Models share one compilation where all their layers have equal names and configurations. A layer of a
-    class of your own is compared by its `get_config` where that class defines one, and otherwise by identity,
-    as functions are: the same Keras model with new weights never compiles again.
+    Models share one compilation where all their layers have equal names, configurations and attributes, such
+    as the statistics that `Normalization.adapt` computes. A layer of a class of your own is compared by its
+    `get_config` where that class itself defines one, and otherwise by identity, as functions are: the same
+    Keras model with new weights never compiles again.
 
     Args:
         model: a functional, sequential or subclassed model that is built. Several inputs are a tuple or a
@@ -199,7 +205,13 @@ def _layers(model: Any) -> list[tuple[str, Any]]:
 def _parts(model: Any) -> tuple[Any, ...]:
     """What is compared of a model: of each layer its path, class, configuration and functions."""
     return tuple(
-        (path, type(layer), _configuration(layer, named=layer is not model), _functions(layer))
+        (
+            path,
+            type(layer),
+            _configuration(layer, named=layer is not model),
+            _functions(layer),
+            _attributes(layer),
+        )
         for path, layer in _layers(model)
     )
 
@@ -207,7 +219,7 @@ def _parts(model: Any) -> tuple[Any, ...]:
 def _configuration(layer: Any, *, named: bool) -> Any:
     """A layer's configuration as text; the layer itself where it may not say everything."""
     cls = type(layer)
-    if not _is_of_keras(cls) and _is_of_keras(cls.get_config):
+    if not _is_of_keras(cls) and "get_config" not in vars(cls):  # an inherited one does not know the class
         return layer
     try:
         config = layer.get_config()
@@ -255,29 +267,62 @@ def _functions(layer: Any) -> tuple[Any, ...]:
     )
 
 
+def _attributes(layer: Any) -> tuple[Any, ...]:
+    """The values that a layer holds beside its variables and configuration, such as adapted statistics."""
+    import keras
+
+    if isinstance(layer, keras.Model) and _is_of_keras(type(layer)):
+        return ()  # what `compile` and `fit` set
+    left_out = _NOT_COMPARED | _WRAPPED | (_TRAINER if isinstance(layer, keras.Model) else set())
+    return tuple(
+        (name, _value(each))
+        for name, each in vars(layer).items()
+        if not name.startswith("_") and name not in left_out
+    )
+
+
+def _value(value: Any) -> Any:
+    """A value that can be compared: numbers and text as they are, arrays by their bytes, others by type."""
+    if isinstance(value, jax.core.Tracer):
+        return type(value)
+    if isinstance(value, jax.Array | np.ndarray):
+        array = np.asarray(value)
+        return (array.shape, str(array.dtype), hashlib.sha256(array.tobytes()).digest())
+    if isinstance(value, Mapping):
+        return tuple((str(key), _value(each)) for key, each in value.items())
+    if isinstance(value, list | tuple):
+        return (type(value), *map(_value, value))
+    if isinstance(value, bool | int | float | complex | str | bytes | None):
+        return type(value), value
+    if callable(value) and not any(map(_is_of_keras, type(value).__mro__)):
+        return value
+    return type(value)
+
+
 def _is_of_keras(value: Any) -> bool:
     return (getattr(value, "__module__", None) or "").partition(".")[0] == "keras"
 
 
 @contextlib.contextmanager
 def _named_outputs(model: Any) -> Iterator[None]:
-    """Have the layers of a model name their outputs, in this thread; under the lock."""
+    """Have the layers of a model name their outputs, in this thread; under the lock.
+
+    What a layer sets in its own attributes meanwhile, as `self.last = x` does, is put back too.
+    """
     with contextlib.ExitStack() as stack:
         for path, layer in _layers(model):
             attributes = vars(layer)
             name = "quantized_call" if getattr(layer, "quantization_mode", None) else "call"
-            for each in (name, *_MARKS):
-                stack.callback(_put_back, attributes, each, attributes.get(each, _ABSENT))
+            stack.callback(_put_back, attributes, dict(attributes))
             if layer is not model:
                 attributes[name] = _naming(getattr(layer, name), path)
         yield
 
 
-def _put_back(attributes: dict[str, Any], name: str, before: Any) -> None:
-    if before is _ABSENT:
-        attributes.pop(name, None)
-    else:
-        attributes[name] = before
+def _put_back(attributes: dict[str, Any], before: Mapping[str, Any]) -> None:
+    for name in attributes.keys() - before.keys():
+        del attributes[name]
+    attributes.update(before)
 
 
 def _naming(call: Callable[..., Any], path: str) -> Callable[..., Any]:

@@ -23,6 +23,7 @@ from jaxnn._engine.jaxpr import read, run
 from jaxnn._engine.primitives import (
     CALLS,
     CUSTOM,
+    NAMES,
     REMAT,
     UNROLLED,
     is_affine,
@@ -177,7 +178,8 @@ def graph(
         keep_long: `keep_long(equation)` tells whether a long scan is one step; None to unroll all.
         around: of the body of a scan, where each of its arguments comes from; None for a carry.
     """
-    inlined = CALLS | REMAT | UNROLLED | (set() if keep_custom else CUSTOM)
+    # Without taps: one in the middle of a softmax does not hide it.
+    inlined = CALLS | REMAT | UNROLLED | NAMES | (set() if keep_custom else CUSTOM)
     traced = inline_calls(function, args, inlined, keep_long=keep_long)
     jaxpr = traced.jaxpr.jaxpr
     depends = set(jaxpr.invars)

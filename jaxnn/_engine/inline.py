@@ -9,7 +9,7 @@ from jax.extend import core
 
 from jaxnn._checks import is_concrete
 from jaxnn._engine.jaxpr import Apply, Traced, bind, evaluate, scan_parts, trace
-from jaxnn._engine.primitives import inner_jaxprs, standard
+from jaxnn._engine.primitives import NAMES, inner_jaxprs, standard
 from jaxnn._engine.scans import scan_of, steps_to_unroll
 
 
@@ -25,8 +25,8 @@ def inline_calls(
     Args:
         function: of arrays or pytrees; what it closes over is constant.
         args: where to trace it.
-        primitives: names of those to inline: calls, `"scan"` (unrolled), or `"cond"` (where the branch is
-            known while tracing).
+        primitives: names of those to inline: calls, `"scan"` (unrolled), `"cond"` (where the branch is known
+            while tracing), or taps, which are left out.
         keep_long: `keep_long(equation)` tells whether a long scan is not unrolled; None to unroll all.
     """
     traced = trace(function, *args)
@@ -35,6 +35,8 @@ def inline_calls(
         kind = eqn.primitive.name
         if kind not in primitives or (kind == "cond" and not is_concrete(operands[0])):
             return bind(eqn, operands)
+        if kind in NAMES:
+            return operands
         if kind == "scan":
             keeps = keep_long is not None and keep_long(eqn)
             return _unroll(eqn, operands, apply, steps_to_unroll(eqn) if keeps else None)

@@ -47,6 +47,11 @@ SAME_VALUES = LAYOUT | IDENTITY | {"convert_element_type", "stop_gradient"}
 # The same axes, in another number of places or another precision.
 SAME_AXES = MOVES | {"pad", "convert_element_type"}
 JOINS = {"concatenate", "stack"}
+# No arithmetic at all.
+MOVING = SAME_AXES | SAME_VALUES | JOINS | {
+    "gather", "dynamic_slice", "dynamic_update_slice", "scatter", "iota", "select_n", "unstack", "tile",
+    "bitcast_convert_type", "optimization_barrier", "sharding_constraint",
+}  # fmt: skip
 
 ADDITIONS = {"add", "add_any", "sub"}
 SCATTERED_ADDITIONS = {"scatter-add", "scatter-sub"}
@@ -211,6 +216,11 @@ def is_real(*atoms: Any) -> bool:
 def is_inexact(*atoms: Any) -> bool:
     """Whether all variables hold floating-point or complex numbers."""
     return all(bool(jnp.issubdtype(v.aval.dtype, jnp.inexact)) for v in atoms)
+
+
+def is_number(v: Any) -> bool:
+    """Whether an array holds numbers: not random keys."""
+    return bool(jnp.issubdtype(v.aval.dtype, jnp.number))
 
 
 def is_integer(v: Any) -> bool:

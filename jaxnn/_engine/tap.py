@@ -17,6 +17,7 @@ mlir.register_lowering(_tap, lambda context, value, *, name: [value])
 
 
 MODULE = "/"  # what the scope of a module of an adapter starts with; the rest is its path
+BATCHED = "batch of one"  # the scope of a module that requires a batch axis
 
 
 def module_scope(path: str) -> Any:

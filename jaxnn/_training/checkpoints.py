@@ -234,8 +234,9 @@ def restore(folder: Folder | None, start: State, settings: Mapping[str, Any], ep
                 f"got {epochs}"
             )
         run_state = _restore(one, start)
-        for older in own[place + _MAX_TO_KEEP :]:  # of a run that was killed before it deleted them
-            _remove(folder, older)
+        older = [other for other in own[place:] if other.number < one.number]
+        for other in older[_MAX_TO_KEEP - 1 :]:  # the run was killed before it deleted them
+            _remove(folder, other)
         break
     if run_state.epoch < epochs and not folder.is_writable:
         raise ValueError(

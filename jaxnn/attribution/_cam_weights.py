@@ -11,7 +11,6 @@ import jax.numpy as jnp
 
 from jaxnn._engine.loops import chunked_map
 from jaxnn._engine.memory import Batch
-from jaxnn._precision import wide_dtype
 
 _SMALL = 1e-7  # relative to the largest sum of a channel: what a quotient by a sum is stabilized by
 
@@ -20,10 +19,11 @@ class Maps(NamedTuple):
     """A layer at one example.
 
     Attributes:
-        value: `(positions..., channels)`.
+        value: `(positions..., channels)`, in at least float32, for its sums.
         gradient: of the target output, of the same shape.
         output: the target output for another value of the layer, of the same shape.
-        masked: the target output for the example times a mask, `(positions...)` with values in [0, 1].
+        masked: the target output for the example times a mask, `(positions...)`, resized to it and scaled to
+            [0, 1].
         batch: how many channels to evaluate at once.
     """
 
@@ -50,9 +50,7 @@ def gradcam_plus_plus(maps: Maps) -> jax.Array:
     """
     g = maps.gradient
     divisor = 2 + maps.over_positions(jnp.sum, maps.value) * g
-    # Near its pole alpha has no bound, and either sign: only a share of the gradient is meant.
-    safe = jnp.where(jnp.abs(divisor) > 1e-6, divisor, 1e-6)
-    alpha = jnp.where(g != 0, 1 / safe, 0)
+    alpha = jnp.where(g != 0, 1 / jnp.where(divisor == 0, 1, divisor), 0)
     return maps.value @ maps.over_positions(jnp.sum, alpha * jax.nn.relu(g))
 
 
@@ -78,13 +76,12 @@ def hirescam(maps: Maps) -> jax.Array:
 def eigencam(maps: Maps) -> jax.Array:
     """The projection of the values, less the mean of each channel, to their first principal component."""
     rows = maps.value.reshape(-1, maps.value.shape[-1])
-    rows = rows.astype(wide_dtype(rows.dtype))
     mean = rows.mean(axis=0)
     *_, components = jnp.linalg.svd(rows - mean, full_matrices=False)
     map_ = (rows - mean) @ components[0]
     # Its sign is arbitrary: high where the channels are.
     sign = jnp.where(jnp.sum(map_ * rows.sum(axis=1)) < 0, -1, 1)
-    return (sign * map_).reshape(maps.value.shape[:-1]).astype(maps.value.dtype)
+    return (sign * map_).reshape(maps.value.shape[:-1])
 
 
 def ablationcam(maps: Maps) -> jax.Array:
@@ -98,11 +95,8 @@ def ablationcam(maps: Maps) -> jax.Array:
 
 
 def scorecam(maps: Maps) -> jax.Array:
-    """`sum_k softmax_k(f(x * M_k)) A_k`, where `M_k` is channel `k` scaled to [0, 1] and resized to `x`."""
-    positions = tuple(range(maps.value.ndim - 1))
-    low, high = maps.value.min(axis=positions), maps.value.max(axis=positions)
-    masks = jnp.where(high > low, (maps.value - low) / jnp.where(high > low, high - low, 1), 0)
-    scores = _by_channel(lambda channel: maps.masked(masks[..., channel]), maps)
+    """`sum_k softmax_k(f(x * M_k)) A_k`, where `M_k` is channel `k` resized to `x` and scaled to [0, 1]."""
+    scores = _by_channel(lambda channel: maps.masked(maps.value[..., channel]), maps)
     return maps.value @ jax.nn.softmax(scores)
 
 

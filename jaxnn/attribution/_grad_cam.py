@@ -10,6 +10,7 @@ from jaxnn import _checks
 from jaxnn._engine.channel_axis import LOST, channel_axis as channel_axis_of
 from jaxnn._engine.memory import Batch, check_batch_size
 from jaxnn._model import prepare, select
+from jaxnn._precision import wide_dtype
 from jaxnn._rewrite import lengths_of
 from jaxnn._typing import CamWeights, Layer, Model, PyTree, Target
 from jaxnn.attribution._cam_weights import WEIGHTINGS, Maps
@@ -42,11 +43,13 @@ def grad_cam(
     - `"xgradcam"`: `w_k = sum_ij g_ijk A_ijk / sum_ij A_ijk`;
     - `"layercam"`: `w_ijk = max(g_ijk, 0)`, by position;
     - `"hirescam"`: `w_ijk = g_ijk`, by position;
-    - `"eigencam"`: `a` is the projection of the values to their first principal component, of the sign of the
-      values; it does not depend on the target;
-    - `"ablationcam"`: `w_k = (f - f_k) / f`, `f_k` being the output with channel `k` set to 0;
-    - `"scorecam"`: `w = softmax(f(x * M_k))`, `M_k` being channel `k` scaled to [0, 1] and resized to `x`.
+    - `"eigencam"`: `a` is the projection of the values, less the mean of each channel, to their first
+      principal component, of the sign of the values; it does not depend on the target;
+    - `"ablationcam"`: `w_k = (f - f_k) / f`, `f_k` being the output with channel `k` set to 0; NaN where `f`
+      is 0;
+    - `"scorecam"`: `w = softmax(f(x * M_k))`, `M_k` being channel `k` resized to `x` and scaled to [0, 1].
 
+    `alpha` has a pole where values or gradients are negative: Grad-CAM++ is meant for the results of a ReLU.
     The maps of `"hirescam"` and `"xgradcam"` add up to the gradient times the values: of an output that is
     linear in the layer to the output itself, without its bias.
 
@@ -75,8 +78,8 @@ def grad_cam(
         TypeError: as `saliency` raises.
         ValueError: the model has no intermediate of that name (the error lists the names), the layer has
             fewer than two axes or does not fit `grid`, `shape` has another number of them, `channel_axis` is
-            none of the layer's or not known, `weights` is none of these, `x` has fewer axes than the map of
-            `"scorecam"`, or as `saliency` raises.
+            none of the layer's or not known, `weights` is none of these, `x` is no array that `"scorecam"`
+            can mask, or as `saliency` raises.
 
     References:
         Selvaraju et al., "Grad-CAM", 2016, arXiv:1610.02391, equations 1 and 2. Chattopadhay et al.,
@@ -108,13 +111,26 @@ def grad_cam(
                 f"`shape` must have {axes} sizes, one per spatial axis of {layer!r}; got {shape}"
             )
         _checks.check_bytes("shape", 4 * math.prod(shape))
-    if weights == "scorecam" and not (isinstance(x, jax.Array) and x.ndim >= axes):
-        shown = x.shape if isinstance(x, jax.Array) else type(x).__name__
-        raise ValueError(f"`x` must be an array of at least {axes} axes, for {weights!r}; got {shown}")
+    if weights == "scorecam":
+        _check_maskable(x, axes, grid)
     return _grad_cam(
         LayerModel(model, layer), x, target, weights=weights, relu=relu, shape=shape, channels=channels,
         grid=grid, batch=batch,
     )  # fmt: skip
+
+
+def _check_maskable(x: PyTree, axes: int, grid: tuple[int, ...] | None) -> None:
+    """Raise unless Score-CAM can multiply `x` by maps."""
+    if not isinstance(x, jax.Array) or x.ndim < axes or not jnp.issubdtype(x.dtype, jnp.floating):
+        shown = f"{x.dtype} of shape {x.shape}" if isinstance(x, jax.Array) else type(x).__name__
+        raise ValueError(
+            f"`x` must be an array of real numbers of at least {axes} axes, for 'scorecam'; got {shown}"
+        )
+    if grid is not None and x.ndim > axes:
+        raise ValueError(
+            f"`grid` must be None for 'scorecam', unless `x` has its {axes} axes alone: which of the others "
+            f"are channels is not known; got {grid} for {x.shape}"
+        )
 
 
 def _check_grid(
@@ -172,21 +188,25 @@ def _cam(
     output = cut.rest(x, target)
 
     def arranged(value: jax.Array) -> jax.Array:
-        """The values by position, the channels last."""
-        value = jnp.moveaxis(value, axis, -1)
+        """The values by position, the channels last, in at least float32."""
+        value = jnp.moveaxis(value.astype(wide_dtype(value.dtype)), axis, -1)
         return value if grid is None else value[-math.prod(grid) :].reshape(*grid, -1)
 
     def restored(changed: jax.Array) -> jax.Array:
+        changed = changed.astype(value.dtype)
         if grid is not None:
             last = changed.reshape(math.prod(grid), -1)
             changed = jnp.moveaxis(value, axis, -1).at[-len(last) :].set(last)
         return jnp.moveaxis(changed, -1, axis)
 
     def masked(mask: jax.Array) -> jax.Array:
-        return select(cut.model(x * _fitted(mask, x, first=axis == 0 and grid is None)), target)
+        mask = _fitted(mask, x, first=axis == 0)
+        low, high = mask.min(), mask.max()
+        mask = jnp.where(high > low, (mask - low) / jnp.where(high > low, high - low, 1), 0)
+        return select(cut.model(x * mask.astype(x.dtype)), target)
 
     maps = Maps(arranged(value), arranged(gradient), lambda v: output(restored(v)), masked, batch)
-    return WEIGHTINGS[weights](maps), axis
+    return WEIGHTINGS[weights](maps).astype(value.dtype), axis
 
 
 def _fitted(cam: jax.Array, x: jax.Array, *, first: bool) -> jax.Array:

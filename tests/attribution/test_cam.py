@@ -99,7 +99,7 @@ def test_channels_first_are_the_same(weights):
     np.testing.assert_allclose(first, last, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("weights", WEIGHTINGS)
+@pytest.mark.parametrize("weights", WEIGHTINGS[:-1])
 def test_tokens_on_a_grid_are_positions(weights):
     """With a class token before them, which is left out."""
 
@@ -156,6 +156,7 @@ def test_a_unit_of_the_output_does_not_matter_to_quotients(scale):
         ({"weights": "camera"}, "`weights` must be one of 'gradcam'.*got 'camera'"),
         ({"grid": (3, 5)}, r"`grid` must have no more places than 'tokens' has tokens.*\(3, 5\)"),
         ({"grid": 3}, "`grid` must be a tuple of integers"),
+        ({"grid": (3, 4), "weights": "scorecam"}, r"`grid` must be None for 'scorecam'.*for \(3, 4, 6\)"),
         ({"batch_size": 0}, "`batch_size` must be .*at least 1; got 0"),
     ],
 )
@@ -168,7 +169,20 @@ def test_what_is_refused(options, message):
 
 
 def test_score_cam_needs_positions_in_the_input():
-    with pytest.raises(ValueError, match="`x` must be an array of at least 2 axes, for 'scorecam'"):
+    with pytest.raises(ValueError, match="`x` must be an array of real numbers of at least 2 axes"):
         attribution.grad_cam(
             lambda x: model(x["image"]), {"image": X}, 1, layer="maps", weights="scorecam", channel_axis=-1
         )
+
+
+@pytest.mark.parametrize("weights", ["xgradcam", "gradcam++"])
+def test_sums_in_half_precision_do_not_overflow(weights):
+    def model(x):
+        maps = jaxnn.tap(x[..., None] * jnp.array([1, 0.5], x.dtype), "maps")
+        return maps.astype(jnp.float32).mean()
+
+    half, single = (
+        attribution.grad_cam(model, jnp.full((112, 112), 6.0, dtype), layer="maps", weights=weights)
+        for dtype in (jnp.float16, jnp.float32)
+    )
+    np.testing.assert_allclose(np.asarray(half, np.float32), single, rtol=2e-2)
