@@ -58,7 +58,7 @@ def tap_operations(model: Model, operations: str | Collection[str]) -> TappedOpe
     before the output projection, the sum of a residual connection. Their names are `"path/operation@k"`,
     such as `"block_0/attention/softmax@0"`: the path of the module that computes them, the operation, and its
     number within that module, from 0, in the order of computation. The path is that of an adapter's module;
-    elsewhere it is that of the `jax.named_scope`s around the operation, and empty outside of them.
+    elsewhere it is the names of `jax.named_scope` around the operation, and empty outside of them.
 
     The result is a model: `capture` returns the values, `intervene` replaces them, and layer methods take
     them as `layer=`. The values of a batched module are without its batch axis of one, as those of its layers

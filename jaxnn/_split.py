@@ -55,7 +55,7 @@ def split_at(model: Model, x: PyTree, layer: Layer) -> tuple[Rest, jax.Array]:
         >>> from jaxnn import attribution
         >>> network = jaxnn.init(jax.random.key(0), (784, 30, 10))
         >>> rest, hidden = jaxnn.split_at(network, [0.5] * 784, "hidden_0")
-        >>> hidden.shape, attribution.shapley_values(rest, hidden, 3, groups=hidden > 0.5).shape
+        >>> hidden.shape, attribution.deep_lift(rest, hidden, 3).shape
         ((30,), (30,))
     """
     if not is_layer(layer):
