@@ -70,7 +70,9 @@ def test_the_output_is_that_of_apply():
     np.testing.assert_allclose(model(X), transformed.apply(params, None, X), rtol=1e-6)
     without = hk.without_apply_rng(transformed)
     np.testing.assert_allclose(jaxnn.from_haiku(without, params)(X), without.apply(params, X), rtol=1e-6)
-    assert model.params is params
+    jax.tree.map(np.testing.assert_array_equal, model.params, params)
+    params["mlp/~/linear_0"]["b"] = params["mlp/~/linear_0"]["b"] + 1
+    assert not np.array_equal(model.params["mlp/~/linear_0"]["b"], params["mlp/~/linear_0"]["b"])
 
 
 def test_evaluation_mode_state_and_batch_axis():

@@ -29,6 +29,7 @@ def test_pictures_are_read_by_four_and_compared_with_the_first_network(digits):
     assert shifted.difference == pytest.approx(apart, rel=1e-5)
 
 
+@pytest.mark.long
 def test_networks_with_shuffled_labels_are_trained_on_a_permutation(digits):
     options = {"controls": 2, "hidden": 20, "epochs": 8, "rate": 1.0, "seed": 0}
     stacks = same_prior.train_all(digits, **options)
