@@ -69,7 +69,8 @@ def main(
     start = time.perf_counter()
     digits = load_digits(data)
     with ThreadPoolExecutor() as pool:  # the network is trained on one core
-        judge_of, prior_of = pool.submit(train_judge, digits, seed), pool.submit(prior_over, digits, seed)
+        judge_of = pool.submit(train_judge, digits, seed)
+        prior_of = pool.submit(jaxnn.prior, digits.inputs, key=jax.random.key(seed))
         network, history = train_by_the_book(digits, hidden=hidden, epochs=epochs, rate=rate, seed=seed)
     judge, prior = judge_of.result(), prior_of.result()
     test_accuracy = accuracy(network, digits.test_inputs, digits.test_labels)
@@ -116,11 +117,6 @@ def main(
         metrics=metrics,
     )
     console.print("The network is saved there as network.jaxnn")
-
-
-def prior_over(digits: Digits, seed: int) -> jaxnn.Prior:
-    """What digits look like, from the training images without their labels."""
-    return jaxnn.prior(digits.inputs, key=jax.random.key(seed))
 
 
 def draw(

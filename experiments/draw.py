@@ -22,6 +22,7 @@ from experiments._common.figures import sizes_of
 from experiments._common.networks import accuracy, train_by_the_book, train_sigmoids
 from experiments._common.options import check_at_least, check_seed, make_folder, printable
 from experiments._common.policy import with_policy
+from experiments._common.readings import DIGITS
 from experiments._common.results import save_results
 
 _PARTS = Path(__file__).parent / "page"
@@ -113,7 +114,7 @@ def page(networks: dict[str, jaxnn.Network], descriptions: dict[str, str], prior
 
 def serialized(name: str, description: str, network: jaxnn.Network, prior: jaxnn.Prior) -> dict[str, Any]:
     """A network in the format of `decode` in network.js."""
-    targets = jaxnn.datasets.encode_labels(np.arange(10))
+    targets = jaxnn.datasets.encode_labels(DIGITS)
     typical = jaxnn.backquery(network, targets, method="typical", prior=prior).x
     layers = [
         {

@@ -120,10 +120,9 @@ def with_a_channel(model: Model, x: jax.Array) -> jax.Array:
     return model(x[..., None])
 
 
-def options_of(name: str, digits: Digits, key: jax.Array) -> dict[str, dict[str, Any]]:
+def options_of(name: str, digits: Digits, prior: jaxnn.Prior) -> dict[str, dict[str, Any]]:
     """Options of each kind of dream of a network."""
     to_mean, smooth = COSTS[name]
-    prior = jaxnn.prior(digits.inputs.reshape(-1, *digits.image_shape), key=key)
     return {
         "plain": {"objective": dreaming.logit} | PLAIN,
         "regularized": {"objective": surely}
@@ -140,12 +139,13 @@ def options_of(name: str, digits: Digits, key: jax.Array) -> dict[str, dict[str,
 
 def dreams_of(models: dict[str, Model], digits: Digits, key: jax.Array, steps: int) -> Dreams:
     """The dreams of each digit, by network and kind."""
+    prior = jaxnn.prior(digits.inputs.reshape(-1, *digits.image_shape), key=key)
     return {
         (name, kind): dream_each(
             model, 10, key, digits.image_shape, steps=steps, record_every=EVERY, **options,
         )
         for name, model in models.items()
-        for kind, options in options_of(name, digits, key).items()
+        for kind, options in options_of(name, digits, prior).items()
     }  # fmt: skip
 
 

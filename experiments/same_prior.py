@@ -1,12 +1,12 @@
 """How much of a typical picture is the network's, and how much the prior's?
 
-A back query with a prior knows what images look like, so its pictures look like digits for any network. The
-same prior is therefore asked of several networks of one shape: two that differ only in their seed, one that
-was trained adversarially, networks that were trained on shuffled labels, and untrained ones. A picture that
-belongs to the network changes with it. The table gives the distance to the pictures of the first network,
-relative to the mean distance between that network's pictures of two digits, and what a second network, the
-nearest training images and the nearest class mean say. For networks with shuffled labels and for untrained
-ones they must read digits no better than by chance.
+A back query with a prior knows what images look like, so its pictures could look like digits for any network.
+The same prior is therefore asked of several networks of one shape: two that differ only in their seed, one
+that was trained adversarially, networks that were trained on shuffled labels, and untrained ones. A picture
+that belongs to the network changes with it. The table gives the distance to the pictures of the first
+network, relative to the mean distance between that network's pictures of two digits, and what a second
+network, the nearest training images and the nearest class mean say. For networks with shuffled labels and for
+untrained ones they must read digits no better than by chance.
 """
 
 from functools import partial

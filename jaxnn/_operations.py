@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 
 import flax.struct
 import jax
-import jax.numpy as jnp
 from jax.extend import core
 
 from jaxnn._engine.jaxpr import Path, bind, called, trace
 from jaxnn._engine.primitives import COMBINERS, RESHAPES, SAME_VALUES, inner_jaxprs
-from jaxnn._engine.tap import BATCHED, MODULE, tap_array
+from jaxnn._engine.tap import BATCHED, MODULE, tap_array, tap_one
 from jaxnn._model import as_arrays, as_model, tracing
 from jaxnn._typing import Model, PyTree
 
@@ -98,16 +97,11 @@ def tap_operations(model: Model, operations: str | Collection[str]) -> TappedOpe
 
 def _tapped(name: str, batched: bool, eqn: core.JaxprEqn, values: Sequence[Any]) -> list[jax.Array]:
     """The results of an equation, named; several by their number, and without the batch axis of one."""
-
-    def tapped(value: jax.Array, name: str) -> jax.Array:
-        if batched and value.shape[:1] == (1,):
-            return jnp.expand_dims(tap_array(jnp.squeeze(value, 0), name), 0)
-        return tap_array(value, name)
-
+    tap = tap_one if batched else tap_array
     results = bind(eqn, values)
     if len(results) == 1:
-        return [tapped(results[0], name)]
-    return [tapped(result, f"{name}[{i}]") for i, result in enumerate(results)]
+        return [tap(results[0], name)]
+    return [tap(result, f"{name}[{i}]") for i, result in enumerate(results)]
 
 
 class _Operation(NamedTuple):

@@ -224,6 +224,19 @@ def is_layer(layer: Any) -> bool:
     return isinstance(layer, str)
 
 
+def check_layer_name(model: Model, x: PyTree, layer: Layer) -> None:
+    """Raise unless a model has the layer, and the step where one is given."""
+    if not is_layer(layer):
+        raise TypeError(
+            "`layer` must be the name of an intermediate, or `(name, step)` inside of a scan; got "
+            f"{type(layer).__name__} {layer!r}"
+        )
+    name, steps = split_layer(layer)
+    check_names("layer", [name], names(model, x))
+    if steps:
+        check_steps("layer", layer, lengths_of(model, x)[name])
+
+
 def split_layer(layer: Layer) -> tuple[str, tuple[int, ...]]:
     """The name, and the steps, of a layer."""
     return (layer, ()) if isinstance(layer, str) else (layer[0], tuple(map(int, layer[1:])))

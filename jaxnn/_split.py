@@ -5,7 +5,7 @@ import jax
 
 from jaxnn._checks import check_array
 from jaxnn._model import Frozen, as_arrays, as_model
-from jaxnn._rewrite import capture, check_names, intervene, is_layer, names, split_layer
+from jaxnn._rewrite import capture, check_layer_name, intervene, split_layer
 from jaxnn._typing import Layer, Model, PyTree
 
 
@@ -48,7 +48,7 @@ def split_at(model: Model, x: PyTree, layer: Layer) -> tuple[Rest, jax.Array]:
 
     Raises:
         TypeError: `model` is not callable, or `layer` is not such a name.
-        ValueError: the model has no intermediate of that name; the error lists the names.
+        ValueError: the model has no intermediate of that name (the error lists the names), or no such step.
 
     Example:
         >>> import jax, jaxnn
@@ -58,12 +58,7 @@ def split_at(model: Model, x: PyTree, layer: Layer) -> tuple[Rest, jax.Array]:
         >>> hidden.shape, attribution.deep_lift(rest, hidden, 3).shape
         ((30,), (30,))
     """
-    if not is_layer(layer):
-        raise TypeError(
-            "`layer` must be the name of an intermediate, or `(name, step)` inside of a scan; got "
-            f"{type(layer).__name__} {layer!r}"
-        )
     model, x = as_model(model), as_arrays(x)
+    check_layer_name(model, x, layer)
     name, steps = split_layer(layer)
-    check_names("layer", [name], names(model, x))
     return Rest(model, Frozen(x), layer), capture(model, x)[1][name][steps]

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn._engine.tap import BATCHED, module_scope
+from jaxnn._engine.tap import BATCHED, module_scope, tap_one
 from jaxnn._keys import key_data, key_impl, wrap_key
 from jaxnn._model import Frozen
 from jaxnn._rewrite import tap
@@ -64,10 +64,7 @@ def name_arrays(output: PyTree, name: str, *, batched: bool = False) -> PyTree:
     def tap_leaf(place: Any, leaf: Any) -> Any:
         if not isinstance(leaf, jax.Array):
             return leaf
-        leaf_name = name + jax.tree_util.keystr(place)
-        if batched and leaf.shape[:1] == (1,):
-            return jnp.expand_dims(tap(jnp.squeeze(leaf, 0), leaf_name), 0)
-        return tap(leaf, leaf_name)
+        return (tap_one if batched else tap)(leaf, name + jax.tree_util.keystr(place))
 
     return jax.tree_util.tree_map_with_path(tap_leaf, output)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.extend import core
 from jax.interpreters import ad, batching, mlir
 
@@ -29,6 +30,13 @@ def tap_array(value: jax.Array, name: str) -> jax.Array:
     """The value itself, named in the jaxpr."""
     result: jax.Array = _tap.bind(value, name=name)
     return result
+
+
+def tap_one(value: jax.Array, name: str) -> jax.Array:
+    """The value itself, named without its batch axis of one, if it has one."""
+    if value.shape[:1] != (1,):
+        return tap_array(value, name)
+    return jnp.expand_dims(tap_array(jnp.squeeze(value, 0), name), 0)
 
 
 def _jvp(values: Sequence[Any], tangents: Sequence[Any], *, name: str) -> tuple[Any, Any]:

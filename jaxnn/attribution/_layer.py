@@ -17,12 +17,8 @@ from jaxnn._rewrite import (
     Added,
     Intervened,
     capture,
-    check_names,
-    check_steps,
+    check_layer_name,
     intervene,
-    is_layer,
-    lengths_of,
-    names,
     split_layer,
 )
 from jaxnn._typing import Layer, Model, PyTree, Target
@@ -62,15 +58,7 @@ class LayerModel:
 
 def check_layer(model: Model, x: PyTree, layer: Layer) -> jax.ShapeDtypeStruct:
     """Check the name of a layer, and return the shape and dtype of its value."""
-    if not is_layer(layer):
-        raise TypeError(
-            "`layer` must be the name of an intermediate, or `(name, step)` inside of a scan; got "
-            f"{type(layer).__name__} {layer!r}"
-        )
-    name, steps = split_layer(layer)
-    check_names("layer", [name], names(model, x))
-    if steps:
-        check_steps("layer", layer, lengths_of(model, x)[name])
+    check_layer_name(model, x, layer)
     value: jax.ShapeDtypeStruct = jax.eval_shape(_layer_activation, LayerModel(model, layer), x)
     if not jnp.issubdtype(value.dtype, jnp.floating):
         raise ValueError(f"`layer` must name real numbers; {layer!r} has dtype {value.dtype}")

@@ -1,6 +1,7 @@
 """Which Keras models share a compilation, and what a change of a model does to its adapted one."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -150,3 +151,67 @@ def test_freezing_and_fitting_do_not_reach_what_was_adapted():
     assert len(again.params) == len(adapted.params) - 2
     assert_close(again(X), model(X[None], training=False)[0])
     assert not np.allclose(again(X), before)
+
+
+def normalized(data):
+    layer = layers.Normalization(name="normal")
+    layer.adapt(np.array(data))
+    return keras.Sequential([keras.Input((1,)), layer])
+
+
+def test_adapted_statistics_are_compared():
+    """They are in no variable and in no configuration."""
+    x = jnp.ones(1)
+    for data in ([[0.0], [2.0]], [[10.0], [12.0]]):
+        model = normalized(data)
+        np.testing.assert_allclose(jaxnn.capture(jaxnn.from_keras(model), x)[0], model(x[None])[0], rtol=1e-6)
+    adapted = jaxnn.from_keras(model)
+    model.layers[0].adapt(np.array([[0.0], [2.0]]))
+    with pytest.raises(ValueError, match="`model` must be as it was"):
+        adapted(x)
+    again = jaxnn.capture(jaxnn.from_keras(model), x)[0]
+    np.testing.assert_allclose(again, model(x[None])[0], rtol=1e-6)
+
+
+class Scaled(layers.Layer):
+    factor = 1.0
+
+    def __init__(self, factor=None, **options):
+        super().__init__(**options)
+        if factor is not None:
+            self.factor = factor
+
+    def call(self, x):
+        self.last = x
+        return self.factor * x
+
+    def get_config(self):
+        return super().get_config()
+
+
+class Shifted(Scaled):
+    """Without a configuration of its own."""
+
+    def __init__(self, shift=0.0, **options):
+        super().__init__(**options)
+        self.shift = [shift]
+
+    def call(self, x):
+        return super().call(x) + self.shift[0]
+
+
+@pytest.mark.parametrize("layer", [Scaled, Shifted])
+def test_attributes_of_layers_are_compared(layer):
+    x = jnp.ones(2)
+    for number in (1.0, 5.0):
+        model = keras.Sequential([keras.Input((2,)), layer(number, name="own")])
+        np.testing.assert_allclose(jaxnn.capture(jaxnn.from_keras(model), x)[0], model(x[None])[0])
+    model.layers[0].factor = 7.0
+    np.testing.assert_allclose(jaxnn.capture(jaxnn.from_keras(model), x)[0], model(x[None])[0])
+
+
+def test_what_a_layer_keeps_of_a_trace_is_put_back():
+    model = keras.Sequential([keras.Input((2,)), Scaled(name="own")])
+    last = model.layers[0].last
+    jaxnn.capture(jaxnn.from_keras(model), jnp.ones(2))
+    assert model.layers[0].last is last
