@@ -84,9 +84,10 @@ FLOORS: list[tuple[str, dict[str, str]]] = [
         },
     ),
     (
-        "training",
+        "training, and\nthe first look",
         {
             "_training": "train, checkpoints",
+            "_explain": "explain",
         },
     ),
     (

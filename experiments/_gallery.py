@@ -10,13 +10,13 @@ from urllib.parse import quote
 import tyro
 from PIL import Image
 
-from experiments.__main__ import NEEDS_A_PICTURE, docstrings
+from experiments.__main__ import NOT_IN_ALL, docstrings
 from experiments._common.record import file_inside, read_record
 from jaxnn._files import write_atomically
 
 _WIDTH = 1000  # pixels, at most
 _SHOWN = 2  # pictures per experiment, at most
-_LEFT_OUT = {NEEDS_A_PICTURE, "distributed", "draw"}  # without pictures to show
+_LEFT_OUT = {*NOT_IN_ALL, "distributed", "draw"}  # without pictures to show
 
 
 def main(

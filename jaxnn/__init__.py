@@ -19,9 +19,11 @@ from jaxnn._adapters import (
     from_linen as from_linen,
     from_nnx as from_nnx,
     from_numpy as from_numpy,
+    from_torch as from_torch,
 )
 from jaxnn._backquery import TypicalInput as TypicalInput, backquery as backquery
 from jaxnn._checks import require as _require
+from jaxnn._explain import Explanation as Explanation, ExplanationPart as ExplanationPart, explain as explain
 from jaxnn._map import map_examples as map_examples
 from jaxnn._network import Dense as Dense, Network as Network, init as init, query as query
 from jaxnn._operations import tap_operations as tap_operations

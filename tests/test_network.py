@@ -202,6 +202,10 @@ def test_importing_starts_no_device_and_needs_no_plots():
         (lambda: jaxnn.from_equinox(None), "equinox", "equinox"),
         (lambda: jaxnn.from_haiku(None, {}), "haiku", "haiku"),
         (lambda: jaxnn.from_keras(None), "keras", "keras"),
+        (lambda: jaxnn.from_torch(None, 1.0), "torch", "torch"),
+        (lambda: jaxnn.attribution.to_pandas([1.0]), "pandas", "export"),
+        (lambda: jaxnn.attribution.to_xarray([1.0], ["a"]), "xarray", "export"),
+        (lambda: jaxnn.attribution.to_shap([1.0], [1.0], base_value=0.0), "shap", "export"),
     ],
 )
 def test_a_missing_package_says_which_extra_brings_it(use, module, extra, monkeypatch):

@@ -57,6 +57,9 @@ NOT_CHOSEN = {
     "attribution.layer_gradient_x_activation": "input_x_gradient at a named layer",
     "attribution.layer_integrated_gradients": "integrated_gradients at a named layer",
     "attribution.neuron_gradient": "saliency of a hidden unit",
+    "attribution.to_pandas": "attributions in pandas, no method",
+    "attribution.to_shap": "attributions in shap, no method",
+    "attribution.to_xarray": "attributions in xarray, no method",
     "attribution.var_grad": "the variance of what smooth_grad averages",
     "rules.linear_regions": "linear_region for every region of two inputs",
 }

@@ -14,3 +14,4 @@ from jaxnn._adapters.keras import from_keras as from_keras
 from jaxnn._adapters.linen import from_linen as from_linen
 from jaxnn._adapters.nnx import from_nnx as from_nnx
 from jaxnn._adapters.numpy_function import from_numpy as from_numpy
+from jaxnn._adapters.torch import from_torch as from_torch

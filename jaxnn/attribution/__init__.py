@@ -4,12 +4,17 @@ There are gradients (`_gradient`), path integrals (`_path`), propagation rules (
 `_guided`), layers and units (`_layer`, `_layer_path`, `_grad_cam`), and methods that only evaluate the model
 (`_perturbation`, `_shapley`, `_surrogate`, `_rise`, `_permutation`). Start reading at `_gradient`: every
 public function checks its arguments and calls a jitted one. Sums over steps and samples are in `_accumulate`,
-groups of features in `_masks`.
+groups of features in `_masks`; `_export` gives attributions to pandas, xarray and shap.
 """
 
 from jaxnn.attribution._accumulate import Estimate as Estimate
 from jaxnn.attribution._completeness import completeness_gap as completeness_gap
 from jaxnn.attribution._deep_lift import deep_lift as deep_lift, deep_lift_shap as deep_lift_shap
+from jaxnn.attribution._export import (
+    to_pandas as to_pandas,
+    to_shap as to_shap,
+    to_xarray as to_xarray,
+)
 from jaxnn.attribution._grad_cam import grad_cam as grad_cam, guided_grad_cam as guided_grad_cam
 from jaxnn.attribution._gradient import (
     input_x_gradient as input_x_gradient,

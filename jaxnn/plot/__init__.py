@@ -2,11 +2,13 @@
 
 They take arrays and results of the library, never models, and hold no state. One file per kind of figure:
 `_images` (grids, curves and bars; start here), `_maps` (activations and decision maps), `_attribution`,
-`_rules`; `_common` has the colors and the checks that they share.
+`_tokens`, `_rules`, and `_explanation` for `jaxnn.explain`; `_common` has the colors and the checks that
+they share.
 """
 
 from jaxnn.plot._attribution import attribution as attribution, feature_bars as feature_bars
 from jaxnn.plot._common import BLUE as BLUE, ORANGE as ORANGE
+from jaxnn.plot._explanation import explanation as explanation
 from jaxnn.plot._images import (
     features_of_output as features_of_output,
     image_grid as image_grid,
@@ -21,3 +23,4 @@ from jaxnn.plot._rules import (
     rule_list as rule_list,
     rule_on_data as rule_on_data,
 )
+from jaxnn.plot._tokens import tokens as tokens, tokens_html as tokens_html

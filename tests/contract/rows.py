@@ -18,6 +18,9 @@ from flax import nnx
 
 import jaxnn
 from jaxnn import attribution, rules, weights
+from jaxnn._adapters.torch import TorchModel
+from jaxnn._adapters.torch_program import Program, Step, Value
+from jaxnn._model import Frozen
 from tests.contract import rows_attacks, rows_attacks_minimal, rows_dreaming
 
 SIZES = (100, 20, 3)
@@ -275,6 +278,23 @@ def _keras(network):
     return _adapted(params[0].dtype.name).replace(params=params)
 
 
+def _torch(network):
+    """The graph of two layers as PyTorch exports it, written by hand: PyTorch is not installed."""
+    first, last = network.layers
+    params = {"0.kernel": first.kernel, "0.bias": first.bias, "2.kernel": last.kernel, "2.bias": last.bias}
+    x, (h, y) = Value(4), (Value(6), Value(8))
+    steps = (
+        Step("addmm.default", (Value(1), x, Value(0)), (), (1, 20), "0", ("0",)),
+        Step("sigmoid.default", (Value(5),), (), (1, 20), "1", ("1",)),
+        Step("addmm.default", (Value(3), h, Value(2)), (), (1, 3), "2", ("2",)),
+        Step("sigmoid.default", (Value(7),), (), (1, 3), "", ()),
+    )
+    given = (*(("params", name) for name in params), ("inputs", 0))
+    inputs = (((1, 100), first.kernel.dtype.name),)
+    program = Program(given, inputs, steps, jax.tree.structure(0), (y,))
+    return TorchModel(params, Frozen(({}, [])), program, batched=True)
+
+
 def _halved(h):
     return h / 2
 
@@ -293,6 +313,7 @@ ROWS |= {
     "from_equinox": Row(lambda n, x: _read(_equinox(n), x), (100,)),
     "from_haiku": Row(lambda n, x: _read(_haiku(n), x), (100,)),
     "from_keras": Row(lambda n, x: _read(_keras(n), x), (100,)),
+    "from_torch": Row(lambda n, x: _read(_torch(n), x), (100,)),
 }
 ROWS |= {"dream": Row(_dream, (10, 10))}
 ROWS["linear_region"] = Row(lambda n, x: rules.linear_region(_with_relus(n), x)._asdict(), (100,))

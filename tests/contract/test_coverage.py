@@ -12,6 +12,10 @@ HOST = "runs on the host, and its result depends on values: tests/rules"
 FIGURE = "draws on matplotlib Axes: tests/plot"
 NO_ARRAY = "takes no array that a transformation could trace"
 EXEMPT = {
+    "attribution.to_pandas": "returns a DataFrame: tests/attribution/test_export.py",
+    "attribution.to_shap": "returns an object of shap: tests/attribution/test_export.py",
+    "attribution.to_xarray": "returns a DataArray: tests/attribution/test_export.py",
+    "explain": "chooses methods by values, and returns text and pictures: tests/test_explain.py",
     "from_numpy": "calls back to the host, and has no derivative: tests/adapters/test_numpy.py",
     "save": "writes a file: tests/test_serialization.py",
     "load": "reads a file: tests/test_serialization.py",

@@ -102,7 +102,7 @@ def test_the_adapter_is_the_remedy():
     ("library", "base", "message"),
     [
         ("keras.src.layers.layer", "Layer", r"a Net of keras.*jaxnn.from_keras\(model\)"),
-        ("torch.nn.modules.module", "Module", "a Net of torch.*convert the weights"),
+        ("torch.nn.modules.module", "Module", "a Net of torch.*from_torch"),
     ],
 )
 def test_keras_and_torch_are_recognized(library, base, message):

@@ -62,6 +62,9 @@ _OWN: dict[str, dict[str, Any]] = {
     "attribution.grad_cam": {"model": maps, "x": IMAGE, "target": None, "layer": "maps", "shape": None},
     "attribution.guided_grad_cam": {"model": maps, "x": IMAGE, "target": None, "layer": "maps"},
     "attribution.permutation_importance": {"x": X, "target": X[:, :3]},
+    "attribution.to_shap": {"attributions": X, "base_value": 0.0},
+    "attribution.to_pandas": {"attributions": X},
+    "attribution.to_xarray": {"attributions": X, "dims": ("row", "feature")},
     "attribution.rise": {"n_samples": 4, "grid": 2},
     "attribution.kernel_shap": {"n_samples": 8},
     "attribution.lime": {"n_samples": 8},
@@ -86,14 +89,16 @@ _OWN: dict[str, dict[str, Any]] = {
     "plot.feature_bars": {"names": list("abcd")},
     "plot.features_of_output": {"images": np.zeros((3, 2, 2)), "weights": np.arange(3.0)},
     "plot.output_bars": {"outputs": X[0]},
+    "plot.tokens": {"texts": list("abcd"), "values": X[0]},
+    "plot.tokens_html": {"texts": list("abcd"), "values": X[0]},
     "plot.regions": {"polygons": [[[0, 0], [1, 0], [0, 1]]], "values": None},
     "plot.training_curve": {"values": X[0]},
     "plot.weight_grid": {"images": np.zeros((2, 4, 4))},
 }  # fmt: skip
 _GIVEN = {"target", "unit", "key", "units"}  # also where they have a default
 _LEFT_OUT = {  # their arguments are files, modules of other libraries or results of other functions
-    "save", "load", "from_equinox", "from_haiku", "from_keras", "from_nnx", "plot.decision_tree",
-    "plot.rule_list", "plot.rule_on_data",
+    "save", "load", "from_equinox", "from_haiku", "from_keras", "from_torch", "from_nnx",
+    "plot.decision_tree", "plot.explanation", "plot.rule_list", "plot.rule_on_data",
 }  # fmt: skip
 
 
