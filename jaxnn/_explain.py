@@ -289,6 +289,10 @@ def _at_embedding(
 ) -> tuple[Model, jax.Array, jax.Array]:
     """The model from the embedding on, the embedding, and a baseline of it."""
     rest, value = split_at(model, x, layer)
+    if value.ndim != 2 or len(value) != len(x):
+        raise ValueError(
+            f"`layer` must have one vector per token, ({len(x)}, n); {layer!r} has {value.shape}"
+        )
     if baseline is None:
         return rest, value, jnp.broadcast_to(value.mean(0), value.shape)
     given = as_example("baseline", baseline)

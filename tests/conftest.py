@@ -43,7 +43,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "xdist_group(name): tests that run on one worker")
     config.addinivalue_line("markers", "without(check, reason): a check of JAX that is off, also where set")
     config.addinivalue_line(
-        "markers", "compiled_quickly: without most of XLA's optimizations, but with them under --long"
+        "markers", "optimized: with all of XLA's optimizations, which others have under --long only"
     )
     if getattr(config.option, "dist", "no") == "load":  # what `-n 2` means by itself
         config.option.dist = "loadgroup"
@@ -113,10 +113,14 @@ def that_promotes(function):
 
 
 @pytest.fixture(autouse=True)
-def _compiled_quickly(request):
-    """Save a quarter of the time where a test compares two calls, and not numbers with an oracle's."""
-    marked = request.node.get_closest_marker("compiled_quickly") is not None
-    jax.config.update("jax_disable_most_optimizations", marked and not request.config.getoption("--long"))
+def _optimized(request):
+    """Compile quickly, without most of XLA's optimizations, which saves a quarter of the time.
+
+    Scripts that tests start, the pages of the documentation and docstrings compile as users do.
+    """
+    marked = request.node.get_closest_marker("optimized") is not None
+    optimized = marked or request.config.getoption("--long")
+    jax.config.update("jax_disable_most_optimizations", not optimized)
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,8 @@ import pytest
 import jaxnn
 from jaxnn import _checks, attacks, attribution, datasets, losses, plot, rules
 
+pytestmark = pytest.mark.optimized
+
 KEY = jax.random.key(0)
 NET = jaxnn.init(KEY, (4, 5, 3), activation="relu", output_activation="identity")
 X = np.random.default_rng(0).uniform(0.1, 0.9, (8, 4)).astype(np.float32)

@@ -85,7 +85,7 @@ def test_tokens_are_explained_at_their_embedding():
     padded = jaxnn.explain(model, TOKENS, 1, baseline=jnp.zeros_like(TOKENS))
     padding = model.params["Embed_0"]["embedding"][jnp.zeros(5, int)]
     np.testing.assert_allclose(padded.baseline, padding, rtol=1e-6)
-    later = jaxnn.explain(model, TOKENS, 1, layer="Dense_0")
+    later = jaxnn.explain(model, TOKENS, 1, layer="Dense_1")
     assert later.x.shape == (5, 5)
 
 
@@ -173,6 +173,7 @@ def test_a_series_of_pandas_brings_its_names():
         ({"model": lambda x: jnp.ones((2, 2)) * x[0]}, ValueError, "`target` must be given"),
         ({"x": TOKENS, "model": lambda x: x.sum() * 1.0}, ValueError, "`layer` must be given"),
         ({"x": TOKENS, "model": sentence(), "layer": "none"}, ValueError, "Embed_0"),
+        ({"x": TOKENS, "model": sentence(), "layer": "Dense_0"}, ValueError, r"'Dense_0' has \(3,\)"),
     ],
 )
 def test_what_does_not_fit_is_refused(options, error, message):

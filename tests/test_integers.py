@@ -12,8 +12,6 @@ import jaxnn
 from jaxnn import attacks, attribution, rules
 from tests.helpers.params import some
 
-pytestmark = pytest.mark.compiled_quickly
-
 KEY = jax.random.key(0)
 TABLE = jax.random.normal(jax.random.key(1), (20, 4), jnp.float32)
 WEIGHTS = jax.random.normal(jax.random.key(2), (4, 3), jnp.float32)

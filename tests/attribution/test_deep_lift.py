@@ -491,6 +491,7 @@ def attend(layers, x):
     return x.sum()
 
 
+@pytest.mark.optimized
 def test_memory_of_attention_grows_by_few_matrices_per_layer():
     peak = []
     for layers in (2, 4):

@@ -117,6 +117,7 @@ def test_rise_masks_channels_alike_over_any_axes():
 
 
 @pytest.mark.long
+@pytest.mark.optimized
 def test_memory_does_not_grow_with_the_masks():
     def peak(n_samples):
         call = lambda x: attribution.rise(lambda x: x.sum(), x, key=key(), n_samples=n_samples)  # noqa: E731

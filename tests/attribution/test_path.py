@@ -98,6 +98,7 @@ def temporary_bytes(method, steps_name, number):
         (functools.partial(attribution.var_grad, key=KEY, batch_size=10), "n_samples"),
     ],
 )
+@pytest.mark.optimized
 def test_memory_does_not_grow_with_steps(method, steps_name):
     few, many = (temporary_bytes(method, steps_name, number) for number in (20, 2000))
     assert 0 < many < 1.1 * few

@@ -135,6 +135,7 @@ def test_what_the_model_does_not_look_at_has_no_importance():
     assert result[1] > 0.1
 
 
+@pytest.mark.optimized
 def test_memory_does_not_grow_with_the_windows():
     network = jaxnn.init(jax.random.key(0), (1000, 50, 1))
     peak = []

@@ -15,25 +15,28 @@ from tests.conftest import in_precision
 from tests.contract.rows import FULL, INDIRECT, ROWS, SIZES
 from tests.helpers.params import some
 
-pytestmark = pytest.mark.compiled_quickly
-
 # Searches that accept or reject candidates: one rounding changes a decision, and all that follows is another
 # search.
 BY_DECISIONS = {"hop_skip_jump", "square"}
 
 
-def _rows(names, *, basic):
+def _rows(names, *, basic, every=1):
     """The rows, as parameters.
 
     A promise that is not basic is a long test except for the rows of `FULL`, and a basic one for a second row
-    of the same function, with other options.
+    of the same function, with other options. Of all others one in `every` is tested by default.
     """
 
-    def marks(name):
+    def marks(number, name):
         first = next(other for other in ROWS if other.split()[0] == name.split()[0])
-        return [] if name in FULL or (basic and name == first) else [pytest.mark.long]
+        always = name in FULL and (basic or number % every == 0)
+        return [] if always or (basic and name == first and number % every == 0) else [pytest.mark.long]
 
-    parameters = [pytest.param(ROWS[name], id=name, marks=marks(name)) for name in ROWS if name in names]
+    chosen = [name for name in ROWS if name in names]
+    order = sorted(chosen, key=lambda name: name not in FULL)  # so that `every` counts within each kind
+    parameters = [
+        pytest.param(ROWS[name], id=name, marks=marks(number, name)) for number, name in enumerate(order)
+    ]
     return pytest.mark.parametrize("row", parameters)
 
 
@@ -79,7 +82,7 @@ def test_jit_of_the_caller_changes_nothing(row):
     assert_close(jax.jit(row.call)(network(), example(row)), row.call(network(), example(row)), 1e-5)
 
 
-@promise
+@_rows(ROWS.keys(), basic=False, every=3)
 def test_jit_equals_no_jit(row):
     compiled = jax.jit(row.call)(network(), example(row))
     with jax.disable_jit():
@@ -115,7 +118,7 @@ def test_the_gradient_is_finite_and_not_zero(row):
 
 
 @basic_promise
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
+@pytest.mark.parametrize("dtype", some(["bfloat16", "float16", "float32", "float64"], "bfloat16"))
 def test_the_dtype_is_kept(row, dtype):
     with in_precision(dtype):
         output = jax.eval_shape(row.call, network(dtype=dtype), example(row, dtype=dtype))
@@ -151,7 +154,7 @@ def test_half_precision_is_near_single(row, dtype):
         np.testing.assert_allclose(a, b, atol=0.1 * max(1, np.abs(b).max()))
 
 
-@basic_promise
+@_rows(ROWS.keys(), basic=True, every=3)
 def test_a_second_network_of_the_same_sizes_compiles_nothing(row, caplog):
     first, second, x = network(0), network(1), example(row)
     row.call(first, x)

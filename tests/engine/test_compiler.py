@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.optimized
+
 RNG = np.random.default_rng(0)
 EIGHT = RNG.normal(size=(8, 8))
 LARGE = 32_769

@@ -9,6 +9,8 @@ import jaxnn
 from jaxnn import attribution
 from jaxnn._engine.memory import BUDGET, Batch, check_batch_size, peak_bytes
 
+pytestmark = pytest.mark.optimized
+
 KEY = jax.random.key(0)
 ROW = 4 * 1000  # bytes of a row
 

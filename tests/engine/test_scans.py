@@ -122,8 +122,8 @@ SHORT = {
 
 
 def _is_short(method, i, name):
-    """By default every body is walked by one of the two methods, in turn, and one body by all."""
-    return name == "nested" or (method in ("deep_lift", "lrp") and i % 2 == (method == "lrp"))
+    """By default every second body is walked by one of the two methods, in turn, and one body by all."""
+    return name == "nested" or (method in ("deep_lift", "lrp") and i % 4 == 2 * (method == "lrp"))
 
 
 CASES = [

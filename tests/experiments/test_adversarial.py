@@ -9,6 +9,8 @@ import pytest
 from experiments import adversarial
 from tests.experiments.test_main import run
 
+pytestmark = pytest.mark.optimized
+
 
 @pytest.mark.long
 def test_adversarial_attacks_four_networks(tmp_path):

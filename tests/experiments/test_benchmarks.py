@@ -12,6 +12,8 @@ from experiments.benchmarks.__main__ import _parts
 from experiments.benchmarks._case import Case, run
 from experiments.benchmarks._floor import Rates, Work, floor
 
+pytestmark = pytest.mark.optimized
+
 SLEEP = partial(partial, time.sleep)  # a build: it gives a call
 
 

@@ -13,6 +13,8 @@ import jaxnn
 from experiments import mistakes as mistakes_script
 from tests.experiments.test_main import run
 
+pytestmark = pytest.mark.optimized
+
 SMALL = ("--data", "digits", "--hidden", 20, "--epochs", 2)
 
 

@@ -14,6 +14,8 @@ from experiments._common.digits import load_digits
 from experiments._common.networks import train_by_the_book
 from tests.helpers.browser import complaints, open_browser, set_width
 
+pytestmark = pytest.mark.optimized
+
 DIGITS = load_digits("mnist-5k")
 
 

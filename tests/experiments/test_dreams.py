@@ -16,6 +16,8 @@ from experiments._common.results import save_animation
 from jaxnn import dreaming
 from tests.experiments.test_main import run
 
+pytestmark = pytest.mark.optimized
+
 needs_adapters = pytest.mark.skipif(
     not (hasattr(jaxnn, "from_linen") and hasattr(jaxnn, "map_examples")), reason="needs the adapters"
 )

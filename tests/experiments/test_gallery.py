@@ -7,6 +7,8 @@ from PIL import Image
 
 from experiments import _gallery
 
+pytestmark = pytest.mark.optimized
+
 TITLE = "What [it] *sees*\n<b>in</b> an_image"
 TEXTS = {"one": "What is it?\n\nThe first\nparagraph.\n\nThe second.", "own_image": "And yours?"}
 

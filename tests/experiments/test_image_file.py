@@ -15,6 +15,8 @@ from PIL import Image, ImageDraw, ImageOps
 from experiments._common import image_file
 from experiments._common.image_file import read_digit
 
+pytestmark = pytest.mark.optimized
+
 
 @cache
 def digits():

@@ -12,6 +12,8 @@ from PIL import Image
 
 import jaxnn
 
+pytestmark = pytest.mark.optimized
+
 ROOT = Path(__file__).parents[2]
 MNIST = ROOT.parent / "shared" / "mnist"
 

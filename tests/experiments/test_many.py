@@ -19,6 +19,8 @@ from experiments._common.networks import FAN_IN_NORMAL, train_sigmoids
 from tests.experiments.test_main import run
 from tests.test_weights import roughness_in_numpy
 
+pytestmark = pytest.mark.optimized
+
 
 @pytest.fixture(scope="module")
 def digits():

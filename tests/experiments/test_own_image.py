@@ -11,6 +11,8 @@ from PIL import Image, ImageDraw
 import jaxnn
 from experiments import own_image
 
+pytestmark = pytest.mark.optimized
+
 NAME = os.fsdecode(b"caf\xe9 [red]$x$\n.png")
 SHOWN = r"caf\udce9 [red]$x$\n"
 

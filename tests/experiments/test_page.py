@@ -18,6 +18,8 @@ import experiments.__main__ as listing
 from experiments._common.page import write_page
 from experiments._common.results import save_results
 
+pytestmark = pytest.mark.optimized
+
 FINE = '''"""Is <this> fine & "safe"?
 
 It is <b>not</b> bold.

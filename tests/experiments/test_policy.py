@@ -14,6 +14,8 @@ from experiments import draw
 from experiments._common.page import write_page
 from tests.helpers.browser import complaints, open_browser
 
+pytestmark = pytest.mark.optimized
+
 PRIOR = jaxnn.prior(jax.random.uniform(jax.random.key(1), (40, 784)), key=jax.random.key(2))
 IMAGES = {"index": "'self' file:", "draw": "'none'"}
 

@@ -11,6 +11,8 @@ import jaxnn
 from experiments._parts import rules_digits, rules_tumors
 from tests.experiments.test_main import run
 
+pytestmark = pytest.mark.optimized
+
 
 @pytest.mark.long
 def test_rules_describes_three_networks(tmp_path):

@@ -9,6 +9,8 @@ from experiments._common.digits import class_means, load_digits
 from experiments._common.networks import accuracies, train_judge
 from tests.experiments.test_many import metrics_of
 
+pytestmark = pytest.mark.optimized
+
 
 @pytest.fixture(scope="module")
 def digits():

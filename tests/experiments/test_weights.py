@@ -24,6 +24,8 @@ from experiments._common.figures import color_limits, near_square, signed
 from experiments._common.networks import accuracy, train_sigmoids
 from experiments.two_digits import only
 
+pytestmark = pytest.mark.optimized
+
 SCRIPTS = (lego_blocks, hidden_layer, two_digits, two_hidden_layers)
 
 

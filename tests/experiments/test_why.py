@@ -12,6 +12,8 @@ from experiments._common.cnn import CNN, pool
 from jaxnn import attribution
 from tests.experiments.test_main import run
 
+pytestmark = pytest.mark.optimized
+
 
 def read(folder, *names):
     for name in names:

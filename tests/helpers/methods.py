@@ -61,7 +61,9 @@ def dream(model, x, layer):
 
 def pgd(model, x, layer):
     label = int(model(x).argmax())
-    found = attacks.pgd(model, x, label, epsilon=0.1, bounds=(-4.0, 4.0), key=jax.random.key(5), steps=5)
+    found = attacks.pgd(model, x, label, epsilon=0.1, bounds=(-4.0, 4.0), key=jax.random.key(5), steps=5,
+        relative_step_size=0.5,
+    )  # fmt: skip
     assert float(jnp.abs(found.input - x).max()) <= 0.1 + 1e-6
     assert jax.nn.softmax(model(found.input))[label] < jax.nn.softmax(model(x))[label]
 

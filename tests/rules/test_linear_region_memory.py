@@ -11,6 +11,8 @@ from jaxnn import rules
 from jaxnn.rules import _region
 from tests.conftest import in_precision
 
+pytestmark = pytest.mark.optimized
+
 
 class Convolutions(nn.Module):
     @nn.compact

@@ -9,6 +9,8 @@ import pytest
 import experiments.__main__ as listing
 import jaxnn
 
+pytestmark = pytest.mark.optimized
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [

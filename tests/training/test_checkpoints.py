@@ -27,6 +27,8 @@ from tests.helpers.others import contents, others_in
 from tests.helpers.params import long
 from tests.training.test_train import blobs, identity_network
 
+pytestmark = pytest.mark.optimized
+
 X, T, LABELS = blobs(45)
 ADAM = optax.adam(0.01)
 OPTIONS = {"epochs": 3, "batch_size": 8, "key": jax.random.key(0), "optimizer": ADAM, "validation": (X, T)}

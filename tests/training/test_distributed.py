@@ -15,6 +15,8 @@ import jaxnn
 from jaxnn._training.data import _check_rows_of_processes
 from tests.helpers.processes_worker import trained
 
+pytestmark = pytest.mark.optimized
+
 
 def _free_port():
     with socket.socket() as server:

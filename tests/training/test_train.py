@@ -19,6 +19,8 @@ from jaxnn._training import steps
 from tests.conftest import in_precision
 from tests.helpers import numpy_book
 
+pytestmark = pytest.mark.optimized
+
 _ADAM = optax.adam(0.01)
 KEY = jax.random.key(0)
 
