@@ -25,7 +25,7 @@ from rich.table import Table
 
 import jaxnn
 from experiments._common.digits import DataName, Digits, class_means, load_digits
-from experiments._common.figures import sizes_of, titled
+from experiments._common.figures import image_table, sizes_of, titled
 from experiments._common.networks import accuracy, train_by_the_book, train_judge
 from experiments._common.options import check_seed, make_folder
 from experiments._common.readings import DIGITS, N_NEAREST, nearest
@@ -202,15 +202,15 @@ def figure_of_pictures(
     name: str,
 ) -> Figure:
     """Rows of ten pictures, each with its target digit, the prediction, and that of the judge."""
-    images = jnp.concatenate([pictures[row] for row in rows]).reshape(-1, *shape)
+    images = np.concatenate([np.asarray(pictures[row]) for row in rows]).reshape(-1, *shape)
     titles = [
         f"{digit} → {y.argmax()} {mark(y.argmax() == digit)} {y.max():.2f}\n"
         f"judge: {judged} {mark(judged == digit)}"
         for row in rows
         for digit, y, judged in zip(DIGITS, readings[row].outputs, readings[row].judged, strict=True)
     ]
-    axes = jaxnn.plot.image_grid(images, titles=titles, row_labels=rows, limits=(0, 1), name="input")
-    return titled(axes, f"What {name} thinks each digit is: digit → its output; what a second network reads")
+    drawn = image_table(images, titles, rows, limits=(0, 1), name="input")
+    return titled(drawn, f"What {name} thinks each digit is: digit → its output; what a second network reads")
 
 
 def mark(right: bool | np.bool_) -> str:
@@ -226,11 +226,11 @@ def figure_of_deviations(pictures: dict[str, jax.Array], digits: Digits) -> Figu
         "surer less typical": pictures["surer"] - pictures["typical"],
     }
     images = np.concatenate([np.asarray(x) for x in differences.values()]).reshape(-1, *digits.image_shape)
-    axes = jaxnn.plot.image_grid(
-        images, titles=[str(digit) for digit in DIGITS] * len(differences), row_labels=list(differences),
+    drawn = image_table(
+        images, [str(digit) for digit in DIGITS] * len(differences), list(differences),
         signed=True, limits=(-1, 1), name="difference of inputs",
     )  # fmt: skip
-    return titled(axes, "What differs: what goes with each digit (blue), and against it (red)")
+    return titled(drawn, "What differs: what goes with each digit (blue), and against it (red)")
 
 
 def figure_of_outputs(readings: dict[str, Reading]) -> Figure:

@@ -3,9 +3,9 @@
 A network that somebody else trained decides 31 times a second whether somebody speaks: convolutions look at
 the spectrum of half a thousand samples, and an LSTM remembers. Four sounds are made up and put one after the
 other: noise, a pure tone, a melody of vowels with the resonances of a throat, and clicks; a recording of your
-own takes their place. Integrated gradients from silence say, for the moment at which the network is most
-certain, which samples this is due to. The weights come with the package silero-vad (MIT), of which nothing
-else is used.
+own takes their place. DeepLIFT, relative to silence, says for the moment at which the network is most certain
+which samples this is due to. The weights come with the package silero-vad (MIT), of which nothing else is
+used.
 """
 
 import importlib.util
@@ -33,12 +33,11 @@ Weights = dict[str, jax.Array]
 State = tuple[jax.Array, jax.Array]
 
 
-def main(sound: Path | None = None, steps: int = 50, output: Path = Path("results/speech")) -> None:
+def main(sound: Path | None = None, output: Path = Path("results/speech")) -> None:
     """Explain what a network for speech hears.
 
     Args:
         sound: a WAV file of 16 bits, one channel and 16,000 samples per second; by default four sounds.
-        steps: of integrated gradients.
         output: the folder for pictures and numbers.
     """
     make_folder(output)
@@ -49,14 +48,12 @@ def main(sound: Path | None = None, steps: int = 50, output: Path = Path("result
     model = jax.tree_util.Partial(logits, weights)
     heard = np.asarray(jax.nn.sigmoid(jax.jit(model)(samples)))
     moment = int(heard.argmax())
-    found = attribution.integrated_gradients(
-        model, samples, moment, steps=steps, batch_size=10, check_completeness=False
-    )
+    found = attribution.deep_lift(model, samples, moment)
     gap = float(attribution.completeness_gap(model, samples, moment, found))
     by_chunk = np.asarray(found).reshape(-1, CHUNK).sum(1)
     save_results(
         output,
-        settings={"sound": str(sound or ""), "steps": steps},
+        settings={"sound": str(sound or "")},
         tables=[table_of(heard, by_chunk, parts)],
         figures={"speech": figure_of(np.asarray(samples), heard, by_chunk, moment)},
         metrics={"heard": heard.tolist(), "moment": moment, "gap": gap, "attributions": by_chunk.tolist()},
@@ -106,8 +103,7 @@ def spectrum(weights: Weights, window: jax.Array) -> jax.Array:
     padded = jnp.pad(window, (0, PAD), mode="reflect")
     both = convolve(weights["stft_conv.weight"], padded[None], STRIDE, 0)
     power = jnp.square(both[:BANDS]) + jnp.square(both[BANDS:])
-    # The derivative of a root at 0, silence, is infinite: there it is 0.
-    return jnp.where(power > 0, jnp.sqrt(jnp.where(power > 0, power, 1.0)), 0.0)
+    return jnp.sqrt(power + 1e-12)  # the derivative of a root at 0, silence, is infinite
 
 
 def encode(weights: Weights, spectra: jax.Array) -> jax.Array:
@@ -187,7 +183,7 @@ def figure_of(samples: np.ndarray, heard: np.ndarray, by_chunk: np.ndarray, mome
     bottom.axvline(times[moment], color="gray", linestyle=":")
     bottom.set(ylabel="attribution (logit)", xlabel="time (s)")
     figure.suptitle(
-        f"What the network hears, and what its answer at {times[moment]:.2f} s (dotted) is due to"
+        f"What the network hears, and what its output at {times[moment]:.2f} s (dotted) is due to"
     )
     return figure
 

@@ -12,7 +12,6 @@ import numpy as np
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
-from scipy.stats import ConstantInputWarning, spearmanr
 
 from jaxnn import attribution
 from jaxnn._checks import check_key, check_option, is_concrete, require
@@ -360,6 +359,8 @@ def _per_unit(kind: Kind, found: np.ndarray) -> np.ndarray:
 
 def _rank_correlations(values: Sequence[np.ndarray]) -> np.ndarray:
     """Spearman's rank correlation of each pair; NaN where one is constant."""
+    from scipy.stats import ConstantInputWarning, spearmanr  # it takes long to import
+
     ranks = np.eye(len(values))
     for i in range(len(values)):
         for j in range(i):

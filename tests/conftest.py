@@ -112,15 +112,17 @@ def that_promotes(function):
     return promoting
 
 
-@pytest.fixture(autouse=True)
-def _optimized(request):
+@pytest.hookimpl(tryfirst=True)  # before the fixtures of its module
+def pytest_runtest_setup(item):
     """Compile quickly, without most of XLA's optimizations, which saves a quarter of the time.
 
     Scripts that tests start, the pages of the documentation and docstrings compile as users do.
     """
-    marked = request.node.get_closest_marker("optimized") is not None
-    optimized = marked or request.config.getoption("--long")
-    jax.config.update("jax_disable_most_optimizations", not optimized)
+    marked = item.get_closest_marker("optimized") is not None
+    optimized = marked or item.config.getoption("--long")
+    if jax.config.jax_disable_most_optimizations == optimized:
+        jax.config.update("jax_disable_most_optimizations", not optimized)
+        jax.clear_caches()  # a program is found there however it was compiled
 
 
 @pytest.fixture(autouse=True)

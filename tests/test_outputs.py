@@ -22,6 +22,8 @@ from jaxnn._checks import is_concrete
 from tests.helpers import map_worker
 from tests.helpers.params import long
 
+pytestmark = pytest.mark.optimized  # compared with scripts, to the bit
+
 ROOT = Path(__file__).parents[1]
 X = np.random.default_rng(0).normal(size=(37, 5)).astype(np.float32)
 LABELS = np.arange(37) % 3

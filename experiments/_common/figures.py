@@ -1,10 +1,12 @@
 """Helpers for figures and tables: layers as images, titles, color limits, and numbers as text."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -50,6 +52,54 @@ def titled(drawn: np.ndarray | Axes | Figure, title: str) -> Figure:
     needed = text.get_window_extent().width / figure.dpi + 0.4
     figure.set_size_inches(max(width, needed), height)  # else the title over a few images is cut off
     return figure
+
+
+def image_table(
+    images: np.ndarray,
+    titles: Sequence[str],
+    rows: Sequence[str],
+    *,
+    limits: tuple[float, float],
+    name: str,
+    signed: bool = False,
+    cell: float = 0.85,
+) -> Axes:
+    """Rows of images in one Axes: thirty Axes of their own take some ten times as long to draw.
+
+    Args:
+        images: `(n_rows * n_columns, h, w)`.
+        titles: one above each image.
+        rows: a label for each row, at its left.
+        limits: of the color scale.
+        name: of the values, at the color bar.
+        signed: whether zero is white, negative values red and positive ones blue.
+        cell: width of an image, in inches.
+    """
+    (count, h, w), n_rows = images.shape, len(rows)
+    columns = count // n_rows
+    per_inch = w / cell
+    gap = 0.06 * per_inch
+    top = (0.05 + 0.14 * max(title.count("\n") + 1 for title in titles)) * per_inch
+    size = n_rows * (h + top), columns * (w + gap) - gap
+    figure, ax = plt.subplots(
+        figsize=(size[1] / per_inch + 2.4, size[0] / per_inch + 0.5), layout="constrained"
+    )
+    cmap, norm = "RdBu" if signed else "gray", Normalize(*limits)
+    for place, (image, title) in enumerate(zip(images, titles, strict=True)):
+        row, column = divmod(place, columns)
+        left, upper = column * (w + gap), row * (h + top) + top
+        extent = (left, left + w, upper + h, upper)
+        drawn = ax.imshow(image, cmap, norm, extent=extent, interpolation="nearest")
+        ax.add_patch(Rectangle((left, upper), w, h, fill=False, edgecolor="gray", linewidth=0.4))
+        ax.text(left + w / 2, upper - 0.03 * per_inch, title, fontsize=8, ha="center", va="bottom")
+    for row, label in enumerate(rows):
+        ax.text(-gap, row * (h + top) + top + h / 2, label, fontsize=9, ha="right", va="center")
+    ax.set(xlim=(0, size[1]), ylim=(size[0], 0), aspect="equal")
+    ax.set_axis_off()
+    below, above = images.min() < limits[0], images.max() > limits[1]
+    extend = ("both" if above else "min") if below else ("max" if above else "neither")
+    figure.colorbar(drawn, ax=ax, extend=extend, pad=0.02).set_label(name)
+    return ax
 
 
 def color_limits(images: np.ndarray) -> tuple[float, float]:

@@ -135,8 +135,8 @@ def _hardtanh(x: Any, low: float = -1.0, high: float = 1.0) -> Any:
 
 
 @_operator("leaky_relu.default")
-def _leaky_relu(x: Any, slope: float = 0.01) -> Any:
-    return jax.nn.leaky_relu(x, slope)
+def _leaky_relu(x: Any, leak: float = 0.01) -> Any:
+    return jax.nn.leaky_relu(x, leak)
 
 
 @_operator("elu.default")

