@@ -124,15 +124,15 @@ def draw(
 ) -> tuple[dict[str, jax.Array], np.ndarray]:
     """The pictures of the ten digits by kind, `(10, n_in)`, and how far typical ones miss their requests."""
     targets = jaxnn.datasets.encode_labels(DIGITS)
-    typical = jaxnn.backquery(network, targets, method="typical", prior=prior)
-    pictures = (
-        jaxnn.backquery(network, targets),
-        jaxnn.backquery(network, targets, method="least_squares"),
-        jaxnn.backquery(network, targets, method="pattern", prior=digits.inputs),
-        typical.x,
-        typical.surer,
-        class_means(digits),
-    )
+    with ThreadPoolExecutor() as pool:  # each compiles on one core
+        typical_of = pool.submit(jaxnn.backquery, network, targets, method="typical", prior=prior)
+        others = (
+            jaxnn.backquery(network, targets),
+            jaxnn.backquery(network, targets, method="least_squares"),
+            jaxnn.backquery(network, targets, method="pattern", prior=digits.inputs),
+        )
+    typical = typical_of.result()
+    pictures = (*others, typical.x, typical.surer, class_means(digits))
     return dict(zip(ROWS, pictures, strict=True)), np.asarray(typical.shortfall)
 
 
@@ -220,30 +220,26 @@ def mark(right: bool | np.bool_) -> str:
 
 def figure_of_deviations(pictures: dict[str, jax.Array], digits: Digits) -> Figure:
     """Three rows of ten differences: what the network adds to the look of the data."""
+    drawn = {row: np.asarray(x) for row, x in pictures.items()}
     differences = {
-        "pattern less the mean image": pictures["pattern"] - digits.inputs.mean(axis=0),
-        "typical less the average digit": pictures["typical"] - pictures["average digit"],
-        "surer less typical": pictures["surer"] - pictures["typical"],
+        "pattern less the mean image": drawn["pattern"] - np.asarray(digits.inputs).mean(axis=0),
+        "typical less the average digit": drawn["typical"] - drawn["average digit"],
+        "surer less typical": drawn["surer"] - drawn["typical"],
     }
-    images = np.concatenate([np.asarray(x) for x in differences.values()]).reshape(-1, *digits.image_shape)
-    drawn = image_table(
+    images = np.concatenate(list(differences.values())).reshape(-1, *digits.image_shape)
+    table = image_table(
         images, [str(digit) for digit in DIGITS] * len(differences), list(differences),
         signed=True, limits=(-1, 1), name="difference of inputs",
     )  # fmt: skip
-    return titled(drawn, "What differs: what goes with each digit (blue), and against it (red)")
+    return titled(table, "What differs: what goes with each digit (blue), and against it (red)")
 
 
 def figure_of_outputs(readings: dict[str, Reading]) -> Figure:
-    """All ten outputs for each kind of picture: one row per target digit, one column per output."""
+    """All ten outputs for each kind of picture: a row per target digit, a column per output."""
     outputs = np.stack([r.outputs for r in readings.values()])
-    axes = jaxnn.plot.image_grid(outputs, titles=list(readings), columns=3, limits=(0, 1), name="output")
-    for ax in axes.ravel().tolist():
-        ax.set(xticks=range(10), yticks=range(10))
-    for ax in axes[-1]:
-        ax.set_xlabel("output node")
-    for ax in axes[:, 0]:
-        ax.set_ylabel("target digit")
-    return titled(axes, "All outputs for each picture")
+    axes = ["down: target digit 0 to 9\nacross: output 0 to 9"]
+    drawn = image_table(outputs, list(readings), axes, limits=(0, 1), name="output", cell=1.4)
+    return titled(drawn, "All outputs for each picture")
 
 
 def figure_of_training(history: jaxnn.History) -> Figure:

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
-from scipy.special import betaincinv
 
 from jaxnn import _checks
 from jaxnn.rules._problem import HeldOut
@@ -152,6 +151,8 @@ def lower_bound(correct: ArrayLike, trials: ArrayLike, confidence: float) -> np.
 
     It is the `q` with `P(Binomial(trials, q) >= correct) = 1 - confidence`, and 0 for `correct = 0`.
     """
+    from scipy.special import betaincinv  # here: a slow import
+
     correct, trials = np.asarray(correct, float), np.asarray(trials, float)
     bound = betaincinv(np.maximum(correct, 1e-9), np.maximum(trials - correct + 1, 1e-9), 1 - confidence)
     return np.where(correct > 0, bound, 0.0)
