@@ -120,7 +120,7 @@ def pytest_runtest_setup(item):
     """
     marked = item.get_closest_marker("optimized") is not None
     optimized = marked or item.config.getoption("--long")
-    if jax.config.jax_disable_most_optimizations == optimized:
+    if jax.config.values["jax_disable_most_optimizations"] == optimized:
         jax.config.update("jax_disable_most_optimizations", not optimized)
         jax.clear_caches()  # a program is found there however it was compiled
 

@@ -94,7 +94,7 @@ def image_table(
         ax.text(left + w / 2, upper - 0.03 * per_inch, title, fontsize=8, ha="center", va="bottom")
     for row, label in enumerate(rows):
         ax.text(-gap, row * (h + top) + top + h / 2, label, fontsize=9, ha="right", va="center")
-    ax.set(xlim=(0, size[1]), ylim=(size[0], 0), aspect="equal")
+    ax.set(xlim=(-0.3, size[1] + 0.3), ylim=(size[0] + 0.3, 0), aspect="equal")  # with the frames
     ax.set_axis_off()
     below, above = images.min() < limits[0], images.max() > limits[1]
     extend = ("both" if above else "min") if below else ("max" if above else "neither")

@@ -207,17 +207,6 @@ def test_methods_on_an_mlp(name):
     METHODS[name](classifier(), X, "mlp/~/linear_0")
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("name", METHODS)
-def test_methods_on_a_convolutional_network(name):
-    def picture(x):
-        x = hk.max_pool(jax.nn.relu(hk.Conv2D(4, 3)(x)), (2, 2, 1), (2, 2, 1), "VALID")
-        return hk.Linear(3)(hk.Flatten()(x))
-
-    model = model_of(picture, IMAGE[None], batched=True)
-    METHODS[name](model, IMAGE, "conv2_d")
-
-
 def test_inputs_and_outputs_may_be_pytrees():
     def both(x):
         return {"sum": hk.Linear(3)(x["a"]) + hk.Linear(3)(x["b"]), "first": x["a"]}

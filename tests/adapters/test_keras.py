@@ -27,7 +27,7 @@ from tests.helpers.keras_models import (
     sequential,
     subclassed,
 )
-from tests.helpers.methods import METHODS, read
+from tests.helpers.methods import read
 
 STEPS = jax.random.normal(jax.random.key(7), (5, 4), jnp.float32)
 
@@ -318,16 +318,6 @@ def test_the_model_can_be_saved(tmp_path):
     again = jaxnn.load(tmp_path / "model", like=like)
     assert not np.allclose(again(X), like(X))
     assert_close(again(X), jaxnn.from_keras(randomized(model))(X))
-
-
-SLOW = {"saliency", "integrated_gradients", "kernel_shap", "dream", "pgd"}  # here; Haiku's are not long
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.long] * (name in SLOW)) for name in METHODS]
-)
-def test_methods_on_a_convolutional_network(name):
-    METHODS[name](jaxnn.from_keras(cnn()), IMAGE, "conv")
 
 
 class Twin(nn.Module):

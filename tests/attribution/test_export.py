@@ -36,7 +36,7 @@ def test_shap_draws_them():
     found = attribution.to_shap(TABLE, x, base_value=0.1, names=NAMES)
     np.testing.assert_array_equal(found.values, TABLE)
     np.testing.assert_array_equal(found[1].data, x[1])
-    assert found.base_values.tolist() == [0.1, 0.1]
+    assert found.base_values.tolist() == pytest.approx([0.1, 0.1])
     assert found.feature_names == NAMES
     shap.plots.waterfall(found[0], show=False)
     shap.plots.beeswarm(found, show=False)

@@ -36,8 +36,9 @@ def lrp(model, x, layer):
 
 
 def grad_cam(model, x, layer):
-    maps = attribution.grad_cam(model, x, 1, layer=layer, shape=x.shape[:2])
-    assert maps.shape == x.shape[:2]
+    shape = x.shape[1:] if x.shape[0] == 3 else x.shape[:2]  # with three channels first or last
+    maps = attribution.grad_cam(model, x, 1, layer=layer, shape=shape)
+    assert maps.shape == shape
     assert bool(jnp.isfinite(maps).all())
 
 
