@@ -71,8 +71,8 @@ def equinox():
         def __call__(self, x):
             return self.dense(self.pool(jax.nn.relu(self.conv(x))).ravel())
 
-    key = jax.random.key(0)
-    conv, dense = eqx.nn.Conv2d(3, 4, 3, padding=1, key=key), eqx.nn.Linear(64, 3, key=key)
+    keys = jax.random.split(jax.random.key(0))
+    conv, dense = eqx.nn.Conv2d(3, 4, 3, padding=1, key=keys[0]), eqx.nn.Linear(64, 3, key=keys[1])
     module = Module(conv, eqx.nn.MaxPool2d(2, 2), dense)
     kernel, dense = first_channels()
     places = lambda m: (m.conv.weight, m.conv.bias, m.dense.weight, m.dense.bias)  # noqa: E731
