@@ -98,6 +98,8 @@ def explain(weights: Weights, word: str) -> Spelling:
     """The pronunciation of a word, and the attribution of each phoneme to each letter."""
     tokens = jnp.array([LETTERS.index(letter) for letter in (*word, "</s>")])
     spoken = pronounce(weights, tokens)
+    if not len(spoken):
+        raise ValueError(f"`words` must be words that the network pronounces; it is silent at {word!r}")
     model = jax.tree_util.Partial(logits, weights, spoken)
     rest, embedding = jaxnn.split_at(model, tokens, "letters")
     baseline = jnp.broadcast_to(weights["enc_emb"][3:].mean(0), embedding.shape)

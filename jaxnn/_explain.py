@@ -35,7 +35,7 @@ class ExplanationPart(NamedTuple):
     Attributes:
         call: the call that made it; `x` is the input, or the embedding of tokens.
         attributions: of the shape of `x`; None where the method refused the model. The effect of ablating a
-            token or a time step is divided by its number of elements.
+            token or a time step, or of hiding a pixel, is divided by the number of its elements.
         gap: the sum of the attributions minus the change of the output; None for a method without that
             promise.
         refused: the reason of a refusal, else "".
@@ -62,7 +62,7 @@ class Explanation(NamedTuple):
         names: of the features, tokens or time steps.
         parts: by method name.
         agreement: `(n, n)`, Spearman's rank correlation of the attributions of each pair of methods that did
-            not refuse, per feature, token or pixel; NaN where one of them is constant.
+            not refuse, per feature, token, pixel or time step; NaN where one of them is constant.
     """
 
     kind: Kind
@@ -84,6 +84,10 @@ class Explanation(NamedTuple):
             raise ValueError(f"`method` must be one that takes the model; {self.parts[method].refused}")
         return _per_unit(self.kind, found)
 
+    def shown_target(self) -> str:
+        """The target as text; a function by its name."""
+        return getattr(self.target, "__name__", "a function") if callable(self.target) else str(self.target)
+
     def shown(self) -> np.ndarray:
         """The explained array per pixel, feature, token, or time step and feature, as in `values`."""
         return _per_unit(self.kind, self.x)
@@ -91,7 +95,7 @@ class Explanation(NamedTuple):
     def __rich__(self) -> Group:
         change = self.output - self.baseline_output
         head = Text(
-            f"{self.kind}, target {self.target}: output {self.output:.4g}, at the baseline "
+            f"{self.kind}, target {self.shown_target()}: output {self.output:.4g}, at the baseline "
             f"{self.baseline_output:.4g}, change {change:.4g}"
         )
         table = Table("method", "sum", "gap", "largest", title="What each method says")
@@ -116,7 +120,7 @@ class Explanation(NamedTuple):
 
     def _largest(self, method: str) -> str:
         """The three largest attributions by name, or by place."""
-        values = self.values(method)
+        values = _ranked(self.kind, self.values(method))
         order = np.argsort(-np.abs(values), axis=None, kind="stable")[:3]
         places = [np.unravel_index(i, values.shape) for i in order]
         return ", ".join(f"{self._name(place)} {values[place]:+.3g}" for place in places)
@@ -204,7 +208,7 @@ def explain(
         >>> found.values("deep_lift").shape, found.agreement.shape
         ((4,), (4, 4))
     """
-    if names is None and hasattr(x, "index") and hasattr(x, "to_numpy"):  # a series of pandas
+    if names is None and hasattr(x, "to_numpy") and getattr(x, "ndim", 0) == 1:  # a series of pandas
         names = list(x.index)
     model, x = as_model(model), as_example("x", x)
     if not isinstance(x, jax.Array):
@@ -228,7 +232,7 @@ def explain(
     for name, options in _methods(kind, x, key).items():
         parts[name] = _ask(name, model, x, target, start, options, output - start_output)
     found = [part.attributions for part in parts.values() if part.attributions is not None]
-    ranks = _rank_correlations([_per_unit(kind, each) for each in found])
+    ranks = _rank_correlations([_ranked(kind, _per_unit(kind, each)) for each in found])
     return Explanation(
         kind, target, output, start_output, np.asarray(x), np.asarray(start), labels, parts, ranks
     )
@@ -278,7 +282,8 @@ def _embedding_layer(model: Model, x: jax.Array) -> str:
         if len(row.shape) == 2 and row.shape[0] == len(x) and jnp.issubdtype(row.dtype, jnp.floating):
             return row.name
     raise ValueError(
-        f"`layer` must be given, the embedding of the tokens: no intermediate has shape ({len(x)}, n); the "
+        "`x` must be tokens with an embedding, or features as floating-point numbers with kind='table'; or "
+        f"`layer` must be given: no intermediate has shape ({len(x)}, n); the "
         f"model has {', '.join(row.name for row in rows) or 'none'}"
     )
 
@@ -287,6 +292,8 @@ def _at_embedding(
     model: Model, x: jax.Array, layer: str, baseline: PyTree
 ) -> tuple[Model, jax.Array, jax.Array]:
     """The model from the embedding on, the embedding, and a baseline of it."""
+    if len(x) == 1 and baseline is None:
+        raise ValueError("`baseline` must be given for one token, whose embedding is the mean of all")
     rest, value = split_at(model, x, layer)
     if value.ndim != 2 or len(value) != len(x):
         raise ValueError(
@@ -337,15 +344,24 @@ def _ask(
     own = {} if name in ("lrp", "input_x_gradient") else {"baseline": baseline}
     shown = [*own, *(key for key in options if key != "check_completeness")]
     texts = (f"{key}={options[key]}" if key == "window" else f"{key}=..." for key in shown)
-    call = f"attribution.{name}({', '.join(['model', 'x', str(target), *texts])})"
+    shown_target = "target" if callable(target) else str(target)
+    call = f"attribution.{name}({', '.join(['model', 'x', shown_target, *texts])})"
     try:
         found = np.asarray(method(model, x, target, **own, **options))
     except (TypeError, ValueError, NotImplementedError) as error:
         return ExplanationPart(call, None, None, str(error))
-    if "groups" in options:  # each element of a group has the effect of all
-        found = found / found.shape[1]
+    if not np.isfinite(found).all():
+        return ExplanationPart(call, None, None, "its attributions are not finite")
+    found = found / _shared_by(name, found)
     gap = float(found.sum() - change) if name in _COMPLETE else None
     return ExplanationPart(call, found, gap, "")
+
+
+def _shared_by(method: str, found: np.ndarray) -> int:
+    """How many elements have the effect of all of them: the channels of a pixel, or a step's features."""
+    if method == "feature_ablation" and found.ndim == 2:
+        return found.shape[1]
+    return found.shape[_channel_axis(found)] if method == "occlusion" and found.ndim == 3 else 1
 
 
 def _per_unit(kind: Kind, found: np.ndarray) -> np.ndarray:
@@ -355,6 +371,11 @@ def _per_unit(kind: Kind, found: np.ndarray) -> np.ndarray:
     if kind == "image" and found.ndim == 3:
         return found.sum(_channel_axis(found))
     return found
+
+
+def _ranked(kind: Kind, values: np.ndarray) -> np.ndarray:
+    """The values that are compared: those of a time step are added."""
+    return values.sum(1) if kind == "series" else values
 
 
 def _rank_correlations(values: Sequence[np.ndarray]) -> np.ndarray:

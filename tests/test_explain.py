@@ -124,6 +124,27 @@ def test_a_method_that_refuses_says_why_and_the_others_go_on():
         found.values("lrp")
 
 
+def test_a_pixel_of_occlusion_is_hidden_with_its_channels_once():
+    for shape in ((5, 5, 3), (3, 5, 5)):
+        x = jax.random.normal(jax.random.key(4), shape)
+        found = jaxnn.explain(lambda x: x.sum(), x)
+        np.testing.assert_allclose(found.values("occlusion"), found.values("deep_lift"), rtol=1e-4, atol=1e-5)
+
+
+def test_attributions_that_are_not_finite_are_refused():
+    found = jaxnn.explain(lambda x: jnp.sqrt(x).sum(), jnp.array([1.0, 4.0, 0.0]))
+    assert "not finite" in found.parts["integrated_gradients"].refused
+    assert found.html()
+
+
+def test_steps_are_compared_and_named():
+    x = jax.random.normal(jax.random.key(4), (5, 3))
+    found = jaxnn.explain(lambda x: (x.sum(1) * jnp.arange(1.0, 6.0)).sum(), x, names=list("abcde"))
+    np.testing.assert_allclose(found.agreement[0, [1, 3]], 1.0, atol=1e-6)
+    largest = "abcde"[int(np.abs(found.values("deep_lift").sum(1)).argmax())]
+    assert found._largest("deep_lift").startswith(largest)
+
+
 def test_agreement_is_a_rank_correlation():
     found = jaxnn.explain(lambda x: (x * jnp.arange(1.0, 5.0)).sum(), jnp.ones(4))
     np.testing.assert_allclose(found.agreement, 1.0, atol=1e-6)
@@ -172,6 +193,7 @@ def test_a_series_of_pandas_brings_its_names():
         ({"baseline": jnp.ones(3)}, ValueError, "`baseline`"),
         ({"model": lambda x: jnp.ones((2, 2)) * x[0]}, ValueError, "`target` must be given"),
         ({"x": TOKENS, "model": lambda x: x.sum() * 1.0}, ValueError, "`layer` must be given"),
+        ({"x": TOKENS[:1], "model": sentence()}, ValueError, "`baseline` must be given for one token"),
         ({"x": TOKENS, "model": sentence(), "layer": "none"}, ValueError, "Embed_0"),
         ({"x": TOKENS, "model": sentence(), "layer": "Dense_0"}, ValueError, r"'Dense_0' has \(3,\)"),
     ],

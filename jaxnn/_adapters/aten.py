@@ -114,7 +114,7 @@ def _div(x: Any, y: Any, rounding_mode: str | None = None) -> Any:
 
 @_operator("pow.Tensor_Scalar", "pow.Tensor_Tensor", "pow.Scalar")
 def _pow(x: Any, y: Any) -> Any:
-    if isinstance(y, float) and y == int(y) and abs(y) <= 8:
+    if isinstance(y, float) and y.is_integer() and abs(y) <= 8:
         y = int(y)  # a product, which has a rule in every method
     return jnp.power(x, y)
 
@@ -423,6 +423,8 @@ def _attention(
     scale: float | None = None, enable_gqa: bool = False,
 ) -> Any:  # fmt: skip
     """Attention, whose decomposition tests each score for infinity; a query without keys gets 0."""
+    if dropout:
+        raise ValueError("`module` must not drop out in evaluation mode; attention has `dropout_p`")
     if enable_gqa:
         key, value = (jnp.repeat(each, query.shape[-3] // each.shape[-3], -3) for each in (key, value))
     scores = jnp.matmul(query, jnp.swapaxes(key, -1, -2)) * (
@@ -432,9 +434,9 @@ def _attention(
         mask = jnp.tri(scores.shape[-2], scores.shape[-1], dtype=bool)
     if mask is None:
         return jnp.matmul(jax.nn.softmax(scores, -1), value)
+    sees = jnp.broadcast_to(mask if mask.dtype == bool else mask > -jnp.inf, scores.shape)
     if mask.dtype != bool:
-        return jnp.matmul(jax.nn.softmax(scores + mask, -1), value)
-    sees = jnp.broadcast_to(mask, scores.shape)
+        scores = scores + jnp.where(mask > -jnp.inf, mask, 0)
     weights = jax.nn.softmax(jnp.where(sees, scores, jnp.finfo(scores.dtype).min), -1)
     return jnp.matmul(jnp.where(sees.any(-1, keepdims=True), weights, 0), value)
 
@@ -584,6 +586,12 @@ def _index(x: Any, indices: Sequence[Any]) -> Any:
 
 @_operator("index_put.default")
 def _index_put(x: Any, indices: Sequence[Any], values: Any, accumulate: bool = False) -> Any:
+    masks = [index for index in indices if index is not None and index.dtype == bool]
+    if masks:
+        if len(indices) > 1 or jnp.size(values) != 1 or accumulate:
+            raise ValueError("`module` must not assign several values by a mask, whose number is not known")
+        mask = masks[0].reshape(masks[0].shape + (1,) * (x.ndim - masks[0].ndim))
+        return jnp.where(mask, jnp.reshape(values, ()).astype(x.dtype), x)
     places = x.at[_as_places(indices)]
     return places.add(values) if accumulate else places.set(values)
 
@@ -665,6 +673,8 @@ def _sizes(x: Any, size: Any, factors: Any) -> tuple[int, ...]:
 def _upsample_linear(x: Any, size: Any, align_corners: bool, factors: Any) -> Any:
     for i, n in enumerate(_sizes(x, size, factors)):
         length = x.shape[i + 2]
+        if n == length:  # a copy, whatever the factor
+            continue
         if align_corners:
             places = np.linspace(0, length - 1, n) if n > 1 else np.zeros(1)
         else:
@@ -682,7 +692,10 @@ def _upsample_linear(x: Any, size: Any, align_corners: bool, factors: Any) -> An
 @_operator("upsample_nearest1d.vec", "upsample_nearest2d.vec", "upsample_nearest3d.vec")
 def _upsample_nearest(x: Any, size: Any, factors: Any) -> Any:
     for i, n in enumerate(_sizes(x, size, factors)):
-        scale = x.shape[i + 2] / n if factors is None else 1 / factors[i]
-        places = np.minimum(np.floor(np.arange(n) * scale).astype(int), x.shape[i + 2] - 1)
+        length = x.shape[i + 2]
+        # A copy, or each element twice, whatever the factor.
+        exact = factors is None or n in (length, 2 * length)
+        scale = length / n if exact else 1 / factors[i]
+        places = np.minimum(np.floor(np.arange(n) * scale).astype(int), length - 1)
         x = jnp.take(x, places, i + 2)
     return x

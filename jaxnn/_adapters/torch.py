@@ -137,6 +137,8 @@ def _as_tensor(leaf: Any, like: Any, batched: bool) -> Any:
         dtype = np.int64
     elif jnp.issubdtype(leaf.dtype, jnp.floating):
         dtype = np.float32
+    elif leaf.dtype != bool:
+        raise TypeError(f"`kwargs` must hold real numbers; got {leaf.dtype}")
     tensor = torch.from_numpy(np.array(leaf, dtype))
     if like is not None:
         tensor = tensor.to(like.device, like.dtype if dtype is np.float32 else None)

@@ -1,9 +1,10 @@
 """From a PyTorch module to a `Program` and its arrays: export, conversion, and the names of submodules."""
 
+import contextlib
+import functools
 import operator
 import warnings
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -35,7 +36,7 @@ def export(module: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     import torch
 
     table = torch.export.default_decompositions()
-    for name in (*RECURRENT, "scaled_dot_product_attention.default"):  # whole: not unrolled, without tests
+    for name in (*RECURRENT, "scaled_dot_product_attention.default", "detach.default"):  # as they are
         packet, _, overload = name.partition(".")
         table.pop(getattr(getattr(torch.ops.aten, packet), overload), None)
     modes = [(part, part.training) for part in module.modules()]
@@ -43,9 +44,13 @@ def export(module: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     try:
         module.eval()
         torch.backends.mha.set_fastpath_enabled(False)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _named_outputs(module):
             warnings.simplefilter("ignore")
-            return torch.export.export(module, args, keywords).run_decompositions(table)
+            exported = torch.export.export(module, args, keywords)
+            _check_gradients(exported.graph_module)
+            return exported.run_decompositions(table)
+    except _NoGradientError as error:
+        raise ValueError(str(error)) from None
     except Exception as error:  # of many classes, some of them private
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"`module` must be one that torch.export takes, with `example`: {reason}") from error
@@ -53,6 +58,69 @@ def export(module: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         torch.backends.mha.set_fastpath_enabled(fast)
         for part, mode in modes:
             part.training = mode
+
+
+class _NoGradientError(Exception):
+    """A part of a module is computed without gradients."""
+
+
+def _check_gradients(graph_module: Any) -> None:
+    """Raise for `torch.no_grad()` within a module: the graph of operators does not say where it was."""
+    for part in graph_module.modules():
+        for node in getattr(getattr(part, "graph", None), "nodes", ()):
+            inputs = [each for each in node.all_input_nodes if each.op != "get_attr"]
+            if "set_grad_enabled" in str(node.target) and inputs and _turns_off(node):
+                raise _NoGradientError(
+                    "`module` must not use torch.no_grad() in its forward pass: gradients would pass "
+                    "through. `detach` stops them"
+                )
+
+
+def _turns_off(node: Any) -> bool:
+    """Whether a call turns off gradients for what depends on inputs or parameters."""
+    return bool(node.args) and node.args[0] is False
+
+
+@functools.cache
+def _tap_operator() -> Any:
+    """An operator that keeps the name of a submodule's output in the graph."""
+    import torch
+
+    def tap(value: Any, name: Any) -> Any:
+        return value.clone()
+
+    tap.__annotations__ = {"value": torch.Tensor, "name": str, "return": torch.Tensor}
+    operator = torch.library.custom_op("jaxnn::tap", tap, mutates_args=())
+    operator.register_fake(lambda value, name: torch.empty_like(value))
+    return operator
+
+
+@contextlib.contextmanager
+def _named_outputs(module: Any) -> Iterator[None]:
+    """While a module is exported, its submodules tap the tensors that they return by their path."""
+    import torch
+
+    tree, tap = torch.utils._pytree, _tap_operator()
+
+    def hook(path: str) -> Any:
+        def name(part: Any, args: Any, output: Any) -> Any:
+            def leaf(place: Any, value: Any) -> Any:
+                return tap(value, path + tree.keystr(place)) if isinstance(value, torch.Tensor) else value
+
+            return tree.tree_map_with_path(leaf, output)
+
+        return name
+
+    hooks = [
+        part.register_forward_hook(hook(path.replace(".", "/")))
+        for path, part in module.named_modules()
+        if path
+    ]
+    try:
+        yield
+    finally:
+        for each in hooks:
+            each.remove()
 
 
 def convert(exported: Any, keywords: Mapping[str, Any]) -> Graph:
@@ -64,7 +132,6 @@ def convert(exported: Any, keywords: Mapping[str, Any]) -> Graph:
     known: dict[Any, Any] = {}  # by node: its place, or what it is
     given, arrays, inputs = _given(exported, keywords, known)
     stacks = {node: node.meta.get("nn_module_stack") or {} for node in exported.graph.nodes}
-    names = _output_names(exported.graph, stacks)
     steps: list[Step] = []
     missing: list[str] = []
     for node in exported.graph.nodes:
@@ -73,6 +140,7 @@ def convert(exported: Any, keywords: Mapping[str, Any]) -> Graph:
         name = _operator_name(node.target)
         if name in _ASSERTIONS:
             continue
+        _check_strides(name, node)
         path = _path([path for path, _ in stacks[node].values()][-1:])
         if name not in TABLE:
             missing.append(f"{name} in {path!r}" if path else name)
@@ -82,14 +150,15 @@ def convert(exported: Any, keywords: Mapping[str, Any]) -> Graph:
             continue
         kept = {key: value for key, value in node.kwargs.items() if key not in _OF_MEMORY}
         value = node.meta.get("val")
+        is_tensor = hasattr(value, "shape")
         steps.append(
             Step(
                 name,
                 _encode(node.args, known),
-                tuple((key, _encode(value, known)) for key, value in kept.items()),
-                tuple(value.shape) if hasattr(value, "shape") else None,
+                tuple((key, _encode(argument, known)) for key, argument in kept.items()),
+                tuple(value.shape) if is_tensor else None,
+                dtype_name(value.dtype) if is_tensor else "",
                 path,
-                names[node],
             )
         )
     if missing:
@@ -127,9 +196,10 @@ def _given(
             if not is_parameter and not node.users:
                 continue
             tensors = exported.state_dict if origin.target in exported.state_dict else exported.constants
-            tensor = tensors[origin.target]
-            name = first.setdefault((tensor.data_ptr(), tensor.shape, tensor.stride()), origin.target)
-            source = ("params" if is_parameter else "buffers", name)
+            tensor, collection = tensors[origin.target], "params" if is_parameter else "buffers"
+            own = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, collection)
+            name = first.setdefault(own, origin.target) if tensor.numel() else origin.target
+            source = (collection, name)
             if name == origin.target:
                 arrays[source[0]][name] = _as_array(name, tensor)
         else:
@@ -152,38 +222,20 @@ def _input_numbers(spec: Any, keywords: Mapping[str, Any]) -> dict[int, int]:
     return {place: number for number, place in enumerate(order)}
 
 
+def _check_strides(name: str, node: Any) -> None:
+    """Raise where an operator reads the memory of a tensor whose elements are in another order here."""
+    if name == "as_strided.default" and not node.args[0].meta["val"].is_contiguous():
+        raise ValueError("`module` must not call `as_strided` on a tensor that is not contiguous")
+
+
 def _operator_name(target: Any) -> str:
     if target is operator.getitem:
         return "getitem"
-    namespace = getattr(target, "namespace", "")
-    name = str(target)
-    return name.removeprefix("aten.") if namespace == "aten" else name
+    return str(target).removeprefix("aten.").removeprefix("jaxnn.")
 
 
 def _path(paths: list[str]) -> str:
     return paths[0].replace(".", "/") if paths else ""
-
-
-def _output_names(graph: Any, stacks: Mapping[Any, Mapping[str, Any]]) -> dict[Any, tuple[str, ...]]:
-    """The submodules whose output each node is, the innermost first.
-
-    A submodule's call has a key of its own in the stacks of its nodes. Its outputs are the nodes that others
-    outside of the call use.
-    """
-    outputs: dict[str, list[Any]] = defaultdict(list)
-    for node in graph.nodes:
-        elements = node.op != "call_function" or any(user.target is operator.getitem for user in node.users)
-        for key in () if elements else stacks[node]:
-            if any(key not in stacks[user] for user in node.users):
-                outputs[key].append(node)
-    names: dict[Any, list[str]] = defaultdict(list)
-    for node in graph.nodes:
-        for key, (path, _) in reversed(list(stacks[node].items())):
-            own = outputs[key]
-            if path and node in own:
-                place = f"[{own.index(node)}]" if len(own) > 1 else ""
-                names[node].append(_path([path]) + place)
-    return {node: tuple(names[node]) for node in graph.nodes}
 
 
 def _encode(argument: Any, known: Mapping[Any, Any]) -> Any:

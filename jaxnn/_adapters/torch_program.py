@@ -14,7 +14,14 @@ from jaxnn._adapters.aten_recurrent import RECURRENT
 from jaxnn._engine.tap import module_scope
 from jaxnn._typing import PyTree
 
-TABLE = OPERATORS | RECURRENT | {"getitem": lambda values, index: values[index]}
+TABLE = (
+    OPERATORS
+    | RECURRENT
+    | {
+        "getitem": lambda values, index: values[index],
+        "tap.default": lambda value, name: value,  # named below
+    }
+)
 
 
 class Value(NamedTuple):
@@ -31,16 +38,16 @@ class Step(NamedTuple):
         positional: its arguments, with a `Value` for each tensor.
         keywords: its keyword arguments, likewise.
         shape: of the result; None for several.
+        dtype: of the result.
         path: of the submodule that computes it.
-        names: of the submodules whose output is the result, the innermost first.
     """
 
     operator: str
     positional: tuple[Any, ...]
     keywords: tuple[tuple[str, Any], ...]
     shape: tuple[int, ...] | None
+    dtype: str
     path: str
-    names: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +91,10 @@ class Program:
                         f"`{step.operator}` gives shape {jnp.shape(result)}, and {step.shape} in PyTorch: a "
                         "fault of jaxnn, please report it"
                     )
-                for name in step.names:
-                    result = common.NAMERS[batched](result, name)
+                if step.shape is not None:  # numbers without axes do not raise the dtype in PyTorch
+                    result = result.astype(dtype_of(step.dtype))
+                if step.operator == "tap.default":
+                    result = common.NAMERS[batched](result, positional[1])
             values.append(result)
         return jax.tree.unflatten(self.structure, _insert(self.output, values))
 

@@ -70,7 +70,7 @@ def _draw(found: Any, name: str, ax: Any) -> None:
 
 
 def _title(found: Any) -> str:
-    target = "output" if found.target is None else f"output {found.target}"
+    target = "output" if found.target is None else f"output {found.shown_target()}"
     return f"{target}: {found.baseline_output:.3g} at the baseline, {found.output:.3g} for this input"
 
 

@@ -167,6 +167,7 @@ def _places(labels: list[str], width: float) -> tuple[list[tuple[float, float, f
 
 def _width(label: str) -> float:
     """The width of a token in points, with a margin; a blank one has that of a letter."""
-    if not label.strip():
+    path = TextPath((0, 0), label.replace("$", r"\$"), size=_SIZE) if label.strip() else None
+    if path is None or not len(path.vertices):  # blank, or without a visible letter
         return _SIZE / 2 + _GAP
-    return float(TextPath((0, 0), label.replace("$", r"\$"), size=_SIZE).get_extents().width) + _GAP
+    return float(path.get_extents().width) + _GAP

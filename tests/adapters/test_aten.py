@@ -56,8 +56,8 @@ def test_records_are_what_pytorch_returns():
 
 
 STEPS = (
-    Step("mm.default", (Value(2), Value(0)), (), (1, 3), "layers/0", ("layers/0", "layers")),
-    Step("add.Tensor", (Value(3), Value(1)), (("alpha", 2),), (1, 3), "", ()),
+    Step("mm.default", (Value(2), Value(0)), (), (1, 3), "float32", "layers/0"),
+    Step("add.Tensor", (Value(3), Value(1)), (("alpha", 2),), (1, 3), "float32", ""),
 )
 PROGRAM = Program(
     (("params", "w"), ("buffers", "b"), ("inputs", 0)),

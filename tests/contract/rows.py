@@ -282,15 +282,16 @@ def _torch(network):
     """The graph of two layers as PyTorch exports it, written by hand: PyTorch is not installed."""
     first, last = network.layers
     params = {"0.kernel": first.kernel, "0.bias": first.bias, "2.kernel": last.kernel, "2.bias": last.bias}
-    x, (h, y) = Value(4), (Value(6), Value(8))
+    x, y, dtype = Value(4), Value(9), first.kernel.dtype.name
     steps = (
-        Step("addmm.default", (Value(1), x, Value(0)), (), (1, 20), "0", ("0",)),
-        Step("sigmoid.default", (Value(5),), (), (1, 20), "1", ("1",)),
-        Step("addmm.default", (Value(3), h, Value(2)), (), (1, 3), "2", ("2",)),
-        Step("sigmoid.default", (Value(7),), (), (1, 3), "", ()),
+        Step("addmm.default", (Value(1), x, Value(0)), (), (1, 20), dtype, "0"),
+        Step("tap.default", (Value(5), "0"), (), (1, 20), dtype, ""),
+        Step("sigmoid.default", (Value(6),), (), (1, 20), dtype, ""),
+        Step("addmm.default", (Value(3), Value(7), Value(2)), (), (1, 3), dtype, "2"),
+        Step("sigmoid.default", (Value(8),), (), (1, 3), dtype, ""),
     )
     given = (*(("params", name) for name in params), ("inputs", 0))
-    inputs = (((1, 100), first.kernel.dtype.name),)
+    inputs = (((1, 100), dtype),)
     program = Program(given, inputs, steps, jax.tree.structure(0), (y,))
     return TorchModel(params, Frozen(({}, [])), program, batched=True)
 

@@ -163,6 +163,7 @@ CASES = {
         )
         for kind, mask, causal in (
             ("", None, False), ("causal", None, True), ("added", normal(3, 5), False),
+            ("without a key", np.where(np.arange(3)[:, None] == 1, -np.inf, normal(3, 5)).astype(np.float32), False),
             ("masked", (np.arange(15) % 4 > 0).reshape(3, 5) & (np.arange(3) != 1)[:, None], False),
         )
     },

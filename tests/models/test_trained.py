@@ -101,15 +101,27 @@ def heard():
     return speech.load_weights()
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated")
-def test_speech_is_heard_as_by_the_package(heard):
+def test_speech_is_heard_as_by_pytorch(heard):
+    """The layers of the package's own `model.py` for other frameworks, in PyTorch with the same weights."""
     torch = pytest.importorskip("torch")
-    own = torch.jit.load(str(folder("silero_vad") / "data" / "silero_vad.jit"))
-    own.reset_states()
+    w = {name: torch.from_numpy(np.array(value)) for name, value in heard.items()}
+    conv = torch.nn.functional.conv1d
     samples = speech.made_up()[speech.RATE * 5 // 2 // 512 * 512 :][: 60 * 512]
-    with torch.no_grad():
-        chunks = torch.from_numpy(np.array(samples)).reshape(-1, speech.CHUNK)
-        expected = [own(chunk, speech.RATE).item() for chunk in chunks]
+    padded = torch.from_numpy(np.concatenate([np.zeros(speech.CONTEXT, np.float32), samples]))
+    cell = torch.nn.LSTMCell(128, 128)
+    cell.load_state_dict({name.removeprefix("lstm_cell."): w[name] for name in w if "lstm" in name})
+    state, expected = None, []
+    for start in range(0, len(samples), speech.CHUNK):
+        window = padded[None, start : start + speech.CONTEXT + speech.CHUNK]
+        x = conv(
+            torch.nn.functional.pad(window, (0, 64), "reflect")[:, None], w["stft_conv.weight"], stride=128
+        )
+        x = (x[:, :129] ** 2 + x[:, 129:] ** 2).sqrt()
+        for i, stride in enumerate((1, 2, 2, 1), start=1):
+            x = conv(x, w[f"conv{i}.weight"], w[f"conv{i}.bias"], stride=stride, padding=1).relu()
+        state = cell(x.squeeze(-1), state)
+        x = conv(state[0][..., None].relu(), w["final_conv.weight"], w["final_conv.bias"])
+        expected.append(x.sigmoid().item())
     found = jax.nn.sigmoid(speech.logits(heard, samples))
     np.testing.assert_allclose(found, expected, atol=1e-4)
     assert max(expected) > 0.9

@@ -45,8 +45,8 @@ def test_long_text_is_broken_into_lines_that_fit():
 
 
 def test_odd_tokens_are_drawn_as_they_are():
-    ax = plot.tokens(["$x$", "", "<b>", "_a^b", "Ġthe"], np.arange(5.0))
-    assert [text.get_text() for text in ax.texts] == ["$x$", "", "<b>", "_a^b", "Ġthe"]
+    ax = plot.tokens(["$x$", "", "<b>", "_a^b", "Ġthe", "\u200b"], np.arange(6.0))
+    assert [text.get_text() for text in ax.texts] == ["$x$", "", "<b>", "_a^b", "Ġthe", "\u200b"]
     ax.figure.canvas.draw()
     plt.close(ax.figure)
 
