@@ -673,7 +673,7 @@ def _sizes(x: Any, size: Any, factors: Any) -> tuple[int, ...]:
 def _upsample_linear(x: Any, size: Any, align_corners: bool, factors: Any) -> Any:
     for i, n in enumerate(_sizes(x, size, factors)):
         length = x.shape[i + 2]
-        if n == length:  # a copy, whatever the factor
+        if n == length:  # a copy, at any factor
             continue
         if align_corners:
             places = np.linspace(0, length - 1, n) if n > 1 else np.zeros(1)
@@ -693,7 +693,7 @@ def _upsample_linear(x: Any, size: Any, align_corners: bool, factors: Any) -> An
 def _upsample_nearest(x: Any, size: Any, factors: Any) -> Any:
     for i, n in enumerate(_sizes(x, size, factors)):
         length = x.shape[i + 2]
-        # A copy, or each element twice, whatever the factor.
+        # A copy, or each element twice, at any factor.
         exact = factors is None or n in (length, 2 * length)
         scale = length / n if exact else 1 / factors[i]
         places = np.minimum(np.floor(np.arange(n) * scale).astype(int), length - 1)

@@ -167,7 +167,10 @@ def _places(labels: list[str], width: float) -> tuple[list[tuple[float, float, f
 
 def _width(label: str) -> float:
     """The width of a token in points, with a margin; a blank one has that of a letter."""
-    path = TextPath((0, 0), label.replace("$", r"\$"), size=_SIZE) if label.strip() else None
-    if path is None or not len(path.vertices):  # blank, or without a visible letter
+    if not label.strip():
         return _SIZE / 2 + _GAP
-    return float(path.get_extents().width) + _GAP
+    try:
+        path = TextPath((0, 0), label.replace("$", r"\$"), size=_SIZE)
+        return float(path.get_extents().width) + _GAP
+    except AttributeError:  # what matplotlib raises for letters without a shape, such as a space of no width
+        return _SIZE / 2 + _GAP

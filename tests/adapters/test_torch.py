@@ -89,9 +89,9 @@ KINDS = {
     "mlp": (mlp, X, "0"),
     "picture": (Picture, IMAGE, "conv"),
     "transformer": (Transformer, TOKENS, "embed"),
-    "LSTM": (lambda: Recurrent("LSTM"), STEPS, "cell"),
-    "GRU": (lambda: Recurrent("GRU"), STEPS, "cell"),
-    "RNN": (lambda: Recurrent("RNN"), STEPS, "cell"),
+    "LSTM": (lambda: Recurrent("LSTM"), STEPS, "cell[0]"),
+    "GRU": (lambda: Recurrent("GRU"), STEPS, "cell[0]"),
+    "RNN": (lambda: Recurrent("RNN"), STEPS, "cell[0]"),
 }
 
 

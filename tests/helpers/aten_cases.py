@@ -28,6 +28,7 @@ VOLUME = normal(1, 2, 5, 6, 4)
 ODD = np.array([[1.5, -2.5, 0.0, np.inf, np.nan, -0.5, 2.5, -1.5]], np.float32)
 WHOLE = integers(9, 3, 5) - 4
 NONE = (None, None)
+NO_KEY = np.where(np.arange(3)[:, None] == 1, np.float32(-np.inf), normal(3, 5))
 
 _UNARY = [
     "abs", "asinh", "atan", "ceil", "cos", "cosh", "erf", "exp", "exp2", "expm1", "floor", "isinf", "isnan",
@@ -163,7 +164,7 @@ CASES = {
         )
         for kind, mask, causal in (
             ("", None, False), ("causal", None, True), ("added", normal(3, 5), False),
-            ("without a key", np.where(np.arange(3)[:, None] == 1, -np.inf, normal(3, 5)).astype(np.float32), False),
+            ("without a key", NO_KEY, False),
             ("masked", (np.arange(15) % 4 > 0).reshape(3, 5) & (np.arange(3) != 1)[:, None], False),
         )
     },
