@@ -77,7 +77,7 @@ def load_weights() -> Weights:
 def logits(weights: Weights, samples: jax.Array) -> jax.Array:
     """The logit of speech in each chunk of 512 samples: `(n,) -> (n / 512,)`."""
     chunks = samples.reshape(-1, CHUNK)
-    before = jnp.concatenate([jnp.zeros(CONTEXT), samples])[: len(samples)].reshape(-1, CHUNK)[:, :CONTEXT]
+    before = jnp.concatenate([jnp.zeros(CONTEXT, samples.dtype), samples])[: len(samples)].reshape(-1, CHUNK)[:, :CONTEXT]
     windows = jnp.concatenate([before, chunks], 1)
     spectra = jaxnn.tap(jax.vmap(lambda window: spectrum(weights, window))(windows), "spectra")
     features = jax.vmap(lambda each: encode(weights, each))(spectra)
@@ -93,7 +93,7 @@ def logits(weights: Weights, samples: jax.Array) -> jax.Array:
         h = jax.nn.sigmoid(o) * jnp.tanh(c)
         return (h, c), h
 
-    zeros = jnp.zeros(features.shape[1])
+    zeros = jnp.zeros(features.shape[1], features.dtype)
     states = jax.lax.scan(step, (zeros, zeros), features)[1]
     return jax.nn.relu(states) @ weights["final_conv.weight"][0, :, 0] + weights["final_conv.bias"][0]
 
@@ -103,7 +103,7 @@ def spectrum(weights: Weights, window: jax.Array) -> jax.Array:
     padded = jnp.pad(window, (0, PAD), mode="reflect")
     both = convolve(weights["stft_conv.weight"], padded[None], STRIDE, 0)
     power = jnp.square(both[:BANDS]) + jnp.square(both[BANDS:])
-    return jnp.sqrt(power + 1e-12)  # the derivative of a root at 0, silence, is infinite
+    return jnp.sqrt(power + 1e-20)  # the derivative of a root at 0, silence, is infinite
 
 
 def encode(weights: Weights, spectra: jax.Array) -> jax.Array:
