@@ -77,8 +77,8 @@ def load_weights() -> Weights:
 def logits(weights: Weights, samples: jax.Array) -> jax.Array:
     """The logit of speech in each chunk of 512 samples: `(n,) -> (n / 512,)`."""
     chunks = samples.reshape(-1, CHUNK)
-    before = jnp.concatenate([jnp.zeros(CONTEXT, samples.dtype), samples])[: len(samples)].reshape(-1, CHUNK)[:, :CONTEXT]
-    windows = jnp.concatenate([before, chunks], 1)
+    later = jnp.concatenate([jnp.zeros(CONTEXT, samples.dtype), samples])[: len(samples)]
+    windows = jnp.concatenate([later.reshape(-1, CHUNK)[:, :CONTEXT], chunks], 1)
     spectra = jaxnn.tap(jax.vmap(lambda window: spectrum(weights, window))(windows), "spectra")
     features = jax.vmap(lambda each: encode(weights, each))(spectra)
 
