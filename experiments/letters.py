@@ -7,7 +7,6 @@ map add up. Silent letters, and letters that are spoken together, can be read of
 with the package g2p-en (Apache 2.0), of which nothing else is used.
 """
 
-import importlib.util
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -23,6 +22,7 @@ from rich.table import Table
 import jaxnn
 from experiments._common.options import make_folder
 from experiments._common.results import save_results
+from experiments._common.trained import folder_of
 from jaxnn import attribution
 
 LETTERS = ("<pad>", "<unk>", "</s>", *"abcdefghijklmnopqrstuvwxyz")
@@ -84,13 +84,7 @@ def check_word(word: str) -> str:
 
 def load_weights() -> Weights:
     """The arrays of the package g2p-en, which is not imported: it would download a dictionary."""
-    spec = importlib.util.find_spec("g2p_en")
-    if spec is None or not spec.submodule_search_locations:
-        raise ImportError(
-            'this experiment needs the weights of g2p-en, which the extra "trained" brings: '
-            'in the checkout, pip install ".[trained]"'
-        )
-    with np.load(Path(spec.submodule_search_locations[0]) / "checkpoint20.npz") as file:
+    with np.load(folder_of("g2p_en", "g2p-en") / "checkpoint20.npz") as file:
         return {name: jnp.asarray(file[name]) for name in file.files}
 
 

@@ -8,7 +8,6 @@ which samples this is due to. The weights come with the package silero-vad (MIT)
 used.
 """
 
-import importlib.util
 import wave
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from rich.table import Table
 import jaxnn
 from experiments._common.options import make_folder
 from experiments._common.results import save_results
+from experiments._common.trained import folder_of
 from jaxnn import attribution
 
 RATE = 16_000  # samples per second
@@ -62,15 +62,9 @@ def main(sound: Path | None = None, output: Path = Path("results/speech")) -> No
 
 def load_weights() -> Weights:
     """The arrays of the package silero-vad, which is not imported: it would need PyTorch."""
-    spec = importlib.util.find_spec("silero_vad")
-    if spec is None or not spec.submodule_search_locations:
-        raise ImportError(
-            'this experiment needs the weights of silero-vad, which the extra "trained" brings: '
-            'in the checkout, pip install ".[trained]"'
-        )
-    from safetensors.numpy import load_file
+    file = folder_of("silero_vad", "silero-vad") / "data" / "silero_vad_16k.safetensors"
+    from safetensors.numpy import load_file  # of the same extra
 
-    file = Path(spec.submodule_search_locations[0]) / "data" / "silero_vad_16k.safetensors"
     return {name: jnp.asarray(array) for name, array in load_file(file).items()}
 
 

@@ -159,7 +159,7 @@ def check_last_axis(name: str, value: jax.Array, size: int, meaning: str) -> Non
         raise ValueError(f"`{name}` must have shape (..., {size}), {meaning}; got {value.shape}")
 
 
-def check_shape(name: str, value: jax.Array, shape: tuple[int, ...], meaning: str) -> None:
+def check_shape(name: str, value: jax.Array | np.ndarray, shape: tuple[int, ...], meaning: str) -> None:
     """Raise unless `value` has exactly `shape`."""
     if value.shape != shape:
         raise ValueError(f"`{name}` must have shape {shape}, {meaning}; got {value.shape}")

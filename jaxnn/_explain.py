@@ -1,6 +1,5 @@
 """The first call: `explain` asks four methods that suit the input, checks their sums, and compares them."""
 
-import io
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,16 +8,16 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from jaxnn import attribution
 from jaxnn._checks import check_key, check_option, is_concrete, require
 from jaxnn._files import write_atomically
-from jaxnn._model import as_example, as_model, broadcast_like, output_shape, prepare, select
+from jaxnn._model import as_example, as_model, broadcast_like, call, output_shape, prepare, select
 from jaxnn._split import split_at
-from jaxnn._summary import summary
+from jaxnn._summary import as_text, summary
 from jaxnn._typing import Model, PyTree, Target
 
 if TYPE_CHECKING:
@@ -113,10 +112,7 @@ class Explanation(NamedTuple):
         return Group(head, table, ranks, calls)
 
     def __str__(self) -> str:
-        console = Console(file=io.StringIO(), width=100)
-        with console.capture() as text:
-            console.print(self)
-        return text.get().rstrip("\n")
+        return as_text(self, 100)
 
     def _largest(self, method: str) -> str:
         """The three largest attributions by name, or by place."""
@@ -227,7 +223,7 @@ def explain(
         model, x, baseline = _at_embedding(model, x, layer, baseline)
     start = jnp.asarray(broadcast_like("baseline", 0.0 if baseline is None else baseline, x))
     model, x, selected = prepare(model, x, target, differentiable=False)
-    output, start_output = (float(select(model(each), selected)) for each in (x, start))
+    output, start_output = (float(select(call(model, each), selected)) for each in (x, start))
     parts = {}
     for name, options in _methods(kind, x, key).items():
         parts[name] = _ask(name, model, x, target, start, options, output - start_output)
@@ -272,7 +268,7 @@ def _largest_output(model: Model, x: jax.Array) -> int | None:
             "`target` must be given, since the output is not a vector; its shape is "
             f"{jax.tree.map(jnp.shape, shape)}"
         )
-    return None if shape.size == 1 else int(jnp.argmax(model(x)))
+    return None if shape.size == 1 else int(jnp.argmax(call(model, x)))
 
 
 def _embedding_layer(model: Model, x: jax.Array) -> str:
@@ -345,16 +341,16 @@ def _ask(
     shown = [*own, *(key for key in options if key != "check_completeness")]
     texts = (f"{key}={options[key]}" if key == "window" else f"{key}=..." for key in shown)
     shown_target = "target" if callable(target) else str(target)
-    call = f"attribution.{name}({', '.join(['model', 'x', shown_target, *texts])})"
+    text = f"attribution.{name}({', '.join(['model', 'x', shown_target, *texts])})"
     try:
         found = np.asarray(method(model, x, target, **own, **options))
     except (TypeError, ValueError, NotImplementedError) as error:
-        return ExplanationPart(call, None, None, str(error))
+        return ExplanationPart(text, None, None, str(error))
     if not np.isfinite(found).all():
-        return ExplanationPart(call, None, None, "its attributions are not finite")
+        return ExplanationPart(text, None, None, "its attributions are not finite")
     found = found / _shared_by(name, found)
     gap = float(found.sum() - change) if name in _COMPLETE else None
-    return ExplanationPart(call, found, gap, "")
+    return ExplanationPart(text, found, gap, "")
 
 
 def _shared_by(method: str, found: np.ndarray) -> int:

@@ -67,10 +67,15 @@ class Summary(tuple[SummaryRow, ...]):
         return table
 
     def __str__(self) -> str:
-        console = Console(file=io.StringIO(), width=120)
-        with console.capture() as text:
-            console.print(self)
-        return text.get().rstrip("\n")
+        return as_text(self, 120)
+
+
+def as_text(shown: Any, width: int) -> str:
+    """What rich prints of an object, in lines of that many letters."""
+    console = Console(file=io.StringIO(), width=width)
+    with console.capture() as text:
+        console.print(shown)
+    return text.get().rstrip("\n")
 
 
 def summary(model: Model, x: PyTree) -> Summary:

@@ -3,9 +3,9 @@
 Each adapter has the module's arrays as leaves of a pytree and everything else as static data, so two
 modules of one structure share their compiled programs. Linen and Haiku have interceptors, which name
 outputs; of NNX and Equinox a copy of the module is called, whose submodules name theirs; Keras has neither,
-and `keras` says what is done there. The module itself is never changed. There is one file per library;
-start with `linen`, the simplest. `common` has the parts that all use. A function in NumPy has no arrays that
-JAX sees: it is static altogether.
+and `keras` says what is done there. Of PyTorch a graph of operators is exported, which `aten` has in JAX. The
+module itself is never changed. There is one file per library; start with `linen`, the simplest. `common` has
+the parts that all use. A function in NumPy has no arrays that JAX sees: it is static altogether.
 """
 
 from jaxnn._adapters.equinox import from_equinox as from_equinox

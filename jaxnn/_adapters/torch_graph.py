@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnn._adapters.aten import dtype_of
-from jaxnn._adapters.aten_recurrent import RECURRENT
+from jaxnn._adapters.aten import RECURRENT, dtype_of
 from jaxnn._adapters.torch_program import TABLE, Program, Step, Value
 from jaxnn._arrays import as_numpy
 
@@ -47,10 +46,7 @@ def export(module: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         with warnings.catch_warnings(), _named_outputs(module):
             warnings.simplefilter("ignore")
             exported = torch.export.export(module, args, keywords)
-            _check_gradients(exported.graph_module)
-            return exported.run_decompositions(table)
-    except _NoGradientError as error:
-        raise ValueError(str(error)) from None
+            graph = exported.run_decompositions(table)
     except Exception as error:  # of many classes, some of them private
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"`module` must be one that torch.export takes, with `example`: {reason}") from error
@@ -58,27 +54,21 @@ def export(module: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         torch.backends.mha.set_fastpath_enabled(fast)
         for part, mode in modes:
             part.training = mode
-
-
-class _NoGradientError(Exception):
-    """A part of a module is computed without gradients."""
+    _check_gradients(exported.graph_module)
+    return graph
 
 
 def _check_gradients(graph_module: Any) -> None:
-    """Raise for `torch.no_grad()` within a module: the graph of operators does not say where it was."""
+    """Raise for `torch.no_grad()` around inputs or parameters: the operators do not say where it was."""
     for part in graph_module.modules():
         for node in getattr(getattr(part, "graph", None), "nodes", ()):
-            inputs = [each for each in node.all_input_nodes if each.op != "get_attr"]
-            if "set_grad_enabled" in str(node.target) and inputs and _turns_off(node):
-                raise _NoGradientError(
+            if "set_grad_enabled" not in str(node.target) or node.args[:1] != (False,):
+                continue
+            if any(each.op != "get_attr" for each in node.all_input_nodes):
+                raise ValueError(
                     "`module` must not use torch.no_grad() in its forward pass: gradients would pass "
                     "through. `detach` stops them"
                 )
-
-
-def _turns_off(node: Any) -> bool:
-    """Whether a call turns off gradients for what depends on inputs or parameters."""
-    return bool(node.args) and node.args[0] is False
 
 
 @functools.cache
@@ -131,7 +121,6 @@ def convert(exported: Any, keywords: Mapping[str, Any]) -> Graph:
     """
     known: dict[Any, Any] = {}  # by node: its place, or what it is
     given, arrays, inputs = _given(exported, keywords, known)
-    stacks = {node: node.meta.get("nn_module_stack") or {} for node in exported.graph.nodes}
     steps: list[Step] = []
     missing: list[str] = []
     for node in exported.graph.nodes:
@@ -141,7 +130,7 @@ def convert(exported: Any, keywords: Mapping[str, Any]) -> Graph:
         if name in _ASSERTIONS:
             continue
         _check_strides(name, node)
-        path = _path([path for path, _ in stacks[node].values()][-1:])
+        path = _path(node)
         if name not in TABLE:
             missing.append(f"{name} in {path!r}" if path else name)
             continue
@@ -201,7 +190,7 @@ def _given(
             name = first.setdefault(own, origin.target) if tensor.numel() else origin.target
             source = (collection, name)
             if name == origin.target:
-                arrays[source[0]][name] = _as_array(name, tensor)
+                arrays[collection][name] = _as_array(name, tensor)
         else:
             raise ValueError(
                 f"`module` must hold parameters and buffers; {origin.target!r} is a {origin.kind.name}"
@@ -234,8 +223,10 @@ def _operator_name(target: Any) -> str:
     return str(target).removeprefix("aten.").removeprefix("jaxnn.")
 
 
-def _path(paths: list[str]) -> str:
-    return paths[0].replace(".", "/") if paths else ""
+def _path(node: Any) -> str:
+    """The path of the innermost submodule that computes a node; "" for the module itself."""
+    paths = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
+    return paths[-1].replace(".", "/") if paths else ""
 
 
 def _encode(argument: Any, known: Mapping[Any, Any]) -> Any:

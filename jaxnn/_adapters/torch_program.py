@@ -10,18 +10,13 @@ import jax.numpy as jnp
 
 from jaxnn._adapters import common
 from jaxnn._adapters.aten import OPERATORS, dtype_of
-from jaxnn._adapters.aten_recurrent import RECURRENT
 from jaxnn._engine.tap import module_scope
 from jaxnn._typing import PyTree
 
-TABLE = (
-    OPERATORS
-    | RECURRENT
-    | {
-        "getitem": lambda values, index: values[index],
-        "tap.default": lambda value, name: value,  # named below
-    }
-)
+TABLE = OPERATORS | {
+    "getitem": lambda values, index: values[index],
+    "tap.default": lambda value, name: value,  # named below
+}
 
 
 class Value(NamedTuple):
@@ -86,13 +81,8 @@ class Program:
             positional, keywords = _insert((step.positional, step.keywords), values)
             with module_scope(step.path) if step.path else contextlib.nullcontext():
                 result = TABLE[step.operator](*positional, **dict(keywords))
-                if step.shape is not None and jnp.shape(result) != step.shape:
-                    raise RuntimeError(
-                        f"`{step.operator}` gives shape {jnp.shape(result)}, and {step.shape} in PyTorch: a "
-                        "fault of jaxnn, please report it"
-                    )
-                if step.shape is not None:  # numbers without axes do not raise the dtype in PyTorch
-                    result = result.astype(dtype_of(step.dtype))
+                if step.shape is not None:
+                    result = _checked(result, step)
                 if step.operator == "tap.default":
                     result = common.NAMERS[batched](result, positional[1])
             values.append(result)
@@ -124,6 +114,17 @@ class Program:
                 raise TypeError(f"`x` must hold {name} where `example` does; got {leaf.dtype}")
             cast.append(leaf.astype(dtype))
         return cast
+
+
+def _checked(result: Any, step: Step) -> jax.Array:
+    """The result in PyTorch's dtype, which numbers without axes do not raise; or raise for another shape."""
+    if jnp.shape(result) != step.shape:
+        raise RuntimeError(
+            f"`{step.operator}` gives shape {jnp.shape(result)}, and {step.shape} in PyTorch: a fault of "
+            "jaxnn, please report it"
+        )
+    array: jax.Array = result.astype(dtype_of(step.dtype))
+    return array
 
 
 def _insert(argument: Any, values: Sequence[Any]) -> Any:

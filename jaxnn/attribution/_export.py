@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Num
@@ -119,7 +118,7 @@ def to_shap(
     shap: Any = require("shap", "`attribution.to_shap`", "export")
     values = _check("attributions", attributions, (1, 2))
     data = _check("x", x, (1, 2))
-    check_shape("x", jax.numpy.asarray(data), values.shape, "that of `attributions`")
+    check_shape("x", data, values.shape, "that of `attributions`")
     base = _check("base_value", base_value, (0, values.ndim - 1))
     if base.shape not in ((), values.shape[:-1]):
         raise ValueError(f"`base_value` must be a number, or of shape {values.shape[:-1]}; got {base.shape}")

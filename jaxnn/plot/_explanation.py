@@ -76,11 +76,11 @@ def _title(found: Any) -> str:
 
 def page(found: Any) -> str:
     """One page of HTML: the figure, or colored text, and the tables."""
+    title = html.escape(_title(found))
     if found.kind == "tokens":
-        parts = found.parts.items()
         shown = "".join(
             tokens_html(found.names, found.values(name), title=name)
-            for name, part in parts
+            for name, part in found.parts.items()
             if part.attributions is not None
         )
     else:
@@ -88,9 +88,7 @@ def page(found: Any) -> str:
         figure.savefig(file, format="png", dpi=110)
         plt.close(figure)
         data = base64.b64encode(file.getvalue()).decode()
-        alt = html.escape(_title(found))
-        shown = f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{data}">'
-    title = html.escape(_title(found))
+        shown = f'<img alt="{title}" style="max-width:100%" src="data:image/png;base64,{data}">'
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>'
         f'<body style="font-family:sans-serif;max-width:75em;margin:1em auto">'

@@ -29,8 +29,9 @@ def _rows(names, *, basic, every=1):
 
     def marks(number, name):
         first = next(other for other in ROWS if other.split()[0] == name.split()[0])
-        always = name in FULL and (basic or number % every == 0)
-        return [] if always or (basic and name == first and number % every == 0) else [pytest.mark.long]
+        by_default = name in FULL or (basic and name == first)
+        sampled = number % every == 0 or (basic and name in FULL)
+        return [] if by_default and sampled else [pytest.mark.long]
 
     chosen = [name for name in ROWS if name in names]
     order = sorted(chosen, key=lambda name: name not in FULL)  # so that `every` counts within each kind

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnn._adapters.aten.registry import OPERATORS
+
 Cell = Callable[[Any, tuple[Any, ...], Sequence[Any]], tuple[Any, ...]]
 
 
@@ -93,3 +95,4 @@ RECURRENT: dict[str, Callable[..., Any]] = {
     "rnn_tanh.input": _one_state(_plain_cell(jnp.tanh)),
     "rnn_relu.input": _one_state(_plain_cell(jax.nn.relu)),
 }
+OPERATORS |= RECURRENT
