@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-import torch
-from captum import attr
 
-import jaxnn
-from jaxnn import attribution
+torch = pytest.importorskip("torch")
+attr = pytest.importorskip("captum").attr
+
+import jaxnn  # noqa: E402
+from jaxnn import attribution  # noqa: E402
 
 X = np.random.default_rng(0).normal(size=(3, 8, 8)).astype(np.float32)
 
