@@ -28,7 +28,13 @@ from jaxnn._map import map_examples as map_examples
 from jaxnn._network import Dense as Dense, Network as Network, init as init, query as query
 from jaxnn._operations import tap_operations as tap_operations
 from jaxnn._prior import Prior as Prior, prior as prior
-from jaxnn._rewrite import capture as capture, intervene as intervene, rewrite as rewrite, tap as tap
+from jaxnn._rewrite import (
+    capture as capture,
+    for_cpu as for_cpu,
+    intervene as intervene,
+    rewrite as rewrite,
+    tap as tap,
+)
 from jaxnn._serialization import load as load, save as save
 from jaxnn._split import split_at as split_at
 from jaxnn._summary import Summary as Summary, SummaryRow as SummaryRow, summary as summary

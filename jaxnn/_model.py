@@ -12,7 +12,9 @@ import numpy as np
 from jaxnn import _checks
 from jaxnn._arrays import as_numpy
 from jaxnn._engine.closures import check_stateless
+from jaxnn._engine.cpu_layout import fast_convolutions, with_fast_convolutions
 from jaxnn._engine.held import check_gradient_paths, hold, is_held
+from jaxnn._engine.jaxpr import trace
 from jaxnn._engine.loops import vary_like
 
 ARRAY_TYPES = jax.Array | np.ndarray | np.generic | float | int  # arrays, and numbers that become arrays
@@ -315,20 +317,20 @@ def select(output: Any, target: Any) -> jax.Array:
 
 def scalar(model: Any, target: Any) -> Callable[[Any], jax.Array]:
     """The scalar function of the input that is explained: the target output of the model."""
-    return lambda x: select(model(x), target)
+    return fast_convolutions(lambda x: select(model(x), target))
 
 
 def differentiable(model: Any, target: Any, x: Any) -> Callable[[Any], jax.Array]:
-    """`scalar`, for a gradient with respect to `x`, which all of `x` should have.
+    """`scalar`, traced at `x`, for a gradient with respect to `x`, which all of `x` should have.
 
-    Called while a method is traced, so that a check of the model's operations costs nothing afterwards.
+    It is for arrays of the shapes and dtypes of `x`.
 
     Raises:
         ValueError: the numbers of `x` reach the scalar as integers or booleans alone.
     """
-    function = scalar(model, target)
-    check_gradient_paths(function, x)
-    return function
+    traced = trace(lambda x: select(model(x), target), x)
+    check_gradient_paths(traced.jaxpr.jaxpr, x)
+    return lambda x: with_fast_convolutions(traced._replace(inputs=jax.tree.leaves(x)))
 
 
 def gradient(function: Callable[[Any], jax.Array], x: Any) -> Any:

@@ -30,6 +30,11 @@ hypothesis.settings.load_profile("repeatable")
 
 ALL_BUT_THE_FIRST = "all but the first"  # of the cases of a test
 
+# Small programs compile in half of the time without XLA's newer emitters, which JAX 0.11 cannot turn off.
+QUICK_TO_COMPILE = "--xla_cpu_parallel_codegen_split_count=1" + (
+    " --xla_cpu_use_fusion_emitters=false" if jax.__version_info__ < (0, 11) else ""
+)
+
 
 def pytest_addoption(parser):
     parser.addoption("--long", action="store_true", help="run the tests that are marked long, too")
@@ -54,6 +59,18 @@ def pytest_configure(config):
     }
     jax.config.update("jax_compilation_cache_dir", compiled)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+    if not config.getoption("--long"):
+        _start_backend(QUICK_TO_COMPILE)
+
+
+def _start_backend(flags):
+    """Start JAX with these flags of XLA, which it reads once; scripts that tests start do not get them."""
+    given = os.environ.get("XLA_FLAGS")
+    os.environ["XLA_FLAGS"] = f"{flags} {given or ''}"  # of a flag that is given twice, the last counts
+    jax.devices()
+    del os.environ["XLA_FLAGS"]
+    if given is not None:
+        os.environ["XLA_FLAGS"] = given
 
 
 @pytest.hookimpl(tryfirst=True)

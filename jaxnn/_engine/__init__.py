@@ -5,6 +5,6 @@ in the place of some equations: `capture`, `intervene` and `rewrite`, whose publ
 `inline` inlines calls, `graph` cuts the result into steps, and `backward` walks these by rules: guided
 backpropagation, DeepLIFT and LRP. `relu` and `softmax` match patterns among the steps, and `affine_prefix`
 finds the part of a function that commutes with sums. `primitives` is the one table of JAX's primitives: a new
-release of JAX may need changes there alone. `loops` runs many small computations in bounded memory, with the
-axis orders that a CPU needs (`cpu_layout`). Start with `primitives` and `jaxpr`, then `graph`.
+release of JAX may need changes there alone. `loops` runs many small computations in bounded memory, and
+`convolution` and `cpu_layout` make them fast on a CPU. Start with `primitives` and `jaxpr`, then `graph`.
 """

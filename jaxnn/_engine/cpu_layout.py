@@ -1,16 +1,12 @@
-"""Axis orders that XLA:CPU needs for fast convolutions and products inside of loops.
+"""What makes a function fast on a CPU: convolutions of ours, and weights in order before a loop.
 
-Before XLA calls its fast convolution, the axes must be in order: images `(n, ..., channels)`, kernels
-`(..., channels in, channels out)`. It transposes them itself, but not inside of a loop, where any other
-order falls back to a plain implementation that was 40 times as slow. The gradient of a convolution has its
-kernel in another order, in any order of the convolution itself.
+See `convolution` for the former. A product of a few rows with weights needs these in order of the axis that
+is summed over. The gradient of `x @ weights` sums over the other axis, so XLA transposes them again at each
+step. In a long loop they are transposed once, before it begins. That gained a factor of 1.0 to 1.5 where it
+was measured.
 
-A product of a few rows with weights needs these in order of the axis that is summed over. The gradient of
-`x @ weights` sums over the other axis, so XLA transposes them again at each step. In a long loop they are
-transposed once, before it begins. That gained a factor of 1.0 to 1.5 where it was measured.
-
-This is a workaround. `tests/engine/test_cpu_layout.py::test_xla_still_needs_the_workaround` measures whether
-XLA still needs it; once that test is skipped on the oldest supported JAX, delete this module.
+These are workarounds. `tests/engine/test_convolution.py` and `test_cpu_layout.py` measure whether XLA still
+needs each; once that test is skipped on the oldest supported JAX, delete it.
 """
 
 import functools
@@ -21,27 +17,39 @@ import jax
 from jax import lax
 from jax.extend import core
 
-from jaxnn._engine.jaxpr import Apply, Path, scan_parts, trace
+from jaxnn._engine.jaxpr import Apply, Path, Traced, bind, scan_parts, trace
 from jaxnn._engine.primitives import CALLS, REMAT, inner_jaxprs
 
 _TRAVERSED = CALLS | REMAT | {"scan"}  # not custom derivatives, which would be lost
 _LONG = 16  # number of steps from which a second copy of the weights pays off
 
 
+def fast_convolutions(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Replace a function's convolutions by those that a CPU computes fast; also for the body of a loop."""
+
+    def fast(*args: Any) -> Any:
+        return with_fast_convolutions(trace(function, *args))
+
+    return fast
+
+
+def with_fast_convolutions(traced: Traced) -> Any:
+    """Evaluate a traced function, with fast convolutions inside of its calls, too."""
+    return traced.evaluate(_convolutions(traced.jaxpr.jaxpr))[0]
+
+
 def hoist_layouts(steps: int, function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
-    """Rewrite a loop body to XLA:CPU's fast layout, with the weights transposed before the loop.
+    """Replace the convolutions of a loop body, and on a CPU transpose its weights before the loop.
 
     Args:
         steps: of the loop.
         function: what it closes over is the same at each step.
         args: arguments of the shapes that it is called with, to trace it.
     """
-    if jax.default_backend() != "cpu":
-        return function
     traced = trace(function, *args)
     jaxpr = traced.jaxpr.jaxpr
     handlers = _convolutions(jaxpr)
-    if steps >= _LONG:
+    if steps >= _LONG and jax.default_backend() == "cpu":
         known = dict(zip(jaxpr.constvars, traced.jaxpr.consts, strict=True))
         for path, eqn, weights in _walk(jaxpr, known):
             if _transposes_weights(eqn, weights):
@@ -49,18 +57,6 @@ def hoist_layouts(steps: int, function: Callable[..., Any], *args: Any) -> Calla
     if not handlers:
         return function
     return lambda *args: traced._replace(inputs=jax.tree.leaves(args)).evaluate(handlers)[0]
-
-
-def canonical_convolutions(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Rewrite convolutions to XLA:CPU's fast layout; for code already inside a loop body."""
-    if jax.default_backend() != "cpu":
-        return function
-
-    def canonical(*args: Any) -> Any:
-        traced = trace(function, *args)
-        return traced.evaluate(_convolutions(traced.jaxpr.jaxpr))[0]
-
-    return canonical
 
 
 def _walk(
@@ -106,30 +102,5 @@ def _multiply(weights: jax.Array, eqn: core.JaxprEqn, operands: Sequence[Any]) -
 
 
 def _convolutions(jaxpr: core.Jaxpr) -> dict[Path, Apply]:
-    """`_convolve` for each convolution whose axes are in another order."""
-    return {
-        path: _convolve
-        for path, eqn, _ in _walk(jaxpr, {})
-        if eqn.primitive.name == "conv_general_dilated" and eqn.params["dimension_numbers"] != _order(eqn)
-    }
-
-
-def _order(eqn: core.JaxprEqn) -> lax.ConvDimensionNumbers:
-    last = len(eqn.params["dimension_numbers"].lhs_spec) - 1
-    spatial = range(1, last)
-    return lax.ConvDimensionNumbers(
-        (0, last, *spatial), (last, last - 1, *range(last - 1)), (0, last, *spatial)
-    )
-
-
-def _convolve(eqn: core.JaxprEqn, operands: Sequence[Any]) -> list[Any]:
-    """The convolution, with its axes in order."""
-    images, kernels = operands
-    (n, c, *at), (o, i, *window), (n_out, c_out, *at_out) = eqn.params["dimension_numbers"]
-    output = eqn.primitive.bind(
-        images.transpose(n, *at, c),
-        kernels.transpose(*window, i, o),
-        **{**eqn.params, "dimension_numbers": _order(eqn)},
-    )
-    axes = (n_out, *at_out, c_out)  # the requested position of each axis
-    return [output.transpose(*sorted(range(len(axes)), key=axes.__getitem__))]
+    """`bind`, which evaluates ours, for each convolution."""
+    return {path: bind for path, eqn, _ in _walk(jaxpr, {}) if eqn.primitive.name == "conv_general_dilated"}

@@ -6,17 +6,17 @@ place of each is kept by a `Held`, a pytree node without leaves.
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jax.extend import core
 from jax.tree_util import Partial
 
-from jaxnn._engine.inline import inline_calls
-from jaxnn._engine.primitives import CALLS, is_inexact, variables
+from jaxnn._engine.primitives import CALLS, inner_jaxprs, is_inexact, standard
 from jaxnn._typing import PyTree
 
 _INSTEAD = (
@@ -90,12 +90,12 @@ def zeros_for_held(values: PyTree) -> PyTree:
     )
 
 
-def check_gradient_paths(function: Callable[[Any], Any], x: PyTree) -> None:
+def check_gradient_paths(jaxpr: core.Jaxpr, x: PyTree) -> None:
     """Say where arrays of `x` reach the output through integers or booleans alone: their gradient is 0.
 
     Args:
-        function: from the example to the explained output.
-        x: an example with floating-point leaves.
+        jaxpr: of the function from the example to the explained output.
+        x: the example, with floating-point leaves.
 
     Warns:
         UserWarning: one does, and another reaches the output through floating-point numbers.
@@ -103,7 +103,7 @@ def check_gradient_paths(function: Callable[[Any], Any], x: PyTree) -> None:
     Raises:
         ValueError: all do that reach it.
     """
-    lost, others = _gradient_paths(function, x)
+    lost, others = _gradient_paths(jaxpr)
     if not lost:
         return
     names = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(x)]
@@ -130,16 +130,34 @@ def _level_of_caller() -> int:
     return level
 
 
-def _gradient_paths(function: Callable[[Any], Any], x: PyTree) -> tuple[list[int], list[int]]:
+def _gradient_paths(jaxpr: core.Jaxpr) -> tuple[list[int], list[int]]:
     """The numbers of the arrays of `x` whose gradient is lost on the way to the output, and of the others."""
-    jaxpr = inline_calls(function, [x], CALLS).jaxpr.jaxpr
-    reached: dict[Any, set[int]] = {v: {i} for i, v in enumerate(jaxpr.invars)}
-    smooth = dict(reached)
-    for eqn in jaxpr.eqns:
-        for found in (reached, smooth):
-            sources = set[int]().union(*(found.get(v, ()) for v in variables(eqn.invars)))
-            found.update((v, sources) for v in eqn.outvars if found is reached or is_inexact(v))
-    every, kept = (
-        set[int]().union(*(found.get(v, ()) for v in variables(jaxpr.outvars))) for found in (reached, smooth)
-    )
+    sources = [frozenset([i]) for i in range(len(jaxpr.invars))]
+    every, kept = (frozenset[int]().union(*_flow(jaxpr, sources, smooth=smooth)) for smooth in (False, True))
     return sorted(every - kept), sorted(kept)
+
+
+def _flow(jaxpr: core.Jaxpr, sources: Sequence[frozenset[int]], *, smooth: bool) -> Sequence[frozenset[int]]:
+    """The sources that each result of a jaxpr depends on, given those of each input.
+
+    Args:
+        jaxpr: of a function; calls are traced into.
+        sources: by input.
+        smooth: whether to count dependence through floating-point or complex numbers only.
+    """
+    nothing = frozenset[int]()
+    found: dict[Any, frozenset[int]] = dict(zip(jaxpr.invars, sources, strict=True))
+
+    def of(atoms: Sequence[Any]) -> list[frozenset[int]]:
+        return [nothing if isinstance(v, core.Literal) else found.get(v, nothing) for v in atoms]
+
+    for eqn in standard(jaxpr).eqns:
+        if eqn.primitive.name in CALLS:
+            (inner,) = inner_jaxprs(eqn)
+            results = _flow(inner.jaxpr, of(eqn.invars), smooth=smooth)
+        else:
+            results = [nothing.union(*of(eqn.invars))] * len(eqn.outvars)
+        found.update(
+            (v, each) for v, each in zip(eqn.outvars, results, strict=True) if not smooth or is_inexact(v)
+        )
+    return of(jaxpr.outvars)

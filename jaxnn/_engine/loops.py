@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnn._engine.cpu_layout import canonical_convolutions, hoist_layouts
+from jaxnn._engine.cpu_layout import fast_convolutions, hoist_layouts
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
 ChunkStep = Callable[[Any, jax.Array, jax.Array], tuple[Any, Any]]
@@ -102,7 +102,7 @@ def chunked_scan(step: ChunkStep, carry: Any, count: int, size: int) -> tuple[An
     chunks = -(-count // size)
     size = -(-count // chunks)  # equal chunks: the least padding
 
-    step = step if chunks == 1 else canonical_convolutions(step)  # one chunk is no loop
+    step = step if chunks == 1 else fast_convolutions(step)  # one chunk is no loop
 
     @jax.checkpoint
     def chunk(carry: Any, number: jax.Array) -> tuple[Any, Any]:

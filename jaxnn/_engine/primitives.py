@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from jax.extend import core
 from jax.extend.core import primitives as public
 
+from jaxnn._engine.convolution import CONVOLUTION, original
+
 # Primitives that hold one jaxpr and are that function: calls, calls to recompute in a gradient (by version
 # of JAX), and functions with a derivative of their own, which is lost where they are inlined.
 CALLS = {"jit", "closed_call", "eval_jaxpr"}
@@ -170,9 +172,9 @@ def standard(jaxpr: core.Jaxpr) -> core.Jaxpr:
 
     The jaxprs inside of them are as they were; `inner_jaxprs` returns them likewise.
     """
-    if not any(_class_name(eqn) in _HIGH for eqn in jaxpr.eqns):
+    if not any(_class_name(eqn) in _HIGH or eqn.primitive is CONVOLUTION for eqn in jaxpr.eqns):
         return jaxpr
-    return jaxpr.replace(eqns=[_standard(eqn) for eqn in jaxpr.eqns])
+    return jaxpr.replace(eqns=[_standard(original(eqn)) for eqn in jaxpr.eqns])
 
 
 def _class_name(eqn: core.JaxprEqn) -> str:

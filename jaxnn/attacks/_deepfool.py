@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn import _checks
-from jaxnn._engine.cpu_layout import canonical_convolutions
+from jaxnn._engine.cpu_layout import fast_convolutions
 from jaxnn._engine.loops import vary_like, while_loop
 from jaxnn._typing import Key, Model, Norm, PyTree, Scalar
 from jaxnn.attacks._common import Attack, Bounds, Task, final_result, prepare
@@ -96,7 +96,7 @@ def _deepfool(task: Task, overshoot: jax.Array, *, steps: int, candidates: int |
     def step(carry: Any) -> Any:
         count, candidate, total, _ = carry
         least = jnp.maximum(distance(total, norm), tiny)
-        push = canonical_convolutions(lambda y: _step(lambda z: margins(fixed.model(z)), y, norm, least))
+        push = fast_convolutions(lambda y: _step(lambda z: margins(fixed.model(z)), y, norm, least))
         change = push(candidate)
         total = total + jnp.where(jnp.isfinite(change), change, 0)  # no gradient where the model gives NaN
         candidate = jnp.clip(x + stretch * total, *fixed.bounds)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnn import _checks
-from jaxnn._engine.cpu_layout import canonical_convolutions
+from jaxnn._engine.cpu_layout import fast_convolutions
 from jaxnn._engine.held import floats, integers, put_back
 from jaxnn._engine.loops import scan, vary_like
 from jaxnn._model import as_example, check_batch_like
@@ -168,7 +168,7 @@ def _universal(
 
     def batch(change: jax.Array, numbers: jax.Array) -> tuple[jax.Array, None]:
         mean_loss = lambda v: jnp.mean(jax.vmap(loss_at, (None, 0))(v, numbers))  # noqa: E731
-        gradient = canonical_convolutions(jax.grad(mean_loss))(change)
+        gradient = fast_convolutions(jax.grad(mean_loss))(change)
         return project(change + size * steepest(gradient, norm), norm, fixed.epsilon), None
 
     def epoch(state: _State, number: jax.Array) -> tuple[_State, None]:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax import lax
 
 import jaxnn
 from jaxnn import attribution, rules, weights
@@ -300,6 +301,15 @@ def _halved(h):
     return h / 2
 
 
+def _convolved(network, x):
+    """A convolution of one channel, and a depthwise one, before the network."""
+    kernels = network.layers[0].kernel[:9, :4].reshape(3, 3, 1, 4)
+    spec = {"padding": "SAME", "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+    maps = lax.conv_general_dilated(x.reshape(1, 10, 10, 1), kernels, (1, 1), **spec)
+    maps = lax.conv_general_dilated(jnp.tanh(maps), kernels, (1, 1), feature_group_count=4, **spec)
+    return network(jnp.mean(maps, -1).ravel())
+
+
 ROWS |= {
     "capture": Row(_read, (100,)),
     "intervene": Row(lambda n, x: jaxnn.intervene(n, {"hidden_0": _halved})(x), (100,)),
@@ -309,6 +319,7 @@ ROWS |= {
         lambda n, x: jaxnn.rewrite(lambda x: n(x), {"logistic": lambda operation, x: operation(x) / 2})(x),
         (100,),
     ),
+    "for_cpu": Row(lambda n, x: jaxnn.for_cpu(jax.tree_util.Partial(_convolved, n))(x), (100,)),
     "from_linen": Row(lambda n, x: _read(_linen(n), x), (100,)),
     "from_nnx": Row(lambda n, x: _read(_nnx(n), x), (100,)),
     "from_equinox": Row(lambda n, x: _read(_equinox(n), x), (100,)),
@@ -368,5 +379,5 @@ INDIRECT = {
     name for name in ROWS if name.startswith(("activation ", "inverse ", "from_"))
 } | set(rows_dreaming.ROWS) - {"flattened"} | {
     "kernel_images", "output_images", "top_features", "path_products", "roughness", "random_mask", "rewrite",
-    "completeness_gap", "encode_labels", "robust_accuracy",
+    "for_cpu", "completeness_gap", "encode_labels", "robust_accuracy",
 }  # fmt: skip

@@ -1,0 +1,183 @@
+"""Ways to compute a convolution on a CPU, and the measured rule that chooses one by shapes.
+
+All take images `(n, ..., c)` and kernels `(..., c / groups, o)`. XLA's own convolution needs the same order
+to be fast: it transposes other orders itself, but not inside of a loop, where they fall back to a plain
+implementation that was 40 times as slow.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+_FEW_POSITIONS = 64  # of the result, up to which columns beat XLA's convolution
+_MANY_CHANNELS = 32  # on both sides, from which a dilated convolution is better scattered
+
+
+class Convolution(NamedTuple):
+    """The parameters of a convolution over some spatial axes, and the sizes of its arrays.
+
+    Attributes:
+        images: the sizes of the images along the spatial axes.
+        window: those of the kernels.
+        out: those of the result.
+        strides: of the window.
+        padding: of the images, before and behind; negative where they are cut.
+        spread: `lhs_dilation`, the distance between the images' elements.
+        dilation: `rhs_dilation`, the distance between the window's elements.
+        groups: of channels.
+        params: all others of `jax.lax.conv_general_dilated`.
+    """
+
+    images: tuple[int, ...]
+    window: tuple[int, ...]
+    out: tuple[int, ...]
+    strides: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    spread: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+    params: dict[str, Any]
+
+
+def convolve(images: jax.Array, kernels: jax.Array, **params: Any) -> jax.Array:
+    """`jax.lax.conv_general_dilated`, of its primitive's parameters, as a CPU computes it the fastest."""
+    (n, c, *at), (o, i, *window), (n_out, c_out, *at_out) = params["dimension_numbers"]
+    axes = (n_out, *at_out, c_out)  # the requested position of each axis
+    out = jax.eval_shape(lambda x, w: lax.conv_general_dilated_p.bind(x, w, **params), images, kernels).shape
+    images, kernels = images.transpose(n, *at, c), kernels.transpose(*window, i, o)
+    shape = Convolution(
+        images.shape[1:-1],
+        kernels.shape[:-2],
+        tuple(out[axis] for axis in at_out),
+        tuple(params["window_strides"]),
+        tuple(params["padding"]),
+        tuple(params["lhs_dilation"]),
+        tuple(params["rhs_dilation"]),
+        params["feature_group_count"],
+        params,
+    )
+    result = _way(shape, images, kernels)(images, kernels, shape)
+    return result.transpose(*sorted(range(len(axes)), key=axes.__getitem__))
+
+
+def _way(shape: Convolution, images: jax.Array, kernels: jax.Array) -> Any:
+    """The fastest way that was measured."""
+    *_, per_group, features = kernels.shape
+    wide = shape.params["preferred_element_type"] not in (None, images.dtype)
+    spread = math.prod(shape.spread) > 1
+    positions = math.prod(shape.out)
+    if images.dtype not in (jnp.float32, jnp.float64) or wide or min(images.size, kernels.size) == 0:
+        return _original
+    if shape.params["batch_group_count"] > 1:
+        return _original
+    if per_group == 1 and features >= shape.groups:
+        return _sum_of_shifted
+    if shape.groups > 1:
+        return _original
+    if _is_tiled_gradient(shape):
+        return _tiles
+    if spread:
+        many = min(per_group, features) >= _MANY_CHANNELS
+        return _scattered if many else _original
+    if math.prod(shape.window) == 1:
+        return _product_of_columns
+    if positions <= _FEW_POSITIONS and per_group >= _MANY_CHANNELS:
+        return _product_of_columns
+    return _original
+
+
+def _original(images: jax.Array, kernels: jax.Array, shape: Convolution) -> jax.Array:
+    """XLA's convolution."""
+    last = images.ndim - 1
+    spatial = range(1, last)
+    numbers = lax.ConvDimensionNumbers(
+        (0, last, *spatial), (last, last - 1, *range(last - 1)), (0, last, *spatial)
+    )
+    params = {**shape.params, "dimension_numbers": numbers}
+    return lax.conv_general_dilated_p.bind(images, kernels, **params)
+
+
+def _sum_of_shifted(images: jax.Array, kernels: jax.Array, shape: Convolution) -> jax.Array:
+    """The sum of the images, shifted, times one element of each kernel; of kernels of one channel."""
+    times = kernels.shape[-1] // shape.groups  # results per channel
+    if times > 1:
+        images = jnp.repeat(images, times, axis=-1)
+    total: Any = 0.0
+    for place, shifted in _shifted(images, shape):
+        total = total + shifted * kernels[place][0]
+    return total
+
+
+def _product_of_columns(images: jax.Array, kernels: jax.Array, shape: Convolution) -> jax.Array:
+    """One product of what lies in the window at each place with all kernels."""
+    columns = [shifted for _, shifted in _shifted(images, shape)]
+    joined = columns[0] if len(columns) == 1 else jnp.concatenate(columns, axis=-1)
+    return _product(joined, kernels.reshape(-1, kernels.shape[-1]))
+
+
+def _scattered(images: jax.Array, kernels: jax.Array, shape: Convolution) -> jax.Array:
+    """A product per element of the kernels, before the images are spread; each is shifted to its place."""
+    zero = jnp.zeros((), images.dtype)
+    total: Any = 0.0
+    sizes = zip(shape.images, shape.out, shape.padding, shape.spread, shape.dilation, strict=True)
+    along = list(sizes)
+    for place in _places(shape.window):
+        config = [(0, 0, 0)]
+        for at, (size, out, (before, _), spread, dilation) in zip(place, along, strict=True):
+            start = before - at * dilation
+            config.append((start, out - start - ((size - 1) * spread + 1), spread - 1))
+        total = total + lax.pad(_product(images, kernels[place]), zero, [*config, (0, 0, 0)])
+    return total
+
+
+def _is_tiled_gradient(shape: Convolution) -> bool:
+    """Whether the results at the windows of one input element are a tile, next to those of the others.
+
+    It is the gradient of a convolution whose stride is its window, such as that of the patches of an image.
+    """
+    return (
+        math.prod(shape.window) > 1
+        and shape.spread == shape.window
+        and set(shape.strides) == set(shape.dilation) == {1}
+        and all(pad == (w - 1, w - 1) for pad, w in zip(shape.padding, shape.window, strict=True))
+    )
+
+
+def _tiles(images: jax.Array, kernels: jax.Array, shape: Convolution) -> jax.Array:
+    """One product of each element with all of the kernels, in reverse order, laid out as tiles."""
+    n, *sizes, _ = images.shape
+    flipped = jnp.flip(kernels, range(len(sizes)))
+    *window, c, o = flipped.shape
+    by_channel = jnp.moveaxis(flipped, -2, 0).reshape(c, -1)
+    tiles = _product(images, by_channel).reshape(n, *sizes, *window, o)
+    d = len(sizes)
+    order = [0, *itertools.chain.from_iterable((1 + k, 1 + d + k) for k in range(d)), 1 + 2 * d]
+    return tiles.transpose(order).reshape(n, *shape.out, o)
+
+
+def _shifted(images: jax.Array, shape: Convolution) -> Iterator[tuple[tuple[int, ...], jax.Array]]:
+    """The images as each element of the window sees them, with its place in the window."""
+    spatial = [(*pad, spread - 1) for pad, spread in zip(shape.padding, shape.spread, strict=True)]
+    if any(map(any, spatial)):
+        images = lax.pad(images, jnp.zeros((), images.dtype), [(0, 0, 0), *spatial, (0, 0, 0)])
+    for place in _places(shape.window):
+        start = [at * dilation for at, dilation in zip(place, shape.dilation, strict=True)]
+        end = [
+            at + (out - 1) * stride + 1
+            for at, out, stride in zip(start, shape.out, shape.strides, strict=True)
+        ]
+        n, c = images.shape[0], images.shape[-1]
+        yield place, lax.slice(images, (0, *start, 0), (n, *end, c), (1, *shape.strides, 1))
+
+
+def _places(window: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    return itertools.product(*map(range, window))
+
+
+def _product(images: jax.Array, weights: jax.Array) -> jax.Array:
+    return lax.dot_general(images, weights, (((images.ndim - 1,), (0,)), ((), ())))
