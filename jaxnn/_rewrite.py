@@ -438,7 +438,8 @@ def for_cpu(model: Model) -> Model:
     depthwise, in `cond` and `while`, or in a function with a custom derivative.
 
     All methods of this library do so by themselves. This function is for loops of your own, such as those
-    that train or evaluate the model.
+    that evaluate the model, or differentiate it with respect to its input. The gradients with respect to the
+    kernels remain those of XLA.
 
     Args:
         model: a callable of one example, such as a convolutional network of any library.

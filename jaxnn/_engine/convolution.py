@@ -23,10 +23,9 @@ from jaxnn._engine.convolution_cpu import convolve
 
 ORIGINAL = lax.conv_general_dilated_p
 CONVOLUTION = core.Primitive("conv_of_cpu")
-CONVOLUTION.abstract_eval = ORIGINAL.abstract_eval
+CONVOLUTION.def_effectful_abstract_eval(ORIGINAL.abstract_eval)
 
 
-@CONVOLUTION.def_impl
 def _evaluate(*operands: Any, **params: Any) -> jax.Array:
     if jax.config.values["jax_disable_jit"]:
         result: jax.Array = ORIGINAL.bind(*operands, **params)
@@ -93,6 +92,7 @@ def _batch(operands: Sequence[Any], axes: Sequence[Any], **params: Any) -> tuple
     return _with_ours(mapped, *operands), axis
 
 
+CONVOLUTION.def_impl(_evaluate)
 ad.defbilinear(CONVOLUTION, _transpose_images, _transpose_kernels)
 batching.primitive_batchers[CONVOLUTION] = _batch
 mlir.register_lowering(CONVOLUTION, mlir.lower_fun(ORIGINAL.bind, multiple_results=False))

@@ -15,7 +15,9 @@ import jax.numpy as jnp
 from jax import lax
 
 _FEW_POSITIONS = 64  # of the result, up to which columns beat XLA's convolution
-_MANY_CHANNELS = 32  # on both sides, from which a dilated convolution is better scattered
+_MANY_CHANNELS = 32  # on both sides, from which the gradient of a strided convolution is better scattered
+_MOST_SHIFTS = 128  # of the images: each is an operation, which takes time to compile
+_FEW_RESULTS = 32  # channels of all phases together, up to which one convolution for them is faster
 
 
 class Convolution(NamedTuple):
@@ -71,19 +73,25 @@ def _way(shape: Convolution, images: jax.Array, kernels: jax.Array) -> Any:
     wide = shape.params["preferred_element_type"] not in (None, images.dtype)
     spread = math.prod(shape.spread) > 1
     positions = math.prod(shape.out)
-    if images.dtype not in (jnp.float32, jnp.float64) or wide or min(images.size, kernels.size) == 0:
+    if images.dtype not in (jnp.float32, jnp.float64) or wide or min(images.size, kernels.size, positions) == 0:
         return _original
     if shape.params["batch_group_count"] > 1:
         return _original
+    if _is_tiled_gradient(shape) and shape.groups == 1:
+        return _tiles
+    if math.prod(shape.window) > _MOST_SHIFTS:
+        return _original
     if per_group == 1 and features >= shape.groups:
-        return _sum_of_shifted
+        return _sums_by_phase if spread and _has_phases(shape) else _sum_of_shifted
     if shape.groups > 1:
         return _original
-    if _is_tiled_gradient(shape):
-        return _tiles
     if spread:
-        many = min(per_group, features) >= _MANY_CHANNELS
-        return _scattered if many else _original
+        if set(shape.strides) != {1}:
+            return _original
+        if min(per_group, features) >= _MANY_CHANNELS:
+            return _scattered
+        few = features * math.prod(shape.spread) <= _FEW_RESULTS and per_group >= _MANY_CHANNELS
+        return _joined_phases if few and _has_phases(shape) else _original
     if math.prod(shape.window) == 1:
         return _product_of_columns
     if positions <= _FEW_POSITIONS and per_group >= _MANY_CHANNELS:
@@ -98,7 +106,8 @@ def _original(images: jax.Array, kernels: jax.Array, shape: Convolution) -> jax.
     numbers = lax.ConvDimensionNumbers(
         (0, last, *spatial), (last, last - 1, *range(last - 1)), (0, last, *spatial)
     )
-    params = {**shape.params, "dimension_numbers": numbers}
+    own = {"padding": shape.padding, "lhs_dilation": shape.spread, "dimension_numbers": numbers}
+    params = {**shape.params, **own}
     return lax.conv_general_dilated_p.bind(images, kernels, **params)
 
 
@@ -135,6 +144,92 @@ def _scattered(images: jax.Array, kernels: jax.Array, shape: Convolution) -> jax
     return total
 
 
+class _Phase(NamedTuple):
+    """The results at every `spread`-th place, which see the same elements of the window.
+
+    Attributes:
+        kernel: those elements, a slice per spatial axis.
+        window: how many they are.
+        start: of the images' elements that they meet at the first place.
+    """
+
+    kernel: tuple[slice, ...]
+    window: tuple[int, ...]
+    start: tuple[int, ...]
+
+
+def _has_phases(shape: Convolution) -> bool:
+    """Whether every phase of a convolution of spread images is one of the images as they are."""
+    whole = all(w >= spread for w, spread in zip(shape.window, shape.spread, strict=True))
+    return whole and set(shape.strides) == set(shape.dilation) == {1}
+
+
+def _phases(shape: Convolution) -> list[_Phase]:
+    """The phases, in the order of their places: the last axis changes first."""
+    before = [pad for pad, _ in shape.padding]
+    phases = []
+    for place in _places(shape.spread):
+        along = list(zip(place, shape.spread, before, shape.window, strict=True))
+        first = [(pad - at) % spread for at, spread, pad, _ in along]
+        phases.append(
+            _Phase(
+                tuple(slice(k, None, spread) for k, spread in zip(first, shape.spread, strict=True)),
+                tuple(len(range(k, w, spread)) for k, (_, spread, _, w) in zip(first, along, strict=True)),
+                tuple((at + k - pad) // spread for k, (at, spread, pad, _) in zip(first, along, strict=True)),
+            )
+        )
+    return phases
+
+
+def _of_phase(shape: Convolution, window: tuple[int, ...], start: tuple[int, ...]) -> Convolution:
+    """The convolution of the images as they are, from a place on."""
+    out = tuple(-(-size // spread) for size, spread in zip(shape.out, shape.spread, strict=True))
+    ends = zip(start, window, out, shape.images, strict=True)
+    padding = tuple((-first, first + w - 1 + size - image) for first, w, size, image in ends)
+    return shape._replace(window=window, out=out, padding=padding, spread=(1,) * len(out))
+
+
+def _sums_by_phase(images: jax.Array, kernels: jax.Array, shape: Convolution) -> jax.Array:
+    """Sums of shifted images, one per phase: without the zeros between the elements of spread images."""
+    results = [
+        _sum_of_shifted(images, kernels[phase.kernel], _of_phase(shape, phase.window, phase.start))
+        for phase in _phases(shape)
+    ]
+    return _interleaved(jnp.stack(results, -2), shape)
+
+
+def _joined_phases(images: jax.Array, kernels: jax.Array, shape: Convolution) -> jax.Array:
+    """One convolution of the images as they are, whose channels are those of all phases."""
+    phases = _phases(shape)
+    start = tuple(map(min, zip(*(phase.start for phase in phases), strict=True)))
+    ends = ([a + b for a, b in zip(p.start, p.window, strict=True)] for p in phases)
+    window = tuple(end - first for end, first in zip(map(max, zip(*ends, strict=True)), start, strict=True))
+    padded = []
+    for phase in phases:
+        before = [own - first for own, first in zip(phase.start, start, strict=True)]
+        along = zip(before, window, phase.window, strict=True)
+        zeros = [(skipped, whole - size - skipped) for skipped, whole, size in along]
+        padded.append(jnp.pad(kernels[phase.kernel], [*zeros, (0, 0), (0, 0)]))
+    result = _original(images, jnp.concatenate(padded, -1), _of_phase(shape, window, start))
+    return _interleaved(result.reshape(*result.shape[:-1], len(phases), -1), shape)
+
+
+def _interleaved(phases: jax.Array, shape: Convolution) -> jax.Array:
+    """The results `(n, ..., phases, o)` of all phases at their places."""
+    n, *sizes, _, o = phases.shape
+    tiles = phases.reshape(n, *sizes, *shape.spread, o)
+    return _untiled(tiles)[(slice(None), *map(slice, shape.out))]
+
+
+def _untiled(tiles: jax.Array) -> jax.Array:
+    """Tiles `(n, places..., sizes..., o)` side by side: `(n, places * sizes..., o)`."""
+    n, *sizes, o = tiles.shape
+    d = len(sizes) // 2
+    order = [0, *itertools.chain.from_iterable((1 + k, 1 + d + k) for k in range(d)), 1 + 2 * d]
+    out = [places * size for places, size in zip(sizes[:d], sizes[d:], strict=True)]
+    return tiles.transpose(order).reshape(n, *out, o)
+
+
 def _is_tiled_gradient(shape: Convolution) -> bool:
     """Whether the results at the windows of one input element are a tile, next to those of the others.
 
@@ -154,10 +249,7 @@ def _tiles(images: jax.Array, kernels: jax.Array, shape: Convolution) -> jax.Arr
     flipped = jnp.flip(kernels, range(len(sizes)))
     *window, c, o = flipped.shape
     by_channel = jnp.moveaxis(flipped, -2, 0).reshape(c, -1)
-    tiles = _product(images, by_channel).reshape(n, *sizes, *window, o)
-    d = len(sizes)
-    order = [0, *itertools.chain.from_iterable((1 + k, 1 + d + k) for k in range(d)), 1 + 2 * d]
-    return tiles.transpose(order).reshape(n, *shape.out, o)
+    return _untiled(_product(images, by_channel).reshape(n, *sizes, *window, o))
 
 
 def _shifted(images: jax.Array, shape: Convolution) -> Iterator[tuple[tuple[int, ...], jax.Array]]:

@@ -46,24 +46,24 @@ def assert_close(found, right, dtype="float64"):
 
 @st.composite
 def convolutions(draw):
-    """Images, kernels and parameters of any convolution."""
+    """Images, kernels and parameters of any convolution, and of the kinds that are computed otherwise."""
     d = draw(st.integers(1, 3))
+    one = (1,) * d
     pick = lambda low, high: tuple(draw(st.integers(low, high)) for _ in range(d))  # noqa: E731
-    groups, per_group, each = (
-        draw(st.sampled_from([1, 1, 2, 5])),
-        draw(st.integers(1, 3)),
-        draw(st.integers(1, 3)),
+    kind = draw(st.sampled_from(["any", "depthwise", "gradient", "gradient of few channels", "of tiles"]))
+    groups = draw(
+        {"any": st.sampled_from([1, 2]), "depthwise": st.sampled_from([1, 2, 5])}.get(kind, st.just(1))
     )
-    window, strides = pick(1, 3), pick(1, 3)
-    spread, dilation = (
-        draw(st.sampled_from([(1,) * d, pick(1, 3)])),
-        draw(st.sampled_from([(1,) * d, pick(1, 2)])),
-    )
-    if draw(st.booleans()):  # the gradient of a convolution whose stride is its window
-        spread, strides, dilation = window, (1,) * d, (1,) * d
-        padding = tuple((w - 1, w - 1) for w in window)
-    else:
-        padding = tuple((draw(st.integers(-1, 2)), draw(st.integers(-1, 2))) for _ in range(d))
+    per_group = 1 if kind == "depthwise" else draw(st.integers(2 if "gradient" in kind else 1, 3))
+    each = 1 if "few" in kind else draw(st.integers(2 if kind == "gradient" else 1, 3))
+    window, strides, spread, dilation = pick(1, 3), pick(1, 3), pick(1, 2), pick(1, 2)
+    padding = tuple((draw(st.integers(-1, 2)), draw(st.integers(-1, 2))) for _ in range(d))
+    if kind == "of tiles" or "gradient" in kind:
+        strides = dilation = one
+    if kind == "of tiles":
+        spread, padding = window, tuple((w - 1, w - 1) for w in window)
+    if kind == "depthwise" and draw(st.booleans()):
+        spread = strides = one
     sizes = pick(3, 6)
     order = draw(st.sampled_from(ORDERS[d]))
     spatial = "DHW"[-d:]
@@ -83,9 +83,10 @@ def convolutions(draw):
 def _any_size(monkeypatch):
     """Every way, whose rule looks at sizes, also for small arrays."""
     monkeypatch.setattr(convolution_cpu, "_MANY_CHANNELS", 2)
+    monkeypatch.setattr(convolution_cpu, "_FEW_RESULTS", 64)
 
 
-@hypothesis.settings(max_examples=60)
+@hypothesis.settings(max_examples=100)
 @hypothesis.given(data=st.data())
 def test_it_equals_jaxs_for_every_shape(data):
     with in_precision("float64"), pytest.MonkeyPatch.context() as patch:
@@ -106,6 +107,7 @@ def _arrays(way, dtype="float64"):
         "one place": (4, 5, (1, 1), {"window_strides": (2, 2)}),
         "patches": (3, 5, (2, 2), {"window_strides": (2, 2), "padding": "VALID"}),
         "strided": (4, 5, (3, 3), {"window_strides": (2, 2)}),
+        "of few channels": (1, 5, (4, 3), {"window_strides": (2, 1), "feature_group_count": 1}),
         "grouped": (4, 6, (3, 3), {"feature_group_count": 2}),
         "plain": (4, 5, (3, 3), {}),
     }[way]
@@ -115,7 +117,7 @@ def _arrays(way, dtype="float64"):
     return images, kernels, params_of(images, kernels, ("NCHW", "OIHW", "NCHW"), **options)
 
 
-WAYS = ["depthwise", "one channel", "one place", "patches", "strided", "grouped", "plain"]
+WAYS = ["depthwise", "one channel", "one place", "patches", "strided", "of few channels", "grouped", "plain"]
 
 
 def _transformed(primitive, params):
