@@ -12,7 +12,7 @@ import numpy as np
 from jaxnn import _checks
 from jaxnn._arrays import as_numpy
 from jaxnn._engine.closures import check_stateless
-from jaxnn._engine.cpu_layout import fast_convolutions, with_fast_convolutions
+from jaxnn._engine.cpu_layout import with_fast_convolutions
 from jaxnn._engine.held import check_gradient_paths, hold, is_held
 from jaxnn._engine.jaxpr import trace
 from jaxnn._engine.loops import vary_like
@@ -317,7 +317,7 @@ def select(output: Any, target: Any) -> jax.Array:
 
 def scalar(model: Any, target: Any) -> Callable[[Any], jax.Array]:
     """The scalar function of the input that is explained: the target output of the model."""
-    return fast_convolutions(lambda x: select(model(x), target))
+    return lambda x: select(model(x), target)
 
 
 def differentiable(model: Any, target: Any, x: Any) -> Callable[[Any], jax.Array]:
@@ -328,7 +328,7 @@ def differentiable(model: Any, target: Any, x: Any) -> Callable[[Any], jax.Array
     Raises:
         ValueError: the numbers of `x` reach the scalar as integers or booleans alone.
     """
-    traced = trace(lambda x: select(model(x), target), x)
+    traced = trace(scalar(model, target), x)
     check_gradient_paths(traced.jaxpr.jaxpr, x)
     return lambda x: with_fast_convolutions(traced._replace(inputs=jax.tree.leaves(x)))
 

@@ -70,14 +70,11 @@ def convolve(images: jax.Array, kernels: jax.Array, **params: Any) -> jax.Array:
 def _way(shape: Convolution, images: jax.Array, kernels: jax.Array) -> Any:
     """The fastest way that was measured."""
     *_, per_group, features = kernels.shape
-    wide = shape.params["preferred_element_type"] not in (None, images.dtype)
-    spread = math.prod(shape.spread) > 1
-    positions = math.prod(shape.out)
-    if images.dtype not in (jnp.float32, jnp.float64) or wide or min(images.size, kernels.size, positions) == 0:
+    spread, positions = math.prod(shape.spread) > 1, math.prod(shape.out)
+    many = min(per_group, features) >= _MANY_CHANNELS
+    if not _is_simple(shape, images.dtype) or min(images.size, kernels.size, positions) == 0:
         return _original
-    if shape.params["batch_group_count"] > 1:
-        return _original
-    if _is_tiled_gradient(shape) and shape.groups == 1:
+    if shape.groups == 1 and _is_tiled_gradient(shape):
         return _tiles
     if math.prod(shape.window) > _MOST_SHIFTS:
         return _original
@@ -85,11 +82,9 @@ def _way(shape: Convolution, images: jax.Array, kernels: jax.Array) -> Any:
         return _sums_by_phase if spread and _has_phases(shape) else _sum_of_shifted
     if shape.groups > 1:
         return _original
+    if spread and set(shape.strides) == {1} and many:
+        return _scattered
     if spread:
-        if set(shape.strides) != {1}:
-            return _original
-        if min(per_group, features) >= _MANY_CHANNELS:
-            return _scattered
         few = features * math.prod(shape.spread) <= _FEW_RESULTS and per_group >= _MANY_CHANNELS
         return _joined_phases if few and _has_phases(shape) else _original
     if math.prod(shape.window) == 1:
@@ -97,6 +92,12 @@ def _way(shape: Convolution, images: jax.Array, kernels: jax.Array) -> Any:
     if positions <= _FEW_POSITIONS and per_group >= _MANY_CHANNELS:
         return _product_of_columns
     return _original
+
+
+def _is_simple(shape: Convolution, dtype: Any) -> bool:
+    """Whether the sums are in the precision of the result, and of all images."""
+    wide = shape.params["preferred_element_type"] not in (None, dtype)
+    return dtype in (jnp.float32, jnp.float64) and not wide and shape.params["batch_group_count"] == 1
 
 
 def _original(images: jax.Array, kernels: jax.Array, shape: Convolution) -> jax.Array:

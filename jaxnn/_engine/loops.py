@@ -83,7 +83,9 @@ def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Any], Any], carry: An
     return lax.fori_loop(lower, upper, lambda i, carry: _varying_result(body(i, carry), carry), carry)
 
 
-def chunked_scan(step: ChunkStep, carry: Any, count: int, size: int) -> tuple[Any, Any]:
+def chunked_scan(
+    step: ChunkStep, carry: Any, count: int, size: int, *, hoist: bool = True
+) -> tuple[Any, Any]:
     """Scan over the indices from 0 to `count - 1` in chunks of at most `size`.
 
     A gradient recomputes each chunk, so memory does not grow with the number of chunks.
@@ -95,6 +97,7 @@ def chunked_scan(step: ChunkStep, carry: Any, count: int, size: int) -> tuple[An
         carry: the initial carry.
         count: number of indices, at least 1.
         size: largest number of indices per chunk, at least 1.
+        hoist: whether to replace the convolutions of the step; see `cpu_layout`.
 
     Returns:
         `(carry, outputs)`: the final carry, and the outputs of all `count` indices.
@@ -102,7 +105,7 @@ def chunked_scan(step: ChunkStep, carry: Any, count: int, size: int) -> tuple[An
     chunks = -(-count // size)
     size = -(-count // chunks)  # equal chunks: the least padding
 
-    step = step if chunks == 1 else fast_convolutions(step)  # one chunk is no loop
+    step = fast_convolutions(step) if hoist else step
 
     @jax.checkpoint
     def chunk(carry: Any, number: jax.Array) -> tuple[Any, Any]:

@@ -9,9 +9,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 from jax.typing import DTypeLike
 
 from jaxnn import _checks
+from jaxnn._engine.cpu_layout import with_fast_convolutions
+from jaxnn._engine.jaxpr import trace
 from jaxnn._engine.loops import chunked_scan
 from jaxnn._engine.memory import Batch, check_batch_size
 from jaxnn._precision import wide_dtype, widen
@@ -88,8 +91,10 @@ def weighted_sum(function: Function, rows: PyTree, weights: np.ndarray, batch_si
     # Copies: JAX caches the array of a NumPy array by identity, also after float64 has been enabled.
     rows, factors = jax.tree.map(lambda a: jnp.asarray(a.astype(_canonical(a.dtype))), (rows, weights))
 
+    evaluate, one, shapes = _trace_once(function, jax.tree.map(lambda row: row[0], rows))
+
     def step(sums: PyTree, indices: jax.Array, valid: jax.Array) -> tuple[PyTree, None]:
-        values = jax.vmap(function)(jax.tree.map(lambda row: row[indices], rows))
+        values = jax.vmap(evaluate)(jax.tree.map(lambda row: row[indices], rows))
         weight = jnp.where(valid, factors[indices], 0)
         # A product reads the values once. Multiplying and summing was four times as slow on a CPU.
         return jax.tree.map(
@@ -98,21 +103,31 @@ def weighted_sum(function: Function, rows: PyTree, weights: np.ndarray, batch_si
             values,
         ), None
 
-    one, shapes = jax.make_jaxpr(function, return_shape=True)(jax.tree.map(lambda row: row[0], rows))
     start = jax.tree.map(lambda s: jnp.zeros(s.shape, wide_dtype(s.dtype)), shapes)
-    return chunked_scan(step, start, len(weights), batch_size.size(one))[0]
+    return chunked_scan(step, start, len(weights), batch_size.size(one), hoist=False)[0]
+
+
+def _trace_once(function: Function, row: PyTree) -> tuple[Function, core.ClosedJaxpr, PyTree]:
+    """A function of a row as its jaxpr, with fast convolutions; the jaxpr; and the shapes of the results."""
+    traced = trace(function, row)
+    shapes = jax.tree.unflatten(traced.structure, traced.jaxpr.out_avals)
+    return (
+        lambda row: with_fast_convolutions(traced._replace(inputs=jax.tree.leaves(row))),
+        traced.jaxpr,
+        shapes,
+    )
 
 
 def moments(function: Function, sampling: Sampling) -> PyTree:
     """The `Moments` of each array of `function(s)`, for the samples `s` from 0 to `n_samples - 1`."""
+    evaluate, one, shapes = _trace_once(function, jnp.array(0))
 
     def step(current: PyTree, indices: jax.Array, valid: jax.Array) -> tuple[PyTree, None]:
-        values = jax.vmap(function)(indices)
+        values = jax.vmap(evaluate)(indices)
         return _map_moments(lambda m, v: merge(m, widen(v), valid), current, values), None
 
-    one, shapes = jax.make_jaxpr(function, return_shape=True)(jnp.array(0))
     start = jax.tree.map(lambda s: no_samples(s.shape, wide_dtype(s.dtype)), shapes)
-    return chunked_scan(step, start, sampling.n_samples, sampling.batch_size.size(one))[0]
+    return chunked_scan(step, start, sampling.n_samples, sampling.batch_size.size(one), hoist=False)[0]
 
 
 def estimate(function: Function, sampling: Sampling, finish: Function) -> PyTree:

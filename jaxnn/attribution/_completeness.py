@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
+from jaxnn._engine.cpu_layout import fast_convolutions
 from jaxnn._model import as_example, broadcast_like, check_batch_like, prepare, scalar
 from jaxnn._rewrite import capture, lengths_of
 from jaxnn._typing import Model, PyTree, Target
@@ -80,7 +81,7 @@ def _check_shapes(model: Model, x: PyTree, attributions: PyTree) -> None:
 def _completeness_gap(
     model: Model, x: PyTree, target: Target, attributions: PyTree, baselines: PyTree
 ) -> jax.Array:
-    function = scalar(model, target)
+    function = fast_convolutions(scalar(model, target))
     return _difference(attributions, function(x), jnp.mean(jax.vmap(function)(baselines)))
 
 

@@ -115,13 +115,13 @@ def _integrated_gradients(
     model: Model, x: PyTree, target: Target, baseline: PyTree, rule: QuadratureRule, *, check: bool
 ) -> tuple[PyTree, jax.Array | None]:
     attributions, ends = integrate(differentiable(model, target, x), x, baseline, rule)
-    return attributions, gap_of(attributions, *ends, within=0.05) if check else None
+    return attributions, gap_of(attributions, *ends(), within=0.05) if check else None
 
 
 def integrate(
     function: Callable[[PyTree], jax.Array], x: PyTree, baseline: PyTree, rule: QuadratureRule
-) -> tuple[PyTree, tuple[jax.Array, jax.Array]]:
-    """Integrated gradients of any scalar function, and its values at `x` and at the baseline.
+) -> tuple[PyTree, Callable[[], tuple[jax.Array, jax.Array]]]:
+    """Integrated gradients of any scalar function, and what computes its values at `x` and the baseline.
 
     Its affine prefix maps the straight path to a straight path, and its transpose maps the summed gradients
     to the input at once. Only the rest is evaluated at each node.
@@ -133,7 +133,7 @@ def integrate(
     mean = rule.mean(lambda position: jax.grad(rest)(between(start, end, position)))
     (gradient,) = pull(as_dtype_of(mean, end))
     attributions = jax.tree.map(lambda a, b, g: _change(b, a) * g, x, baseline, gradient)
-    return attributions, (rest(end), rest(start))  # not computed where they are not used
+    return attributions, lambda: tuple(jax.vmap(rest)(jax.tree.map(lambda *ab: jnp.stack(ab), end, start)))
 
 
 def between(start: PyTree, end: PyTree, position: Scalar) -> PyTree:

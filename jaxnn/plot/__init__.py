@@ -2,8 +2,8 @@
 
 They take arrays and results of the library, never models, and hold no state. One file per kind of figure:
 `_images` (grids, curves and bars; start here), `_maps` (activations and decision maps), `_attribution`,
-`_tokens`, `_rules`, and `_explanation` for `jaxnn.explain`; `_common` has the colors and the checks that
-they share.
+`_series`, `_tokens`, `_rules`, and `_explanation` for `jaxnn.explain`; `_common` has the colors and the
+checks that they share.
 """
 
 from jaxnn.plot._attribution import attribution as attribution, feature_bars as feature_bars
@@ -23,4 +23,5 @@ from jaxnn.plot._rules import (
     rule_list as rule_list,
     rule_on_data as rule_on_data,
 )
+from jaxnn.plot._series import series as series
 from jaxnn.plot._tokens import tokens as tokens, tokens_html as tokens_html

@@ -67,10 +67,9 @@ def attribution(
         raise ValueError(
             f"`image` must have shape {heat.shape}, that of `values` without channels; got {beneath.shape}"
         )
-    clip = check_real("clip", clip, above=0, at_most=100)
-    end = _percentile(heat, clip) if limit is None else check_real("limit", limit, above=0)
+    norm = color_scale(heat, clip, limit)
+    end = norm.vmax
     ax = _common.axes_or_new(ax)
-    norm = Normalize(-end, end)
     strength = np.clip(np.abs(heat) / end, 0, 1)[..., None]
     ink = 1 - _INK * _scaled(beneath)[..., None]
     color = get_cmap("RdBu")(norm(heat))[..., :3]
@@ -79,11 +78,23 @@ def attribution(
     ax.set(xticks=[], yticks=[])
     ax.set_title(title, fontsize=9)
     if colorbar:
-        cut = int(np.sum(np.abs(heat) > end))
-        note = f"\n({cut} of {heat.size} past the ends: clipped at {end:.3g})" if cut else ""
-        extend = "both" if cut else "neither"
-        ax.figure.colorbar(ScalarMappable(norm, "RdBu"), ax=ax, extend=extend).set_label(name + note)
+        add_colorbar(heat, norm, name, ax)
     return ax
+
+
+def color_scale(heat: Numbers, clip: float, limit: float | None) -> Normalize:
+    """The scale of colors, symmetric about 0, to a limit or a percentile of the sizes."""
+    clip = check_real("clip", clip, above=0, at_most=100)
+    end = _percentile(heat, clip) if limit is None else check_real("limit", limit, above=0)
+    return Normalize(-end, end)
+
+
+def add_colorbar(heat: Numbers, norm: Normalize, name: str, ax: Axes) -> None:
+    """A color bar that says how many values exceed it."""
+    cut = int(np.sum(np.abs(heat) > norm.vmax))
+    note = f"\n({cut} of {heat.size} past the ends: clipped at {norm.vmax:.3g})" if cut else ""
+    extend = "both" if cut else "neither"
+    ax.figure.colorbar(ScalarMappable(norm, "RdBu"), ax=ax, extend=extend).set_label(name + note)
 
 
 def _sum_channels(name: str, value: ArrayLike) -> Numbers:

@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from jaxnn.plot._attribution import attribution, feature_bars
+from jaxnn.plot._series import series
 from jaxnn.plot._tokens import figure_size, tokens, tokens_html
 
 _BARS = 12
@@ -65,8 +66,7 @@ def _draw(found: Any, name: str, ax: Any) -> None:
     elif found.kind == "image":
         attribution(values, image=found.shown(), title=name, ax=ax)
     else:
-        attribution(values.T, image=found.shown().T, title=name, ax=ax)
-        ax.set(xlabel="time step", ylabel="feature", aspect="auto")
+        series(values, series=found.shown(), title=name, ax=ax)
 
 
 def _title(found: Any) -> str:
