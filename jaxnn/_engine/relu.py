@@ -1,17 +1,19 @@
 """Pattern matching on graph steps: ReLUs in any spelling, and clamped variances."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 
 from jaxnn._checks import is_concrete
 from jaxnn._engine.graph import Graph, Step
-from jaxnn._engine.primitives import AVERAGING, PERMUTATIONS, PIECEWISE_LINEAR, is_real
+from jaxnn._engine.jaxpr import bind, evaluate, run
+from jaxnn._engine.primitives import AVERAGING, PERMUTATIONS, PIECEWISE_LINEAR, inner_jaxprs, is_real
 
-_PROBES = (-1e4, -3.0, -0.7, -1e-3, 0.0, 1e-3, 0.3, 5.9, 6.1, 1e4)
+_PROBES = (1.0, -1e4, -3.0, -0.7, -1e-3, 0.0, 1e-3, 0.3, 5.9, 6.1, 1e4)
 
 
 def relu_factor(step: Step) -> float | None:
@@ -28,18 +30,41 @@ def relu_factor(step: Step) -> float | None:
     if root.aval.size == 0 or not is_real(root, *step.outputs):
         return None
 
-    def output(probe: float) -> np.ndarray:
-        with jax.ensure_compile_time_eval():
-            return np.asarray(step.call(jnp.full(root.aval.shape, probe, root.aval.dtype))[0])
+    probes = np.asarray(_PROBES, root.aval.dtype)
+    with jax.ensure_compile_time_eval():
+        if _is_of_numbers(step.equations, root):  # which does not depend on the shape
+            values = {root: jnp.asarray(probes)}
+            run(step.equations, values, _apply)
+            found = np.asarray(values[step.outputs[0]])
+        else:
+            found = np.asarray(jax.vmap(lambda p: step.call(jnp.full(root.aval.shape, p))[0])(probes))
+    factor = found[0].ravel()[0]
+    expected = factor * np.maximum(probes, probes.dtype.type(0))
+    is_equal = np.all(found.reshape(len(probes), -1) == expected[:, None])
+    return float(factor) if factor > 0 and is_equal else None
 
-    factor = output(1.0).ravel()[0]
-    if not factor > 0:
-        return None
-    for probe in _PROBES:
-        expected = max(np.asarray(probe, root.aval.dtype), np.asarray(0, root.aval.dtype))
-        if not np.all(output(probe) == factor * expected):
-            return None
-    return float(factor)
+
+def _is_of_numbers(equations: Sequence[core.JaxprEqn], *inputs: Any) -> bool:
+    """Whether equations read their inputs and numbers alone, and no array that has a shape of its own."""
+    made = set(inputs)
+    for eqn in equations:
+        for v in eqn.invars:
+            if np.ndim(v.val) > 0 if isinstance(v, core.Literal) else v not in made:
+                return False
+        if eqn.primitive.name == "broadcast_in_dim":
+            return False
+        for inner in inner_jaxprs(eqn):
+            if len(inner.consts) > 0 or not _is_of_numbers(inner.jaxpr.eqns, *inner.jaxpr.invars):
+                return False
+        made.update(eqn.outvars)
+    return True
+
+
+def _apply(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
+    """Evaluate an equation on operands of another shape: what is inside is of theirs, too."""
+    for inner in inner_jaxprs(eqn):
+        return evaluate(inner.jaxpr, inner.consts, operands, _apply)
+    return bind(eqn, operands)
 
 
 def is_relu(step: Step) -> bool:
@@ -55,19 +80,19 @@ def is_clamped_variance(graph: Graph, step: Step) -> bool:
     """
     made_by = graph.made_by
     (clamped,) = step.inputs
-    v, total = _averaged(made_by, clamped)
-    if total is not None and total > 0 and v is not clamped and _is_square(made_by.get(v)):
+    v, steps = _averaged(made_by, clamped)
+    if steps and _is_square(made_by.get(v)) and (_total(v, steps) or 0) > 0:
         return True
     difference = made_by.get(clamped)
     if difference is None or difference.name != "sub" or len(difference.inputs) != 2:
         return False
     first, second = difference.equations[-1].invars
-    v, total = _averaged(made_by, first)
+    v, steps = _averaged(made_by, first)
     if not _is_square(made_by.get(v)) or not _is_square(made_by.get(second)):
         return False
     squared = _permuted(made_by, made_by[v].inputs[0])
-    mean_of, mean_total = _averaged(made_by, made_by[second].inputs[0], until=squared)
-    return mean_of in squared and _is_one(total) and _is_one(mean_total)
+    mean_of, mean_steps = _averaged(made_by, made_by[second].inputs[0], until=squared)
+    return mean_of in squared and _is_one(_total(v, steps)) and _is_one(_total(mean_of, mean_steps))
 
 
 def _permuted(made_by: Mapping[Any, Step], v: Any) -> list[Any]:
@@ -83,8 +108,8 @@ def _is_one(total: float | None) -> bool:
     return total is not None and abs(total - 1) < 1e-2
 
 
-def _averaged(made_by: Mapping[Any, Step], v: Any, until: Container[Any] = ()) -> tuple[Any, float | None]:
-    """The variable that `v` is a weighted sum of, or `v` itself, and the sum of the weights if known.
+def _averaged(made_by: Mapping[Any, Step], v: Any, until: Container[Any] = ()) -> tuple[Any, list[Step]]:
+    """The variable that `v` may be a weighted sum of, or `v` itself, and the steps from it to `v`.
 
     The first such variable of `until`, or else the farthest back.
     """
@@ -94,16 +119,21 @@ def _averaged(made_by: Mapping[Any, Step], v: Any, until: Container[Any] = ()) -
             break
         steps.insert(0, made_by[v])
         (v,) = made_by[v].inputs
+    return v, steps
+
+
+def _total(v: Any, steps: list[Step]) -> float | None:
+    """The least sum of the weights of a variable in the result of some steps, if it is known."""
     if not steps:
-        return v, None
+        return None
     with jax.ensure_compile_time_eval():
         value = jnp.ones(v.aval.shape, v.aval.dtype)
         for step in steps:
             (value,) = step.call(value)
             # Traced weights are not known, and with a negative weight it is no average.
             if not is_concrete(value) or not bool(jnp.all(value >= 0)):
-                return v, None
-        return v, float(jnp.min(value))
+                return None
+        return float(jnp.min(value))
 
 
 def _is_square(step: Step | None) -> bool:
