@@ -30,7 +30,7 @@ from jaxnn._engine.jaxpr import (
     warn_unused,
 )
 from jaxnn._engine.primitives import NAMES
-from jaxnn._engine.tap import tap_array
+from jaxnn._engine.tap import tap_array, tapped_axis
 from jaxnn._model import Frozen, as_arrays, as_model, tracing
 from jaxnn._typing import Layer, Model, PyTree
 
@@ -127,6 +127,10 @@ def _capture(model: Model, x: PyTree) -> tuple[PyTree, _Captured]:
     traced = trace(model, x)
     labels = labels_of(traced)
     y, captured = traced.evaluate(reads=labels)
+    for path, eqn in walk(traced.jaxpr.jaxpr):
+        axis = tapped_axis(eqn) if path in captured else None
+        if axis is not None:  # behind one of steps per scan
+            captured[path] = jnp.squeeze(captured[path], axis + len(scan_lengths(traced.jaxpr.jaxpr, path)))
     paths = [path for path in labels if path in captured]
     return y, _Captured([captured[path] for path in paths], tuple(labels[path] for path in paths))
 
@@ -304,10 +308,11 @@ def _change(
     changes: Sequence[_Change], eqn: core.JaxprEqn, values: Sequence[Any], rows: Sequence[Any]
 ) -> Sequence[Any]:
     """The value of a tap, changed by one replacement after the other."""
-    (value,) = values
+    (value,), axis = values, tapped_axis(eqn)
+    value = value if axis is None else jnp.squeeze(value, axis)
     for change, row in zip(changes, rows, strict=True):
         value = _replaced(change, value, row)
-    return bind(eqn, [value])
+    return bind(eqn, [value if axis is None else jnp.expand_dims(value, axis)])
 
 
 def _replaced(change: _Change, value: jax.Array, row: Any) -> jax.Array:

@@ -22,6 +22,7 @@ from jaxnn._engine.primitives import (
     inner_jaxprs,
     is_number,
 )
+from jaxnn._engine.tap import tapped_axis
 from jaxnn._model import as_arrays, as_model, tracing
 from jaxnn._rewrite import labels_of
 from jaxnn._typing import Model, PyTree
@@ -147,7 +148,7 @@ class _Count:
             kind = eqn.primitive.name
             inner = list(inner_jaxprs(eqn))
             if kind in NAMES:
-                self._end_row(next(self.names), eqn.outvars[0])
+                self._end_row(next(self.names), eqn.outvars[0], tapped_axis(eqn))
             if kind in SAME_VALUES | NAMES:
                 leaves |= {v: own[0] for v in eqn.outvars if own[0] is not None}
             elif kind in CONTROL:
@@ -175,8 +176,9 @@ class _Count:
             self.done.append(SummaryRow("", (), "", self.parameters, self.operations))
         return Summary(self.done)
 
-    def _end_row(self, name: str, v: Any) -> None:
-        row = SummaryRow(name, v.aval.shape, str(v.aval.dtype), self.parameters, self.operations)
+    def _end_row(self, name: str, v: Any, axis: int | None) -> None:
+        shape = tuple(size for i, size in enumerate(v.aval.shape) if i != axis)
+        row = SummaryRow(name, shape, str(v.aval.dtype), self.parameters, self.operations)
         self.done.append(row)
         self.parameters = self.operations = 0
 

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.extend import core
 from jax.interpreters import ad, batching, mlir
 
 _tap = core.Primitive("tap")
-_tap.def_impl(lambda value, *, name: value)
-_tap.def_abstract_eval(lambda aval, *, name: aval)
-mlir.register_lowering(_tap, lambda context, value, *, name: [value])
+_tap.def_impl(lambda value, *, name, axis: value)
+_tap.def_abstract_eval(lambda aval, *, name, axis: aval)
+mlir.register_lowering(_tap, lambda context, value, *, name, axis: [value])
 
 
 MODULE = "/"  # what the scope of a module of an adapter starts with; the rest is its path
@@ -26,27 +25,36 @@ def module_scope(path: str) -> Any:
     return jax.named_scope(MODULE + path)
 
 
-def tap_array(value: jax.Array, name: str) -> jax.Array:
-    """The value itself, named in the jaxpr."""
-    result: jax.Array = _tap.bind(value, name=name)
+def tap_array(value: jax.Array, name: str, axis: int | None = None) -> jax.Array:
+    """The value itself, named in the jaxpr; what is named has no such axis, which is a batch of one."""
+    result: jax.Array = _tap.bind(value, name=name, axis=axis)
     return result
 
 
 def tap_one(value: jax.Array, name: str) -> jax.Array:
     """The value itself, named without its batch axis of one, if it has one."""
-    if value.shape[:1] != (1,):
-        return tap_array(value, name)
-    return jnp.expand_dims(tap_array(jnp.squeeze(value, 0), name), 0)
+    return tap_array(value, name, 0 if value.shape[:1] == (1,) else None)
 
 
-def _jvp(values: Sequence[Any], tangents: Sequence[Any], *, name: str) -> tuple[Any, Any]:
-    return tap_array(values[0], name), tangents[0]
+def tapped_axis(eqn: core.JaxprEqn) -> int | None:
+    """The axis that a named value is without, or None."""
+    axis: int | None = eqn.params.get("axis")  # JAX's own names have none
+    return axis
 
 
-def _batch(values: Sequence[Any], axes: Sequence[Any], *, name: str) -> tuple[Any, Any]:
-    return tap_array(values[0], name), axes[0]
+def _jvp(values: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
+    return tap_array(values[0], **params), tangents[0]
+
+
+def _batch(
+    values: Sequence[Any], axes: Sequence[Any], *, name: str, axis: int | None
+) -> tuple[jax.Array, int]:
+    (batch,) = axes
+    if axis is not None and batch <= axis:
+        axis += 1
+    return tap_array(values[0], name, axis), batch
 
 
 ad.primitive_jvps[_tap] = _jvp
-ad.primitive_transposes[_tap] = lambda cotangent, value, *, name: [cotangent]
+ad.primitive_transposes[_tap] = lambda cotangent, value, **params: [cotangent]
 batching.primitive_batchers[_tap] = _batch
