@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxnn import _checks
 from jaxnn._arrays import as_numpy
+from jaxnn._engine.channels_last import evaluate_channels_last
 from jaxnn._engine.closures import check_stateless
 from jaxnn._engine.cpu_layout import with_fast_convolutions
 from jaxnn._engine.held import check_gradient_paths, hold, is_held
@@ -330,7 +331,8 @@ def differentiable(model: Any, target: Any, x: Any) -> Callable[[Any], jax.Array
     """
     traced = trace(scalar(model, target), x)
     check_gradient_paths(traced.jaxpr.jaxpr, x)
-    return lambda x: with_fast_convolutions(traced._replace(inputs=jax.tree.leaves(x)))
+    evaluate = evaluate_channels_last if jax.default_backend() == "cpu" else with_fast_convolutions
+    return lambda x: evaluate(traced._replace(inputs=jax.tree.leaves(x)))
 
 
 def gradient(function: Callable[[Any], jax.Array], x: Any) -> Any:

@@ -18,7 +18,7 @@ from jax.extend import core
 
 from jaxnn._arrays import as_numpy
 from jaxnn._checks import check_array, is_concrete
-from jaxnn._engine.cpu_layout import fast_convolutions
+from jaxnn._engine.channels_last import evaluate_channels_last
 from jaxnn._engine.jaxpr import (
     Path,
     Traced as Traced,
@@ -438,13 +438,15 @@ def for_cpu(model: Model) -> Model:
     XLA's convolutions on a CPU are slow for some shapes: depthwise ones by a factor of 10 to 50, those of one
     channel, those of few places, and the gradients of strided ones. Each becomes a sum of shifted images, or
     a product of matrices, as is the fastest by measurement. The choice is made when the program is compiled,
-    from the final shapes, so that it suits `jax.vmap` and gradients, too. On other devices nothing changes,
-    nor for convolutions of integers, complex numbers or half precision, of several groups that are not
-    depthwise, in `cond` and `while`, or in a function with a custom derivative.
+    from the final shapes, so that it suits `jax.vmap` and gradients, too. Images whose channels come first,
+    as those of PyTorch and Equinox, are transposed at the first convolution, and not before and after each.
+    Nothing changes for convolutions of integers, complex numbers or half precision, of several groups that
+    are not depthwise, in `cond` and `while`, or in a function with a custom derivative; and nothing at all on
+    other devices, where the model is returned as it is.
 
-    All methods of this library do so by themselves. This function is for loops of your own, such as those
-    that evaluate the model, or differentiate it with respect to its input. The gradients with respect to the
-    kernels remain those of XLA.
+    The methods of this library do so by themselves. This function is for loops of your own that evaluate the
+    model, or differentiate it with respect to its input. The gradients with respect to the kernels remain
+    those of XLA. The names of intermediates are left out: use `capture` and `intervene` before it.
 
     Args:
         model: a callable of one example, such as a convolutional network of any library.
@@ -463,12 +465,13 @@ def for_cpu(model: Model) -> Model:
         >>> bool(jnp.allclose(jaxnn.for_cpu(model)(x), model(x), atol=1e-5))
         True
     """
-    return jax.tree_util.Partial(_fast, as_model(model))
+    model = as_model(model)
+    return jax.tree_util.Partial(_fast, model) if jax.default_backend() == "cpu" else model
 
 
 def _fast(model: Model, *args: Any) -> Any:
     with tracing("model"):
-        return fast_convolutions(model)(*args)
+        return evaluate_channels_last(trace(model, *args))
 
 
 def _checked(name: str, result: Any, eqn: core.JaxprEqn) -> Sequence[Any]:

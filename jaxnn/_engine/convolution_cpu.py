@@ -32,6 +32,7 @@ class Convolution(NamedTuple):
         spread: `lhs_dilation`, the distance between the images' elements.
         dilation: `rhs_dilation`, the distance between the window's elements.
         groups: of channels.
+        swapped: whether the last axis of the kernels is that of the images' channels.
         params: all others of `jax.lax.conv_general_dilated`.
     """
 
@@ -43,6 +44,7 @@ class Convolution(NamedTuple):
     spread: tuple[int, ...]
     dilation: tuple[int, ...]
     groups: int
+    swapped: bool
     params: dict[str, Any]
 
 
@@ -51,16 +53,23 @@ def convolve(images: jax.Array, kernels: jax.Array, **params: Any) -> jax.Array:
     (n, c, *at), (o, i, *window), (n_out, c_out, *at_out) = params["dimension_numbers"]
     axes = (n_out, *at_out, c_out)  # the requested position of each axis
     out = jax.eval_shape(lambda x, w: lax.conv_general_dilated_p.bind(x, w, **params), images, kernels).shape
-    images, kernels = images.transpose(n, *at, c), kernels.transpose(*window, i, o)
+    sizes = tuple(kernels.shape[axis] for axis in window)
+    # The axes of a window of one element may go anywhere: then the channels need no transposition.
+    swapped = math.prod(sizes) == 1 and o < i
+    images, kernels = (
+        images.transpose(n, *at, c),
+        kernels.transpose(*window, *((o, i) if swapped else (i, o))),
+    )
     shape = Convolution(
         images.shape[1:-1],
-        kernels.shape[:-2],
+        sizes,
         tuple(out[axis] for axis in at_out),
         tuple(params["window_strides"]),
         tuple(params["padding"]),
         tuple(params["lhs_dilation"]),
         tuple(params["rhs_dilation"]),
         params["feature_group_count"],
+        swapped,
         params,
     )
     result = _way(shape, images, kernels)(images, kernels, shape)
@@ -69,7 +78,7 @@ def convolve(images: jax.Array, kernels: jax.Array, **params: Any) -> jax.Array:
 
 def _way(shape: Convolution, images: jax.Array, kernels: jax.Array) -> Any:
     """The fastest way that was measured."""
-    *_, per_group, features = kernels.shape
+    *_, per_group, features = _in_order(kernels, shape).shape
     spread, positions = math.prod(shape.spread) > 1, math.prod(shape.out)
     many = min(per_group, features) >= _MANY_CHANNELS
     if not _is_simple(shape, images.dtype) or min(images.size, kernels.size, positions) == 0:
@@ -109,11 +118,16 @@ def _original(images: jax.Array, kernels: jax.Array, shape: Convolution) -> jax.
     )
     own = {"padding": shape.padding, "lhs_dilation": shape.spread, "dimension_numbers": numbers}
     params = {**shape.params, **own}
-    return lax.conv_general_dilated_p.bind(images, kernels, **params)
+    return lax.conv_general_dilated_p.bind(images, _in_order(kernels, shape), **params)
+
+
+def _in_order(kernels: jax.Array, shape: Convolution) -> jax.Array:
+    return jnp.swapaxes(kernels, -1, -2) if shape.swapped else kernels
 
 
 def _sum_of_shifted(images: jax.Array, kernels: jax.Array, shape: Convolution) -> jax.Array:
     """The sum of the images, shifted, times one element of each kernel; of kernels of one channel."""
+    kernels = _in_order(kernels, shape)
     times = kernels.shape[-1] // shape.groups  # results per channel
     if times > 1:
         images = jnp.repeat(images, times, axis=-1)
@@ -127,6 +141,8 @@ def _product_of_columns(images: jax.Array, kernels: jax.Array, shape: Convolutio
     """One product of what lies in the window at each place with all kernels."""
     columns = [shifted for _, shifted in _shifted(images, shape)]
     joined = columns[0] if len(columns) == 1 else jnp.concatenate(columns, axis=-1)
+    if shape.swapped:
+        return _product(joined, kernels.reshape(kernels.shape[-2:]), axis=1)
     return _product(joined, kernels.reshape(-1, kernels.shape[-1]))
 
 
@@ -141,7 +157,8 @@ def _scattered(images: jax.Array, kernels: jax.Array, shape: Convolution) -> jax
         for at, (size, out, (before, _), spread, dilation) in zip(place, along, strict=True):
             start = before - at * dilation
             config.append((start, out - start - ((size - 1) * spread + 1), spread - 1))
-        total = total + lax.pad(_product(images, kernels[place]), zero, [*config, (0, 0, 0)])
+        product = _product(images, kernels[place], axis=int(shape.swapped))
+        total = total + lax.pad(product, zero, [*config, (0, 0, 0)])
     return total
 
 
@@ -272,5 +289,6 @@ def _places(window: Sequence[int]) -> Iterator[tuple[int, ...]]:
     return itertools.product(*map(range, window))
 
 
-def _product(images: jax.Array, weights: jax.Array) -> jax.Array:
-    return lax.dot_general(images, weights, (((images.ndim - 1,), (0,)), ((), ())))
+def _product(images: jax.Array, weights: jax.Array, axis: int = 0) -> jax.Array:
+    """The product over the channels of the images and an axis of the weights."""
+    return lax.dot_general(images, weights, (((images.ndim - 1,), (axis,)), ((), ())))

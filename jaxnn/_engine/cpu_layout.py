@@ -18,7 +18,7 @@ from jax import lax
 from jax.extend import core
 
 from jaxnn._engine.jaxpr import Apply, Path, Traced, bind, scan_parts, trace
-from jaxnn._engine.primitives import CALLS, REMAT, inner_jaxprs
+from jaxnn._engine.primitives import CALLS, MOVES, REMAT, inner_jaxprs
 
 _TRAVERSED = CALLS | REMAT | {"scan"}  # not custom derivatives, which would be lost
 _LONG = 16  # number of steps from which a second copy of the weights pays off
@@ -39,7 +39,7 @@ def with_fast_convolutions(traced: Traced) -> Any:
 
 
 def hoist_layouts(steps: int, function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
-    """Replace the convolutions of a loop body, and on a CPU transpose its weights before the loop.
+    """Replace the convolutions of a loop body, and on a CPU put its weights into order before the loop.
 
     Args:
         steps: of the loop.
@@ -47,24 +47,41 @@ def hoist_layouts(steps: int, function: Callable[..., Any], *args: Any) -> Calla
         args: arguments of the shapes that it is called with, to trace it.
     """
     traced = trace(function, *args)
-    jaxpr = traced.jaxpr.jaxpr
-    handlers = _convolutions(jaxpr)
-    if steps >= _LONG and jax.default_backend() == "cpu":
-        known = dict(zip(jaxpr.constvars, traced.jaxpr.consts, strict=True))
-        for path, eqn, weights in _walk(jaxpr, known):
-            if _transposes_weights(eqn, weights):
-                handlers[path] = functools.partial(_multiply, _transpose_weights(eqn, weights))
+    handlers = hoisted(steps, traced)
     if not handlers:
         return function
     return lambda *args: traced._replace(inputs=jax.tree.leaves(args)).evaluate(handlers)[0]
 
 
+def hoisted(steps: int, traced: Traced) -> dict[Path, Apply]:
+    """What to evaluate in the body of a loop, by the path of the equation; call it before the loop."""
+    jaxpr = traced.jaxpr.jaxpr
+    if jax.default_backend() != "cpu":
+        return _convolutions(jaxpr)
+    handlers: dict[Path, Apply] = {}
+    for path, eqn, known in _walk(jaxpr, dict(zip(jaxpr.constvars, traced.jaxpr.consts, strict=True))):
+        if eqn.primitive.name == "conv_general_dilated":
+            handlers[path] = _with_kernels_in_order(eqn, known)
+        elif steps >= _LONG and _transposes_weights(eqn, known):
+            handlers[path] = functools.partial(_multiply, _transpose_weights(eqn, known))
+    return handlers
+
+
 def _walk(
     jaxpr: core.Jaxpr, known: Mapping[Any, Any], path: Path = ()
 ) -> Iterator[tuple[Path, core.JaxprEqn, Mapping[Any, Any]]]:
-    """Every equation in calls and scans, with its path and the variables known before the loop."""
+    """Every equation in calls and scans, with its path and the variables known before the loop.
+
+    Known values that are only moved, as a gradient reverses the kernels of a convolution, are known, too.
+    """
+    known = dict(known)
     for index, eqn in enumerate(jaxpr.eqns):
         yield (*path, index), eqn, known
+        operands: list[Any] = eqn.invars
+        if eqn.primitive.name in MOVES and all(
+            not isinstance(v, core.Literal) and v in known for v in operands
+        ):
+            known.update(zip(eqn.outvars, bind(eqn, [known[v] for v in eqn.invars]), strict=True))
         if eqn.primitive.name not in _TRAVERSED:
             continue
         (inner,) = inner_jaxprs(eqn)
@@ -99,6 +116,21 @@ def _multiply(weights: jax.Array, eqn: core.JaxprEqn, operands: Sequence[Any]) -
     (summed, _), batch = eqn.params["dimension_numbers"]
     numbers = ((summed, tuple(range(len(summed)))), batch)
     return [eqn.primitive.bind(operands[0], weights, **{**eqn.params, "dimension_numbers": numbers})]
+
+
+def _with_kernels_in_order(eqn: core.JaxprEqn, known: Mapping[Any, Any]) -> Apply:
+    """A convolution, with kernels that are known transposed before the loop, unless it is for nothing."""
+    numbers = eqn.params["dimension_numbers"]
+    o, i, *window = numbers.rhs_spec
+    places = range(len(window))
+    v: Any = eqn.invars[1]
+    in_order = (len(window) + 1, len(window), *places)
+    is_known = not isinstance(v, core.Literal) and v in known
+    if not is_known or numbers.rhs_spec == in_order or all(v.aval.shape[axis] == 1 for axis in window):
+        return bind
+    kernels = lax.transpose(known[v], (*window, i, o))
+    changed = eqn.replace(params={**eqn.params, "dimension_numbers": numbers._replace(rhs_spec=in_order)})
+    return lambda _, operands: bind(changed, [operands[0], kernels])
 
 
 def _convolutions(jaxpr: core.Jaxpr) -> dict[Path, Apply]:

@@ -224,7 +224,7 @@ class _Plan(NamedTuple):
             return jax.checkpoint(body, **options)(*operands)
         if kind == "scan":
             inside = {path: row for path, row in self.rows.items() if path[: len(place)] == place}
-            return _scan(params, body, operands, inside)
+            return run_scan(params, body, operands, inside)
         if kind in CONTROL:
             if not self.handlers:  # no value leaves a branch or a loop of unknown length
                 return bind(eqn, operands), {}
@@ -251,9 +251,10 @@ def scan_parts(params: Mapping[str, Any], operands: Sequence[Any]) -> list[list[
     return [list(operands[:n_consts]), list(operands[n_consts:end]), list(operands[end:])]
 
 
-def _scan(
+def run_scan(
     params: Mapping[str, Any], body: Body, operands: Sequence[Any], inside: Rows
 ) -> tuple[list[Any], Captured]:
+    """A scan with another body, which also gets the row of each value of `inside`."""
     consts, carry, rows = scan_parts(params, operands)
 
     def step(carry: list[Any], row: tuple[list[Any], Rows]) -> tuple[list[Any], Any]:

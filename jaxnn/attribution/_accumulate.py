@@ -13,7 +13,7 @@ from jax.extend import core
 from jax.typing import DTypeLike
 
 from jaxnn import _checks
-from jaxnn._engine.cpu_layout import with_fast_convolutions
+from jaxnn._engine.cpu_layout import hoisted
 from jaxnn._engine.jaxpr import trace
 from jaxnn._engine.loops import chunked_scan
 from jaxnn._engine.memory import Batch, check_batch_size
@@ -108,11 +108,12 @@ def weighted_sum(function: Function, rows: PyTree, weights: np.ndarray, batch_si
 
 
 def _trace_once(function: Function, row: PyTree) -> tuple[Function, core.ClosedJaxpr, PyTree]:
-    """A function of a row as its jaxpr, with fast convolutions; the jaxpr; and the shapes of the results."""
+    """A function of a row as its jaxpr, for a loop; the jaxpr; and the shapes of the results."""
     traced = trace(function, row)
+    handlers = hoisted(1, traced)
     shapes = jax.tree.unflatten(traced.structure, traced.jaxpr.out_avals)
     return (
-        lambda row: with_fast_convolutions(traced._replace(inputs=jax.tree.leaves(row))),
+        lambda row: traced._replace(inputs=jax.tree.leaves(row)).evaluate(handlers)[0],
         traced.jaxpr,
         shapes,
     )
