@@ -15,7 +15,7 @@ from jaxnn._engine.channels_last import evaluate_channels_last
 from jaxnn._engine.closures import check_stateless
 from jaxnn._engine.cpu_layout import with_fast_convolutions
 from jaxnn._engine.held import check_gradient_paths, hold, is_held
-from jaxnn._engine.jaxpr import trace
+from jaxnn._engine.jaxpr import Traced, trace
 from jaxnn._engine.loops import vary_like
 
 ARRAY_TYPES = jax.Array | np.ndarray | np.generic | float | int  # arrays, and numbers that become arrays
@@ -321,16 +321,24 @@ def scalar(model: Any, target: Any) -> Callable[[Any], jax.Array]:
     return lambda x: select(model(x), target)
 
 
-def differentiable(model: Any, target: Any, x: Any) -> Callable[[Any], jax.Array]:
-    """`scalar`, traced at `x`, for a gradient with respect to `x`, which all of `x` should have.
+def fast_scalar(model: Any, target: Any, x: Any) -> Callable[[Any], jax.Array]:
+    """`scalar`, traced at `x`, with fast convolutions; for arrays of the shapes and dtypes of `x`."""
+    return _evaluated(trace(scalar(model, target), x))
 
-    It is for arrays of the shapes and dtypes of `x`.
+
+def differentiable(model: Any, target: Any, x: Any) -> Callable[[Any], jax.Array]:
+    """`fast_scalar`, for a gradient with respect to `x`, which all of `x` should have.
 
     Raises:
         ValueError: the numbers of `x` reach the scalar as integers or booleans alone.
     """
     traced = trace(scalar(model, target), x)
     check_gradient_paths(traced.jaxpr.jaxpr, x)
+    return _evaluated(traced)
+
+
+def _evaluated(traced: Traced) -> Callable[[Any], Any]:
+    """The function that was traced, as the device evaluates it fast."""
     evaluate = evaluate_channels_last if jax.default_backend() == "cpu" else with_fast_convolutions
     return lambda x: evaluate(traced._replace(inputs=jax.tree.leaves(x)))
 

@@ -18,9 +18,8 @@ from jax import lax
 from jax.extend import core
 
 from jaxnn._engine.jaxpr import Traced, bind, read, run_scan, trace
-from jaxnn._engine.primitives import CALLS, CUSTOM, ELEMENTWISE, NAMES, REMAT, inner_jaxprs
+from jaxnn._engine.primitives import CALLS, CUSTOM, ELEMENTWISE, NAMES, ONE_TO_ONE, REMAT, inner_jaxprs
 
-_SAME_AXES = ELEMENTWISE | {"convert_element_type", "copy", "reduce_precision", "stop_gradient"}
 _PER_AXIS = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
 
 
@@ -67,7 +66,7 @@ def _apply(eqn: core.JaxprEqn, operands: Sequence[Value]) -> Sequence[Value]:
     moved = [v for v in operands if isinstance(v, _Moved)]
     if moved and kind in CUSTOM and _source(eqn) == _source_of_relu():
         return [_Moved(jax.nn.relu(moved[0].stored), moved[0].order)]
-    if moved and kind in _SAME_AXES and _has_same_axes(eqn):
+    if moved and kind in ELEMENTWISE | ONE_TO_ONE and _has_same_axes(eqn):
         order = moved[0].order
         return [_Moved(bind(eqn, [_to(v, order) for v in operands])[0], order)]
     if moved and kind in _RULES:

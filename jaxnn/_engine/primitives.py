@@ -39,6 +39,8 @@ NO_GRADIENT = (
 # The same value: up to its precision, and on more devices.
 NAMES = {"tap", "name"}
 IDENTITY = NAMES | {"copy", "copy_p", "reduce_precision", "pvary"}
+# The same value at each place: up to its precision, or without a gradient.
+ONE_TO_ONE = (IDENTITY - NAMES) | {"convert_element_type", "stop_gradient"}
 # The same values in another shape or order; `LAYOUT` may also repeat them, `MOVES` leave some out.
 RESHAPES = {"reshape", "squeeze", "expand_dims"}
 PERMUTATIONS = RESHAPES | IDENTITY | {"transpose"}

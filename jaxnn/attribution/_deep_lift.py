@@ -14,7 +14,7 @@ from jaxnn._engine.graph import Around, graph
 from jaxnn._engine.held import zeros_for_held
 from jaxnn._engine.memory import Batch, check_batch_size
 from jaxnn._engine.softmax import shift_invariants
-from jaxnn._model import broadcast_like, check_batch_like, prepare, scalar
+from jaxnn._model import broadcast_like, check_batch_like, fast_scalar, prepare, scalar
 from jaxnn._typing import Model, PyTree, Target
 from jaxnn.attribution._accumulate import as_dtype_of, weighted_sum
 from jaxnn.attribution._completeness import gap_of, warn_if_incomplete
@@ -122,7 +122,7 @@ def _deep_lift(
     x, baseline = (
         jax.tree.map(lambda a, b: a + jnp.zeros_like(b), *p) for p in ((x, baseline), (baseline, x))
     )
-    plan = _plan(primitive_rules, scalar(model, target), x)
+    plan = _plan(primitive_rules, fast_scalar(model, target, x), x)
     leaves, structure = jax.tree.flatten(x)
     leaves0 = jax.tree.leaves(baseline)
     run, run0 = plan.evaluate(leaves, leaves0)
