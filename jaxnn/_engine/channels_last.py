@@ -1,4 +1,4 @@
-"""Evaluate a function with the channels of its images last, in whatever order it has them itself.
+"""Evaluate a function with the channels of its images last, in any order that it has them in itself.
 
 XLA:CPU convolves images of the order `(n, ..., c)`, and transposes all others before and after each
 convolution. Here the result of a convolution stays in that order, and so do the results of the operations
@@ -84,7 +84,7 @@ def _source(eqn: core.JaxprEqn) -> str:
 
 @functools.cache
 def _source_of_relu() -> str:
-    """That of `jax.nn.relu`, whose jaxpr holds a shape: it is called anew."""
+    """That of `jax.nn.relu`, whose jaxpr holds a shape: it is called again."""
     eqns = trace(jax.nn.relu, np.float32(0)).jaxpr.jaxpr.eqns
     return next((_source(eqn) for eqn in eqns if eqn.primitive.name in CUSTOM), "none")
 
@@ -157,7 +157,7 @@ def _rule(*kinds: str) -> Callable[[Rule], Rule]:
 
 
 def _without(order: tuple[int, ...], axes: Sequence[int]) -> tuple[int, ...]:
-    """The order of the axes that remain without some, numbered anew."""
+    """The order of the axes that remain without some, renumbered."""
     left = [axis for axis in order if axis not in axes]
     return tuple(sorted(left).index(axis) for axis in left)
 
