@@ -16,6 +16,7 @@ from rich.console import Console
 from experiments._common.options import make_folder
 from experiments._common.results import save_metrics
 from experiments.benchmarks import _page, compiling, growth, precision
+from experiments.benchmarks._against import compare
 from experiments.benchmarks._case import Row, run, table_of
 from experiments.benchmarks._floor import rates
 from experiments.benchmarks._measure import accelerated, machine
@@ -26,11 +27,15 @@ Name = Literal[
 ]  # fmt: skip
 
 
+NOT_CASES = {"precision", "compiling", "growth"}
+
+
 def main(
     only: tuple[Name, ...] = get_args(Name),
     rounds: int = 5,
     quick: bool = False,
     page: Path | None = None,
+    against: str | None = None,
     output: Path = Path("results/benchmarks"),
 ) -> None:
     """Measure, print tables, and write the numbers; with `--page`, also a page of documentation.
@@ -41,9 +46,14 @@ def main(
         quick: a small version, to test that everything runs.
         page: a page whose marked parts are replaced, such as docs/benchmarks.md; by the numbers of this run
             and of earlier ones in the folder.
+        against: a revision of this repository, such as a commit: only compare the calls of this library with
+            those of the revision, in turns, and print the ratios of the times.
         output: the folder for the numbers and the plots.
     """
     console = Console(width=120)
+    if against is not None:
+        compare(console, against, [name for name in only if name not in NOT_CASES], rounds, quick)
+        return
     make_folder(output)
     for name in only:
         console.rule(name)

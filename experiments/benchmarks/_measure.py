@@ -9,8 +9,9 @@ import functools
 import multiprocessing
 import os
 import platform
+import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,6 +50,7 @@ def alternate(
     builds: Mapping[str, Build],
     rounds: int,
     finalists: Callable[[dict[str, float]], Iterable[str]] | None = None,
+    folders: Mapping[str, Path] | None = None,
 ) -> dict[str, Times]:
     """Build each call in its own process, run it once to warm up, then run all in turns.
 
@@ -56,6 +58,7 @@ def alternate(
         builds: by name.
         rounds: number of turns of each.
         finalists: selects the names that continue, from the seconds of one turn of all.
+        folders: by name, the folder from which its process imports; others import what this one does.
     """
     spawn = multiprocessing.get_context("spawn")
     with contextlib.ExitStack() as stack:
@@ -66,7 +69,11 @@ def alternate(
         def turn(names: Iterable[str], least: float) -> dict[str, float]:
             return {name: workers[name].submit(_seconds, builds[name], least).result() for name in names}
 
-        for prepared in [workers[name].submit(_prepare, build) for name, build in builds.items()]:
+        waiting = []
+        for name, build in builds.items():
+            with _importing_from((folders or {}).get(name)):  # the process starts here
+                waiting.append(workers[name].submit(_prepare, build))
+        for prepared in waiting:
             prepared.result()  # concurrently, as this is not timed
         first, names = turn(builds, 0.0), list(builds)
         if finalists is not None:
@@ -76,6 +83,18 @@ def alternate(
     return {
         name: Times(first[name], np.array([turn[name] for turn in turns]), memory[name]) for name in names
     }
+
+
+@contextlib.contextmanager
+def _importing_from(folder: Path | None) -> Iterator[None]:
+    """Let a process that starts meanwhile import from a folder first: it gets the path of this one."""
+    path = list(sys.path)
+    if folder is not None:
+        sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path[:] = path
 
 
 def ratio(times: Times, to: Times) -> tuple[float, float, float]:
@@ -175,8 +194,6 @@ def _grown() -> float:
         return _memory("VmHWM") - _only()[0].memory
     statistics = jax.devices()[0].memory_stats() or {}
     used = float(statistics.get("peak_bytes_in_use", np.nan))
-    import sys
-
     if "torch" in sys.modules:
         import torch
 

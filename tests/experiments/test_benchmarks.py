@@ -1,13 +1,16 @@
 """The benchmarks: measurements, tables, and the page that they are written to."""
 
+import importlib
 import json
+import subprocess
+import sys
 import time
 from functools import partial
 
 import numpy as np
 import pytest
 
-from experiments.benchmarks import _page, compiling, growth
+from experiments.benchmarks import _against, _page, compiling, growth
 from experiments.benchmarks.__main__ import _parts
 from experiments.benchmarks._case import Case, run
 from experiments.benchmarks._floor import Rates, Work, floor
@@ -123,3 +126,51 @@ def test_a_call_is_timed_first_and_later():
     first, later = compiling.first_and_later("saliency")
     assert first > later > 0
     assert np.isfinite(first)
+
+
+# --- two revisions
+
+
+def test_a_change_is_one_if_every_round_shows_it():
+    verdicts = [
+        _against.Change("", "", *ratios).verdict
+        for ratios in ((1.1, 1.2, 1.3), (0.8, 1.2, 1.3), (0.5, 0.6, 0.9))
+    ]
+    assert verdicts == ["slower", "no change", "faster"]
+
+
+def test_a_revision_is_checked_out_and_removed(tmp_path):
+    def git(*arguments):
+        names = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        subprocess.run(["git", "-C", tmp_path, *names, *arguments], check=True, capture_output=True)  # noqa: S603, S607
+
+    git("init")
+    for text in ("first", "second"):
+        (tmp_path / "file").write_text(text)
+        git("add", "file")
+        git("commit", "-m", text)
+    with _against.checked_out("HEAD~1", tmp_path) as folder:
+        assert (folder / "file").read_text() == "first"
+    assert not folder.exists()
+    assert (tmp_path / "file").read_text() == "second"
+    with (
+        pytest.raises(ValueError, match="`against` must be a revision of .*; got 'none'"),
+        _against.checked_out("none", tmp_path),
+    ):
+        pass
+
+
+@pytest.mark.long
+def test_each_revision_runs_its_own_code(tmp_path, monkeypatch):
+    for name, seconds in (("now", 0.02), ("before", 0.2)):
+        (tmp_path / name).mkdir()
+        code = f"import functools, time\ndef build():\n    return functools.partial(time.sleep, {seconds})\n"
+        (tmp_path / name / "timed_module.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path / "now")
+    build = importlib.import_module("timed_module").build
+    case = Case("Sleeping", "a moment", {"jaxnn": build, "Peer": build}, Work(1.0))
+    (change,) = _against.changes_of(case, tmp_path / "before", rounds=2)
+    assert change.verdict == "faster"
+    assert 0.05 < change.middle < 0.3
+    assert str(tmp_path / "before") not in sys.path
+    assert _against.table_of([change], "main").row_count == 1
