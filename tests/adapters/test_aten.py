@@ -93,7 +93,7 @@ def test_inputs_are_cast_or_refused():
         run(PROGRAM, jnp.ones((1, 3)))
     tokens = dataclasses.replace(PROGRAM, inputs=(((1, 2), "int64"),))
     with pytest.raises(TypeError, match="`x` must hold int64 where `example` does; got float32"):
-        run(tokens, jnp.ones((1, 2)))
+        run(tokens, jnp.ones((1, 2), jnp.float32))
 
 
 def test_a_wrong_shape_is_reported():

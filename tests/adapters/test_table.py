@@ -16,10 +16,10 @@ from tests.helpers.methods import METHODS
 X = jax.random.normal(jax.random.key(8), (8, 8, 3), jnp.float32)
 GROUPS = jnp.arange(X.size).reshape(X.shape) % 4
 KEYS = jax.random.split(jax.random.key(1), 4)
-KERNEL = 0.3 * jax.random.normal(KEYS[0], (3, 3, 3, 4))
-BIAS = 0.1 * jax.random.normal(KEYS[1], (4,))
-DENSE = 0.2 * jax.random.normal(KEYS[2], (64, 3))  # rows, columns, channels
-OFFSET = 0.1 * jax.random.normal(KEYS[3], (3,))
+KERNEL = 0.3 * jax.random.normal(KEYS[0], (3, 3, 3, 4), jnp.float32)
+BIAS = 0.1 * jax.random.normal(KEYS[1], (4,), jnp.float32)
+DENSE = 0.2 * jax.random.normal(KEYS[2], (64, 3), jnp.float32)  # rows, columns, channels
+OFFSET = 0.1 * jax.random.normal(KEYS[3], (3,), jnp.float32)
 
 
 def plain():
