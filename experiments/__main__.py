@@ -14,7 +14,8 @@ from rich.table import Table
 from experiments._common.options import make_folder, printable
 from experiments._common.page import write_page
 
-NOT_IN_ALL = {"own_image", "letters", "speech"}  # they need a picture, or networks of the extra "trained"
+# They need a picture, or networks of the extra "trained".
+NOT_IN_ALL = {"own_image", "letters", "photograph", "speech"}
 
 
 def docstrings() -> dict[str, str]:

