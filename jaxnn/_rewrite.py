@@ -437,16 +437,17 @@ def for_cpu(model: Model) -> Model:
 
     XLA's convolutions on a CPU are slow for some shapes: depthwise ones by a factor of 10 to 50, those of one
     channel, those of few places, and the gradients of strided ones. Each becomes a sum of shifted images, or
-    a product of matrices, as is the fastest by measurement. The choice is made when the program is compiled,
-    from the final shapes, so that it suits `jax.vmap` and gradients, too. Images whose channels come first,
-    as those of PyTorch and Equinox, are transposed at the first convolution, and not before and after each.
+    a product of matrices, as was the fastest where it was measured. The choice is made when the program is
+    compiled, from the final shapes, so that it suits `jax.vmap` and gradients, too. Images whose channels
+    come first, as those of PyTorch and Equinox, are transposed at the first convolution, and not before and
+    after each.
     Nothing changes for convolutions of integers, complex numbers or half precision, of several groups that
     are not depthwise, in `cond` and `while`, or in a function with a custom derivative; and nothing at all on
     other devices, where the model is returned as it is.
 
     The methods of this library do so by themselves. This function is for loops of your own that evaluate the
-    model, or differentiate it with respect to its input. The gradients with respect to the kernels remain
-    those of XLA. The names of intermediates are left out: use `capture` and `intervene` before it.
+    model, or differentiate it with respect to its input. The names of intermediates are left out: use
+    `capture` and `intervene` before it.
 
     Args:
         model: a callable of one example, such as a convolutional network of any library.
@@ -469,9 +470,9 @@ def for_cpu(model: Model) -> Model:
     return jax.tree_util.Partial(_fast, model) if jax.default_backend() == "cpu" else model
 
 
-def _fast(model: Model, *args: Any) -> Any:
+def _fast(model: Model, *args: Any, **kwargs: Any) -> Any:
     with tracing("model"):
-        return evaluate_channels_last(trace(model, *args))
+        return evaluate_channels_last(trace(model, *args, **kwargs))
 
 
 def _checked(name: str, result: Any, eqn: core.JaxprEqn) -> Sequence[Any]:

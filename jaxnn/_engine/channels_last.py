@@ -65,7 +65,10 @@ def _apply(eqn: core.JaxprEqn, operands: Sequence[Value]) -> Sequence[Value]:
         return _evaluate(inner.jaxpr, inner.consts, operands)
     moved = [v for v in operands if isinstance(v, _Moved)]
     if moved and kind in CUSTOM and _source(eqn) == _source_of_relu():
-        return [_Moved(jax.nn.relu(moved[0].stored), moved[0].order)]
+        (value,), (result,) = moved, eqn.outvars
+        # It works on each element by itself, so their order does not matter.
+        same: Any = bind(eqn, [value.stored.reshape(_shape(result))])[0]
+        return [_Moved(same.reshape(value.stored.shape), value.order)]
     if moved and kind in ELEMENTWISE | ONE_TO_ONE and _has_same_axes(eqn):
         order = moved[0].order
         return [_Moved(bind(eqn, [_to(v, order) for v in operands])[0], order)]
@@ -84,7 +87,7 @@ def _source(eqn: core.JaxprEqn) -> str:
 
 @functools.cache
 def _source_of_relu() -> str:
-    """That of `jax.nn.relu`, whose jaxpr holds a shape: it is called again."""
+    """That of `jax.nn.relu`."""
     eqns = trace(jax.nn.relu, np.float32(0)).jaxpr.jaxpr.eqns
     return next((_source(eqn) for eqn in eqns if eqn.primitive.name in CUSTOM), "none")
 
@@ -128,8 +131,13 @@ def _has_same_axes(eqn: core.JaxprEqn) -> bool:
     return not others and all(_rank(v) in (0, _rank(result)) for v in operands)
 
 
+def _shape(v: Any) -> tuple[int, ...]:
+    shape: tuple[int, ...] = v.aval.shape
+    return shape
+
+
 def _rank(v: Any) -> int:
-    return len(v.aval.shape)
+    return len(_shape(v))
 
 
 def _convolve(eqn: core.JaxprEqn, images: Value, kernels: Value) -> Value:

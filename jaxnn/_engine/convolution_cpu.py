@@ -16,7 +16,8 @@ from jax import lax
 
 _FEW_POSITIONS = 64  # of the result, up to which columns beat XLA's convolution
 _MANY_CHANNELS = 32  # on both sides, from which the gradient of a strided convolution is better scattered
-_MOST_SHIFTS = 128  # of the images: each is an operation, which takes time to compile
+_MOST_SHIFTS = 49  # of the images: each is an operation, which takes time to compile
+_MOST_COLUMNS = 2**22  # numbers of a product of columns, which are computed and stored at once
 _FEW_RESULTS = 32  # channels of all phases together, up to which one convolution for them is faster
 
 
@@ -50,6 +51,8 @@ class Convolution(NamedTuple):
 
 def convolve(images: jax.Array, kernels: jax.Array, **params: Any) -> jax.Array:
     """`jax.lax.conv_general_dilated`, of its primitive's parameters, as a CPU computes it the fastest."""
+    if not all(isinstance(size, int) for size in (*images.shape, *kernels.shape)):  # symbolic, for jax.export
+        return lax.conv_general_dilated_p.bind(images, kernels, **params)
     (n, c, *at), (o, i, *window), (n_out, c_out, *at_out) = params["dimension_numbers"]
     axes = (n_out, *at_out, c_out)  # the requested position of each axis
     out = jax.eval_shape(lambda x, w: lax.conv_general_dilated_p.bind(x, w, **params), images, kernels).shape
@@ -98,15 +101,17 @@ def _way(shape: Convolution, images: jax.Array, kernels: jax.Array) -> Any:
         return _joined_phases if few and _has_phases(shape) else _original
     if math.prod(shape.window) == 1:
         return _product_of_columns
-    if positions <= _FEW_POSITIONS and per_group >= _MANY_CHANNELS:
+    columns = len(images) * positions * per_group * math.prod(shape.window)
+    if positions <= _FEW_POSITIONS and per_group >= _MANY_CHANNELS and columns <= _MOST_COLUMNS:
         return _product_of_columns
     return _original
 
 
 def _is_simple(shape: Convolution, dtype: Any) -> bool:
     """Whether the sums are in the precision of the result, and of all images."""
-    wide = shape.params["preferred_element_type"] not in (None, dtype)
-    return dtype in (jnp.float32, jnp.float64) and not wide and shape.params["batch_group_count"] == 1
+    wanted = shape.params["preferred_element_type"]
+    same = wanted is None or jnp.dtype(wanted) == dtype
+    return dtype in (jnp.float32, jnp.float64) and same and shape.params["batch_group_count"] == 1
 
 
 def _original(images: jax.Array, kernels: jax.Array, shape: Convolution) -> jax.Array:
@@ -275,6 +280,8 @@ def _shifted(images: jax.Array, shape: Convolution) -> Iterator[tuple[tuple[int,
     spatial = [(*pad, spread - 1) for pad, spread in zip(shape.padding, shape.spread, strict=True)]
     if any(map(any, spatial)):
         images = lax.pad(images, jnp.zeros((), images.dtype), [(0, 0, 0), *spatial, (0, 0, 0)])
+    if math.prod(shape.window) > 1:  # or XLA computes what they come from again for each shift
+        images = lax.optimization_barrier(images)
     for place in _places(shape.window):
         start = [at * dilation for at, dilation in zip(place, shape.dilation, strict=True)]
         end = [

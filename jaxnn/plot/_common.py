@@ -45,10 +45,10 @@ def check_numbers(name: str, value: Values, shape: str, ndim: int = 1, size: int
     return np.asarray(array).astype(np.float64)
 
 
-def check_increasing(name: str, value: Values, size: int = 0) -> Numbers:
-    """Return `value` as increasing numbers, at least two, or exactly `size` if that is not 0; or raise."""
-    places = check_numbers(name, value, f"({size},)" if size else "(n,)", size=size)
-    if (size == 0 and places.size < 2) or np.any(np.diff(places) <= 0):
+def check_increasing(name: str, value: Values) -> Numbers:
+    """Return `value` as increasing numbers, at least two; or raise."""
+    places = check_numbers(name, value, "(n,)")
+    if places.size < 2 or np.any(np.diff(places) <= 0):
         raise ValueError(f"`{name}` must increase, with at least two values; got {places.size} that do not")
     return places
 

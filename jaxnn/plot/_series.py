@@ -1,5 +1,6 @@
 """Attributions along time: each feature's line over the colors of its attributions."""
 
+import jax
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Num
@@ -10,7 +11,7 @@ from jaxnn.plot import _common
 from jaxnn.plot._attribution import add_colorbar, color_scale
 from jaxnn.plot._common import Labels, Numbers
 
-_ROW = 0.7  # inches
+_ROW, _LEAST = 0.7, 3.0  # inches: of a feature, and of the figure, for the label of the color bar
 _MARGIN = 0.1  # of a row, above and below its line
 
 
@@ -71,10 +72,10 @@ def series(
     if lines is not None and lines.shape != heat.shape:
         raise ValueError(f"`series` must have the shape of `values`, {heat.shape}; got {lines.shape}")
     steps, count = heat.shape
-    places = np.arange(float(steps)) if times is None else _common.check_increasing("times", times, steps)
+    places = np.arange(float(steps)) if times is None else _increasing("times", times, steps)
     labels = _common.check_labels("names", names, count, "feature {}" if count > 1 else "")
     norm = color_scale(heat, clip, limit)
-    ax = _common.axes_or_new(ax, figsize=(7.0, max(1.6, 0.9 + _ROW * count)))
+    ax = _common.axes_or_new(ax, figsize=(7.0, max(_LEAST, 0.9 + _ROW * count)))
     # The first feature on top.
     ax.pcolormesh(_edges(places), np.arange(count + 1.0), heat.T[::-1], cmap="RdBu", norm=norm, alpha=0.8)
     for row, line in enumerate(() if lines is None else lines.T):
@@ -93,7 +94,20 @@ def _by_feature(name: str, value: ArrayLike) -> Numbers:
     """Numbers `(steps, features)`; a series of one axis is one feature."""
     rank = _common.check_concrete(name, value).ndim
     array = _common.check_numbers(name, value, "(steps,) or (steps, features)", ndim=1 if rank == 1 else 2)
-    return array.reshape(len(array), -1)
+    return _in_doubles(value, array).reshape(len(array), -1)
+
+
+def _increasing(name: str, value: ArrayLike, steps: int) -> Numbers:
+    """The time of each step; seconds since 1970 need all digits of a double."""
+    places = _in_doubles(value, _common.check_numbers(name, value, f"({steps},)", size=steps))
+    if np.any(np.diff(places) <= 0):
+        raise ValueError(f"`{name}` must increase; got {places}")
+    return places
+
+
+def _in_doubles(value: ArrayLike, checked: Numbers) -> Numbers:
+    """The numbers of a value, of which the checked ones may be rounded to JAX's default precision."""
+    return checked if isinstance(value, jax.Array) else np.asarray(value, np.float64)
 
 
 def _edges(places: Numbers) -> Numbers:

@@ -150,6 +150,15 @@ def test_a_derivative_of_ones_own_stays_also_where_the_function_is_called_relu()
     np.testing.assert_allclose(right, jax.grad(lambda x: 7 * jnp.sum(first(x)))(x), rtol=1e-5)
 
 
+def test_a_derivative_of_ones_own_of_jaxs_relu_stays():
+    straight = jax.custom_jvp(jax.nn.relu.fun)
+    straight.defjvp(lambda primals, tangents: (jax.nn.relu(*primals), tangents[0]))
+    model = lambda x: jnp.sum(jnp.sin(straight(first(x))))  # noqa: E731
+    x = jnp.asarray(X, "float32")
+    found, right = (jax.grad(f)(x) for f in (channels_last(model), model))
+    np.testing.assert_allclose(found, right, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_methods_explain_models_of_either_order_alike(dtype):
     kernels = jnp.asarray(FIRST, dtype)
@@ -172,6 +181,6 @@ def test_methods_explain_models_of_either_order_alike(dtype):
 def test_for_cpu_takes_several_arguments_and_leaves_names_out():
     model = jaxnn.for_cpu(lambda x, s: {"y": jaxnn.tap(s * first(x), "maps"), "x": x})
     x = jnp.asarray(X, "float32")
-    y = model(x, 2.0)
+    y = model(x, s=2.0)
     np.testing.assert_allclose(y["y"], 2 * first(x), rtol=1e-5, atol=1e-5)
     assert jaxnn.capture(jaxnn.for_cpu(lambda x: jaxnn.tap(first(x), "maps")), x)[1] == {}

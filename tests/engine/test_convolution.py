@@ -7,11 +7,13 @@ import time
 import hypothesis
 import hypothesis.strategies as st
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
 
+from jaxnn import attribution
 from jaxnn._engine import convolution_cpu
 from jaxnn._engine.convolution import CONVOLUTION, ORIGINAL
 from jaxnn._engine.cpu_layout import fast_convolutions
@@ -189,6 +191,61 @@ def test_a_result_of_another_dtype_is_jaxs():
     found, right = (p.bind(images, kernels, **params) for p in (CONVOLUTION, ORIGINAL))
     assert found.dtype == right.dtype == jnp.float32
     np.testing.assert_array_equal(found, right)
+
+
+def test_a_result_of_more_bits_is_jaxs():
+    with in_precision("float64"):
+        images, kernels, _ = _arrays("one place", "float32")
+        options = {"preferred_element_type": "float64"}
+        params = params_of(images, kernels, ("NCHW", "OIHW", "NCHW"), **options)
+        found, right = (
+            jax.jit(functools.partial(p.bind, **params))(images, kernels) for p in (CONVOLUTION, ORIGINAL)
+        )
+        assert found.dtype == right.dtype == np.float64
+        np.testing.assert_allclose(found, right, rtol=1e-12)
+
+
+def test_a_program_is_exported_for_any_number_of_images():
+    kernels = jnp.asarray(DRAW(size=(3, 3, 1, 4)), "float32")
+
+    options = {"dimension_numbers": ORDERS[2][0], "feature_group_count": 4}
+
+    def model(x):
+        return jnp.sum(jnp.sin(lax.conv_general_dilated(x[None], kernels, (1, 1), "SAME", **options)))
+
+    gradient = functools.partial(attribution.saliency, model)
+    (n,) = jax.export.symbolic_shape("n")
+    shape = jax.ShapeDtypeStruct((n, 5, 6, 4), "float32")
+    exported = jax.export.export(jax.jit(jax.vmap(gradient)))(shape)
+    x = jnp.asarray(DRAW(size=(3, 5, 6, 4)), "float32")
+    np.testing.assert_allclose(exported.call(x), jax.vmap(gradient)(x), rtol=1e-4, atol=1e-5)
+
+
+def test_columns_of_many_images_are_not_stored():
+    """They would take 7 to 49 times the memory of the images."""
+    images = [jax.ShapeDtypeStruct((n, 8, 8, 512), "float32") for n in (1, 256)]
+    kernels = jax.ShapeDtypeStruct((3, 3, 512, 512), "float32")
+    params = params_of(*images[:1], kernels, ORDERS[2][0])
+    few, many = (
+        jax.jit(functools.partial(CONVOLUTION.bind, **params)).lower(each, kernels).as_text()
+        for each in images
+    )
+    assert "stablehlo.convolution" not in few
+    assert "stablehlo.convolution" in many
+
+
+def test_a_chain_of_depthwise_convolutions_computes_each_value_once():
+    """Without a barrier XLA computes an activation again for each shift of the next convolution."""
+    kernels = jnp.asarray(DRAW(size=(7, 7, 1, 8)), "float32")
+    options = {"dimension_numbers": ORDERS[2][0], "feature_group_count": 8}
+
+    def chain(x):
+        for _ in range(2):
+            x = jnp.tanh(lax.conv_general_dilated(x, kernels, (1, 1), "SAME", **options))
+        return x
+
+    compiled = jax.jit(fast_convolutions(chain)).lower(jnp.ones((1, 9, 9, 8))).compile()
+    assert compiled.cost_analysis()["transcendentals"] == 2 * 9 * 9 * 8
 
 
 def test_images_without_elements_are_jaxs():

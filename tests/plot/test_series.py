@@ -48,6 +48,16 @@ def test_cells_are_between_the_times():
     assert plot.series([2.0]).get_xlim() == (-0.5, 0.5)
 
 
+def test_seconds_since_1970_are_not_rounded():
+    times = 1.7e9 + 60 * np.arange(12)
+    ax = plot.series(VALUES, series=1.7e9 + SERIES, times=times, xlabel="time, s")
+    np.testing.assert_array_equal(np.diff(ax.lines[0].get_xdata()), 60)
+    own = SERIES[:, 0]
+    np.testing.assert_allclose(
+        ax.lines[0].get_ydata() - 2, 0.1 + 0.8 * (own - own.min()) / np.ptp(own), atol=1e-5
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [
