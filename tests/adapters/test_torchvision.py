@@ -61,7 +61,11 @@ def test_the_output_and_the_gradient_are_pytorchs(network):
 @pytest.mark.parametrize("method", METHODS)
 def test_each_method_explains_it(network, method):
     _, model, x, layer = network
-    if method == "grad_cam" and x.ndim == 2:  # of time steps
+    if method == "capture":  # which stores every value, so that XLA joins other operations
+        y, values = jaxnn.capture(model, x)
+        np.testing.assert_allclose(y, model(x), rtol=0, atol=1e-5 * float(jnp.abs(y).max()))
+        assert bool(jnp.isfinite(values[layer]).all())
+    elif method == "grad_cam" and x.ndim == 2:  # of time steps
         assert attribution.grad_cam(model, x, 1, layer=layer).shape == x.shape[:1]
     elif method == "deep_lift":
         found = jax.jit(lambda model, x: attribution.deep_lift(model, x, 1))(model, x)
