@@ -442,8 +442,8 @@ def for_cpu(model: Model) -> Model:
     come first, as those of PyTorch and Equinox, are transposed at the first convolution, and not before and
     after each.
     Nothing changes for convolutions of integers, complex numbers or half precision, of several groups that
-    are not depthwise, in `cond` and `while`, or in a function with a custom derivative; and nothing at all on
-    other devices, where the model is returned as it is.
+    are not depthwise, of most windows of more than 49 elements, in `cond` and `while`, or in a function with
+    a custom derivative; and nothing at all on other devices, where the model is returned as it is.
 
     The methods of this library do so by themselves. This function is for loops of your own that evaluate the
     model, or differentiate it with respect to its input. The names of intermediates are left out: use

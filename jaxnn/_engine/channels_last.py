@@ -17,8 +17,18 @@ import numpy as np
 from jax import lax
 from jax.extend import core
 
+from jaxnn._engine.backward import register
 from jaxnn._engine.jaxpr import Traced, bind, read, run_scan, trace
-from jaxnn._engine.primitives import CALLS, CUSTOM, ELEMENTWISE, NAMES, ONE_TO_ONE, REMAT, inner_jaxprs
+from jaxnn._engine.primitives import (
+    CALLS,
+    CUSTOM,
+    ELEMENTWISE,
+    NAMES,
+    ONE_TO_ONE,
+    REMAT,
+    inner_jaxprs,
+    is_real,
+)
 
 _PER_AXIS = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
 
@@ -64,11 +74,10 @@ def _apply(eqn: core.JaxprEqn, operands: Sequence[Value]) -> Sequence[Value]:
         (inner,) = inner_jaxprs(eqn)
         return _evaluate(inner.jaxpr, inner.consts, operands)
     moved = [v for v in operands if isinstance(v, _Moved)]
-    if moved and kind in CUSTOM and _source(eqn) == _source_of_relu():
-        (value,), (result,) = moved, eqn.outvars
-        # It works on each element by itself, so their order does not matter.
-        same: Any = bind(eqn, [value.stored.reshape(_shape(result))])[0]
-        return [_Moved(same.reshape(value.stored.shape), value.order)]
+    if moved and kind in CUSTOM and _is_relu(eqn):
+        # Not `bind`, which takes the shape of the function alone. A reshape before and after it would do,
+        # but XLA then compiles a deep network for minutes.
+        return [_Moved(jax.nn.relu(moved[0].stored), moved[0].order)]
     if moved and kind in ELEMENTWISE | ONE_TO_ONE and _has_same_axes(eqn):
         order = moved[0].order
         return [_Moved(bind(eqn, [_to(v, order) for v in operands])[0], order)]
@@ -80,16 +89,29 @@ def _apply(eqn: core.JaxprEqn, operands: Sequence[Value]) -> Sequence[Value]:
     return bind(eqn, plain)
 
 
-def _source(eqn: core.JaxprEqn) -> str:
-    """Where the function of a custom derivative is defined."""
-    return str(next(inner_jaxprs(eqn)).jaxpr.debug_info.func_src_info)
+def _is_relu(eqn: core.JaxprEqn) -> bool:
+    """Whether an equation is `jax.nn.relu`, and so is its derivative."""
+    inner = next(inner_jaxprs(eqn), None)
+    if inner is None or len(inner.jaxpr.eqns) != 1 or len(eqn.invars) != 1 or not is_real(*eqn.invars):
+        return False
+    aval: Any = eqn.invars[0].aval
+    return _derivative(eqn) == _derivative_of_relu(aval.shape, aval.dtype)
 
 
 @functools.cache
-def _source_of_relu() -> str:
-    """That of `jax.nn.relu`."""
-    eqns = trace(jax.nn.relu, np.float32(0)).jaxpr.jaxpr.eqns
-    return next((_source(eqn) for eqn in eqns if eqn.primitive.name in CUSTOM), "none")
+def _derivative_of_relu(shape: tuple[int, ...], dtype: np.dtype) -> str | None:
+    eqns = trace(jax.nn.relu, jax.ShapeDtypeStruct(shape, dtype)).jaxpr.jaxpr.eqns
+    while eqns and eqns[0].primitive.name in CALLS:
+        eqns = next(inner_jaxprs(eqns[0])).jaxpr.eqns
+    return _derivative(eqns[0]) if len(eqns) == 1 and eqns[0].primitive.name in CUSTOM else None
+
+
+def _derivative(eqn: core.JaxprEqn) -> str:
+    """The equations of a function of one array, and those of its derivative."""
+    aval: Any = eqn.invars[0].aval
+    x = jax.ShapeDtypeStruct(aval.shape, aval.dtype)
+    function = lambda x: bind(eqn, [x])  # noqa: E731
+    return str(jax.make_jaxpr(lambda x, tangent: jax.jvp(function, (x,), (tangent,)))(x, x))
 
 
 def _with_body(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
@@ -156,53 +178,45 @@ def _with(eqn: core.JaxprEqn, **params: Any) -> core.JaxprEqn:
     return eqn.replace(params={**eqn.params, **params})
 
 
-def _rule(*kinds: str) -> Callable[[Rule], Rule]:
-    def add(rule: Rule) -> Rule:
-        _RULES.update(dict.fromkeys(kinds, rule))
-        return rule
-
-    return add
-
-
 def _without(order: tuple[int, ...], axes: Sequence[int]) -> tuple[int, ...]:
     """The order of the axes that remain without some, renumbered."""
     left = [axis for axis in order if axis not in axes]
     return tuple(sorted(left).index(axis) for axis in left)
 
 
-@_rule("transpose")
+@register(_RULES, "transpose")
 def _transpose(eqn: core.JaxprEqn, operands: Sequence[Value], order: tuple[int, ...]) -> _Moved:
     return _Moved(operands[0].stored, tuple(eqn.params["permutation"].index(axis) for axis in order))
 
 
-@_rule("reduce_sum", "reduce_max", "reduce_min")
+@register(_RULES, "reduce_sum", "reduce_max", "reduce_min")
 def _reduce(eqn: core.JaxprEqn, operands: Sequence[Value], order: tuple[int, ...]) -> _Moved:
     axes = eqn.params["axes"]
     stored = tuple(sorted(order.index(axis) for axis in axes))
     return _Moved(bind(_with(eqn, axes=stored), [operands[0].stored])[0], _without(order, axes))
 
 
-@_rule("squeeze")
+@register(_RULES, "squeeze")
 def _squeeze(eqn: core.JaxprEqn, operands: Sequence[Value], order: tuple[int, ...]) -> _Moved:
     axes = eqn.params["dimensions"]
     stored = tuple(sorted(order.index(axis) for axis in axes))
     return _Moved(bind(_with(eqn, dimensions=stored), [operands[0].stored])[0], _without(order, axes))
 
 
-@_rule("reduce_window_sum", "reduce_window_max", "reduce_window_min")
+@register(_RULES, "reduce_window_sum", "reduce_window_max", "reduce_window_min")
 def _reduce_window(eqn: core.JaxprEqn, operands: Sequence[Value], order: tuple[int, ...]) -> _Moved:
     params = {name: tuple(eqn.params[name][axis] for axis in order) for name in _PER_AXIS}
     return _Moved(bind(_with(eqn, **params), [operands[0].stored])[0], order)
 
 
-@_rule("pad")
+@register(_RULES, "pad")
 def _pad(eqn: core.JaxprEqn, operands: Sequence[Value], order: tuple[int, ...]) -> _Moved:
     config = tuple(eqn.params["padding_config"][axis] for axis in order)
     value, fill = operands
     return _Moved(bind(_with(eqn, padding_config=config), [_to(value, order), _in_order(fill)])[0], order)
 
 
-@_rule("concatenate")
+@register(_RULES, "concatenate")
 def _concatenate(eqn: core.JaxprEqn, operands: Sequence[Value], order: tuple[int, ...]) -> _Moved:
     stored = order.index(eqn.params["dimension"])
     return _Moved(bind(_with(eqn, dimension=stored), [_to(v, order) for v in operands])[0], order)

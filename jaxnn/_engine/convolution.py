@@ -62,26 +62,22 @@ def original(eqn: core.JaxprEqn) -> core.JaxprEqn:
     return eqn.replace(primitive=ORIGINAL) if eqn.primitive is CONVOLUTION else eqn
 
 
-def _transpose_images(cotangent: Any, images: Any, kernels: Any, **params: Any) -> jax.Array:
-    """The cotangent of the images: a convolution of that of the result."""
+def _transpose(convolve: Callable[..., jax.Array], aval: Any, cotangent: Any, other: Any) -> jax.Array:
+    """The cotangent of the first operand of a convolution, by JAX's rule: a convolution, too."""
 
-    def transpose(cotangent: Any, kernels: Any) -> jax.Array:
-        convolve = functools.partial(ORIGINAL.bind, **params)
-        (result,) = jax.linear_transpose(lambda x: convolve(x, kernels), images.aval)(cotangent)
+    def transpose(cotangent: Any, other: Any) -> jax.Array:
+        (result,) = jax.linear_transpose(lambda value: convolve(value, other), aval)(cotangent)
         return result
 
-    return _with_ours(transpose, cotangent, kernels)
+    return _with_ours(transpose, cotangent, other)
+
+
+def _transpose_images(cotangent: Any, images: Any, kernels: Any, **params: Any) -> jax.Array:
+    return _transpose(functools.partial(ORIGINAL.bind, **params), images.aval, cotangent, kernels)
 
 
 def _transpose_kernels(cotangent: Any, images: Any, kernels: Any, **params: Any) -> jax.Array:
-    """The cotangent of the kernels: a convolution of the images with that of the result."""
-
-    def transpose(cotangent: Any, images: Any) -> jax.Array:
-        convolve = functools.partial(ORIGINAL.bind, **params)
-        (result,) = jax.linear_transpose(lambda w: convolve(images, w), kernels.aval)(cotangent)
-        return result
-
-    return _with_ours(transpose, cotangent, images)
+    return _transpose(lambda w, x: ORIGINAL.bind(x, w, **params), kernels.aval, cotangent, images)
 
 
 def _batch(operands: Sequence[Any], axes: Sequence[Any], **params: Any) -> tuple[jax.Array, int]:

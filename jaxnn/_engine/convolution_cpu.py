@@ -59,10 +59,8 @@ def convolve(images: jax.Array, kernels: jax.Array, **params: Any) -> jax.Array:
     sizes = tuple(kernels.shape[axis] for axis in window)
     # The axes of a window of one element may go anywhere: then the channels need no transposition.
     swapped = math.prod(sizes) == 1 and o < i
-    images, kernels = (
-        images.transpose(n, *at, c),
-        kernels.transpose(*window, *((o, i) if swapped else (i, o))),
-    )
+    channels = (o, i) if swapped else (i, o)
+    images, kernels = images.transpose(n, *at, c), kernels.transpose(*window, *channels)
     shape = Convolution(
         images.shape[1:-1],
         sizes,
@@ -81,7 +79,7 @@ def convolve(images: jax.Array, kernels: jax.Array, **params: Any) -> jax.Array:
 
 def _way(shape: Convolution, images: jax.Array, kernels: jax.Array) -> Any:
     """The fastest way that was measured."""
-    *_, per_group, features = _in_order(kernels, shape).shape
+    per_group, features = kernels.shape[-2:][:: -1 if shape.swapped else 1]
     spread, positions = math.prod(shape.spread) > 1, math.prod(shape.out)
     many = min(per_group, features) >= _MANY_CHANNELS
     if not _is_simple(shape, images.dtype) or min(images.size, kernels.size, positions) == 0:

@@ -77,10 +77,7 @@ def _walk(
     known = dict(known)
     for index, eqn in enumerate(jaxpr.eqns):
         yield (*path, index), eqn, known
-        operands: list[Any] = eqn.invars
-        if eqn.primitive.name in MOVES and all(
-            not isinstance(v, core.Literal) and v in known for v in operands
-        ):
+        if eqn.primitive.name in MOVES and all(_is_known(v, known) for v in eqn.invars):
             known.update(zip(eqn.outvars, bind(eqn, [known[v] for v in eqn.invars]), strict=True))
         if eqn.primitive.name not in _TRAVERSED:
             continue
@@ -90,9 +87,13 @@ def _walk(
         inside = {
             v: known[outer]
             for v, outer in zip(inner.jaxpr.invars, operands, strict=False)
-            if not isinstance(outer, core.Literal) and outer in known
+            if _is_known(outer, known)
         }
         yield from _walk(inner.jaxpr, inside, (*path, index, inner.parameter, inner.number))
+
+
+def _is_known(v: Any, known: Mapping[Any, Any]) -> bool:
+    return not isinstance(v, core.Literal) and v in known
 
 
 def _transposes_weights(eqn: core.JaxprEqn, known: Mapping[Any, Any]) -> bool:
@@ -100,7 +101,7 @@ def _transposes_weights(eqn: core.JaxprEqn, known: Mapping[Any, Any]) -> bool:
     if eqn.primitive.name != "dot_general":
         return False
     (_, summed), (batch, _) = eqn.params["dimension_numbers"]
-    rows, weights = (not isinstance(v, core.Literal) and v in known for v in eqn.invars)
+    rows, weights = (_is_known(v, known) for v in eqn.invars)
     return weights and not rows and not batch and summed != tuple(range(len(summed)))
 
 
@@ -122,11 +123,13 @@ def _with_kernels_in_order(eqn: core.JaxprEqn, known: Mapping[Any, Any]) -> Appl
     """A convolution, with kernels that are known transposed before the loop, unless it is for nothing."""
     numbers = eqn.params["dimension_numbers"]
     o, i, *window = numbers.rhs_spec
-    places = range(len(window))
     v: Any = eqn.invars[1]
-    in_order = (len(window) + 1, len(window), *places)
-    is_known = not isinstance(v, core.Literal) and v in known
-    if not is_known or numbers.rhs_spec == in_order or all(v.aval.shape[axis] == 1 for axis in window):
+    in_order = (len(window) + 1, len(window), *range(len(window)))
+    if (
+        not _is_known(v, known)
+        or numbers.rhs_spec == in_order
+        or all(v.aval.shape[axis] == 1 for axis in window)
+    ):
         return bind
     kernels = lax.transpose(known[v], (*window, i, o))
     changed = eqn.replace(params={**eqn.params, "dimension_numbers": numbers._replace(rhs_spec=in_order)})

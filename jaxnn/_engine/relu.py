@@ -62,9 +62,8 @@ def _is_of_numbers(equations: Sequence[core.JaxprEqn], *inputs: Any) -> bool:
 
 def _apply(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
     """Evaluate an equation on operands of another shape: what is inside is of theirs, too."""
-    for inner in inner_jaxprs(eqn):
-        return evaluate(inner.jaxpr, inner.consts, operands, _apply)
-    return bind(eqn, operands)
+    inner = next(inner_jaxprs(eqn), None)
+    return bind(eqn, operands) if inner is None else evaluate(inner.jaxpr, inner.consts, operands, _apply)
 
 
 def is_relu(step: Step) -> bool:

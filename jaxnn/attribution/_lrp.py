@@ -13,7 +13,7 @@ from jaxnn._engine.backward import Plan, Rule, StaticRules, backward, check_rule
 from jaxnn._engine.graph import Around, graph
 from jaxnn._engine.held import zeros_for_held
 from jaxnn._engine.softmax import shift_invariants
-from jaxnn._model import broadcast_like, fast_scalar, prepare
+from jaxnn._model import broadcast_like, fast_scalar, prepare, scalar
 from jaxnn._typing import Model, PyTree, Scalar, Target
 from jaxnn.attribution._lrp_layers import (
     WEIGHTED,
@@ -145,7 +145,7 @@ def lrp(
     if not (low is None or high is None) and not all(map(_in_order, *map(jax.tree.leaves, ends))):
         raise ValueError(f"`low` must nowhere be above `high`; got {low} and {high}")
     box = tuple(ends) if needed else None
-    static = check_rules(primitive_rules, fast_scalar(model, target, x), x)
+    static = check_rules(primitive_rules, scalar(model, target), x)
     return zeros_for_held(_lrp(model, x, target, options, box, rules=rules, primitive_rules=static))
 
 

@@ -45,14 +45,6 @@ def check_numbers(name: str, value: Values, shape: str, ndim: int = 1, size: int
     return np.asarray(array).astype(np.float64)
 
 
-def check_increasing(name: str, value: Values) -> Numbers:
-    """Return `value` as increasing numbers, at least two; or raise."""
-    places = check_numbers(name, value, "(n,)")
-    if places.size < 2 or np.any(np.diff(places) <= 0):
-        raise ValueError(f"`{name}` must increase, with at least two values; got {places.size} that do not")
-    return places
-
-
 def check_list(name: str, values: Iterable[Any], what: str = "strings") -> list[Any]:
     """Return labels or other parts as a list, or raise."""
     if not isinstance(values, Iterable) or isinstance(values, str | bytes | dict):

@@ -120,7 +120,7 @@ def decision_map(
         >>> plt.close(ax.figure)
     """
     name = check_text("name", name)
-    across, up = _common.check_increasing("x1", x1), _common.check_increasing("x2", x2)
+    across, up = _check_increasing("x1", x1), _check_increasing("x2", x2)
     array = _common.check_concrete("values", values)
     check_shape("values", array, (up.size, across.size), "x2 by x1")
     data = None if points is None else _check_points(points, labels)
@@ -154,6 +154,13 @@ def decision_map(
     ax.set_box_aspect(1)
     ax.set(xlabel="$x_1$", ylabel="$x_2$")
     return ax
+
+
+def _check_increasing(name: str, value: ArrayLike) -> Numbers:
+    places = _common.check_numbers(name, value, "(n,)")
+    if places.size < 2 or np.any(np.diff(places) <= 0):
+        raise ValueError(f"`{name}` must increase, with at least two values; got {places.size} that do not")
+    return places
 
 
 def _check_points(points: ArrayLike, labels: ArrayLike | None) -> Data:

@@ -1,8 +1,6 @@
 """Convolutions as a CPU computes them are JAX's, of any shape, and under every transformation."""
 
 import functools
-import math
-import time
 
 import hypothesis
 import hypothesis.strategies as st
@@ -18,6 +16,7 @@ from jaxnn._engine import convolution_cpu
 from jaxnn._engine.convolution import CONVOLUTION, ORIGINAL
 from jaxnn._engine.cpu_layout import fast_convolutions
 from tests.conftest import in_precision
+from tests.helpers.timed import seconds
 
 DRAW = np.random.default_rng(0).normal
 ORDERS = {
@@ -299,16 +298,6 @@ MEASURED = {
 }
 
 
-def _seconds(function, *args):
-    compiled = jax.jit(function).lower(*args).compile()
-    least = math.inf
-    for _ in range(7):
-        start = time.process_time()
-        jax.block_until_ready(compiled(*args))
-        least = min(least, time.process_time() - start)
-    return least
-
-
 @pytest.mark.long
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="only a CPU computes them otherwise")
 @pytest.mark.parametrize("name", MEASURED)
@@ -329,6 +318,6 @@ def test_xla_still_needs_it(name):
 
     (ours, x), (theirs, _) = run(CONVOLUTION), run(ORIGINAL)
     assert_close(jax.jit(ours)(x), jax.jit(theirs)(x), "float32")
-    ratio = _seconds(theirs, x) / _seconds(ours, x)
+    ratio = seconds(theirs, x) / seconds(ours, x)
     if ratio < 1.1:
         pytest.skip(f"XLA {jax.lib.__version__} may no longer need it: without, {ratio:.2f} times the time")

@@ -1,6 +1,5 @@
 import functools
 import re
-import time
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +11,7 @@ from jaxnn import attribution
 from jaxnn._engine.cpu_layout import fast_convolutions
 from jaxnn._engine.loops import scan
 from tests.conftest import in_precision
+from tests.helpers.timed import seconds
 
 ORDERS = [
     ("NHWC", "HWIO", "NHWC"),
@@ -172,17 +172,6 @@ def test_a_loop_with_weights_in_order_gives_what_it_gave(length):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), found, right)
 
 
-def _seconds(function, *args):
-    """Processor time, which other processes do not change; the least of a few runs, without compilation."""
-    compiled = jax.jit(function).lower(*args).compile()
-    least = np.inf
-    for _ in range(5):
-        start = time.process_time()
-        jax.block_until_ready(compiled(*args))
-        least = min(least, time.process_time() - start)
-    return least
-
-
 def _convolutions_in_a_loop(scan, images, kernels):
     numbers = ("NCHW", "OIHW", "NCHW")
 
@@ -212,7 +201,7 @@ def test_xla_still_needs_the_workaround(function):
     args = [jnp.asarray(draw(0, 0.03, size), "float32") for size in sizes]
     plain, hoisted = (functools.partial(function, loop) for loop in (lax.scan, scan))
     np.testing.assert_allclose(hoisted(*args), plain(*args), rtol=1e-4, atol=1e-5)
-    ratio = _seconds(plain, *args) / _seconds(hoisted, *args)
+    ratio = seconds(plain, *args) / seconds(hoisted, *args)
     if ratio < 1.2:
         pytest.skip(f"XLA {jax.lib.__version__} may no longer need it: without, {ratio:.2f} times the time")
 
