@@ -7,28 +7,18 @@ is put into the order of the function where another operation reads it, and at t
 while the function is traced, its gradient is in that order, too.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.extend import core
 
 from jaxnn._engine.backward import register
-from jaxnn._engine.jaxpr import Traced, bind, read, run_scan, trace
-from jaxnn._engine.primitives import (
-    CALLS,
-    CUSTOM,
-    ELEMENTWISE,
-    NAMES,
-    ONE_TO_ONE,
-    REMAT,
-    inner_jaxprs,
-    is_real,
-)
+from jaxnn._engine.jaxpr import Traced, bind, read, run_scan
+from jaxnn._engine.primitives import CALLS, CUSTOM, ELEMENTWISE, NAMES, ONE_TO_ONE, REMAT, inner_jaxprs
+from jaxnn._engine.relu import is_jaxs_relu
 
 _PER_AXIS = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
 
@@ -74,7 +64,7 @@ def _apply(eqn: core.JaxprEqn, operands: Sequence[Value]) -> Sequence[Value]:
         (inner,) = inner_jaxprs(eqn)
         return _evaluate(inner.jaxpr, inner.consts, operands)
     moved = [v for v in operands if isinstance(v, _Moved)]
-    if moved and kind in CUSTOM and _is_relu(eqn):
+    if moved and kind in CUSTOM and is_jaxs_relu(eqn):
         # Not `bind`, which takes the shape of the function alone. A reshape before and after it would do,
         # but XLA then compiles a deep network for minutes.
         return [_Moved(jax.nn.relu(moved[0].stored), moved[0].order)]
@@ -87,31 +77,6 @@ def _apply(eqn: core.JaxprEqn, operands: Sequence[Value]) -> Sequence[Value]:
     if kind in REMAT or kind == "scan":
         return _with_body(eqn, plain)
     return bind(eqn, plain)
-
-
-def _is_relu(eqn: core.JaxprEqn) -> bool:
-    """Whether an equation is `jax.nn.relu`, and so is its derivative."""
-    inner = next(inner_jaxprs(eqn), None)
-    if inner is None or len(inner.jaxpr.eqns) != 1 or len(eqn.invars) != 1 or not is_real(*eqn.invars):
-        return False
-    aval: Any = eqn.invars[0].aval
-    return _derivative(eqn) == _derivative_of_relu(aval.shape, aval.dtype)
-
-
-@functools.cache
-def _derivative_of_relu(shape: tuple[int, ...], dtype: np.dtype) -> str | None:
-    eqns = trace(jax.nn.relu, jax.ShapeDtypeStruct(shape, dtype)).jaxpr.jaxpr.eqns
-    while eqns and eqns[0].primitive.name in CALLS:
-        eqns = next(inner_jaxprs(eqns[0])).jaxpr.eqns
-    return _derivative(eqns[0]) if len(eqns) == 1 and eqns[0].primitive.name in CUSTOM else None
-
-
-def _derivative(eqn: core.JaxprEqn) -> str:
-    """The equations of a function of one array, and those of its derivative."""
-    aval: Any = eqn.invars[0].aval
-    x = jax.ShapeDtypeStruct(aval.shape, aval.dtype)
-    function = lambda x: bind(eqn, [x])  # noqa: E731
-    return str(jax.make_jaxpr(lambda x, tangent: jax.jvp(function, (x,), (tangent,)))(x, x))
 
 
 def _with_body(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:

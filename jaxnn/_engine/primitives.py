@@ -59,6 +59,7 @@ MOVING = SAME_AXES | SAME_VALUES | JOINS | {
 
 ADDITIONS = {"add", "add_any", "sub"}
 SCATTERED_ADDITIONS = {"scatter-add", "scatter-sub"}
+CUMULATIVE = {"cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"}
 SUMS = {"reduce_sum", "reduce_window_sum", "cumsum"}
 # Products with weights, by the kind of layer that they make.
 PRODUCTS = {"dot_general": "dense", "conv_general_dilated": "conv"}

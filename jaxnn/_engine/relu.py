@@ -1,5 +1,6 @@
-"""Pattern matching on graph steps: ReLUs in any spelling, and clamped variances."""
+"""Pattern matching: ReLUs in any spelling, and clamped variances."""
 
+import functools
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
@@ -10,8 +11,16 @@ from jax.extend import core
 
 from jaxnn._checks import is_concrete
 from jaxnn._engine.graph import Graph, Step
-from jaxnn._engine.jaxpr import bind, evaluate, run
-from jaxnn._engine.primitives import AVERAGING, PERMUTATIONS, PIECEWISE_LINEAR, inner_jaxprs, is_real
+from jaxnn._engine.jaxpr import bind, evaluate, run, trace
+from jaxnn._engine.primitives import (
+    AVERAGING,
+    CALLS,
+    CUSTOM,
+    PERMUTATIONS,
+    PIECEWISE_LINEAR,
+    inner_jaxprs,
+    is_real,
+)
 
 _PROBES = (1.0, -1e4, -3.0, -0.7, -1e-3, 0.0, 1e-3, 0.3, 5.9, 6.1, 1e4)
 
@@ -64,6 +73,31 @@ def _apply(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
     """Evaluate an equation on operands of another shape: what is inside is of theirs, too."""
     inner = next(inner_jaxprs(eqn), None)
     return bind(eqn, operands) if inner is None else evaluate(inner.jaxpr, inner.consts, operands, _apply)
+
+
+def is_jaxs_relu(eqn: core.JaxprEqn) -> bool:
+    """Whether an equation is `jax.nn.relu`, and so is its derivative."""
+    inner = next(inner_jaxprs(eqn), None)
+    if inner is None or len(inner.jaxpr.eqns) != 1 or len(eqn.invars) != 1 or not is_real(*eqn.invars):
+        return False
+    aval: Any = eqn.invars[0].aval
+    return _derivative(eqn) == _derivative_of_relu(aval.shape, aval.dtype)
+
+
+@functools.cache
+def _derivative_of_relu(shape: tuple[int, ...], dtype: np.dtype) -> str | None:
+    eqns = trace(jax.nn.relu, jax.ShapeDtypeStruct(shape, dtype)).jaxpr.jaxpr.eqns
+    while eqns and eqns[0].primitive.name in CALLS:
+        eqns = next(inner_jaxprs(eqns[0])).jaxpr.eqns
+    return _derivative(eqns[0]) if len(eqns) == 1 and eqns[0].primitive.name in CUSTOM else None
+
+
+def _derivative(eqn: core.JaxprEqn) -> str:
+    """The equations of a function of one array, and those of its derivative."""
+    aval: Any = eqn.invars[0].aval
+    x = jax.ShapeDtypeStruct(aval.shape, aval.dtype)
+    function = lambda x: bind(eqn, [x])  # noqa: E731
+    return str(jax.make_jaxpr(lambda x, tangent: jax.jvp(function, (x,), (tangent,)))(x, x))
 
 
 def is_relu(step: Step) -> bool:

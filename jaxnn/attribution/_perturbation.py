@@ -11,7 +11,9 @@ from jax import lax
 from jaxnn import _checks
 from jaxnn._engine.loops import chunked_map
 from jaxnn._engine.memory import Batch, check_batch_size
-from jaxnn._model import broadcast_like, prepare, scalar
+from jaxnn._engine.window_changes import changed_in_windows
+from jaxnn._engine.windows import box_around, part
+from jaxnn._model import broadcast_like, fast_scalar, prepare
 from jaxnn._precision import widen
 from jaxnn._typing import Model, PyTree, Target
 from jaxnn.attribution._masks import Game, examples_at_once, like_floats, make_game
@@ -64,7 +66,11 @@ def feature_ablation(
         [6.0, 7.0, 7.0]
     """
     batch = check_batch_size(batch_size, 64)
-    return _feature_ablation(make_game(model, x, target, baseline, groups, n_groups), batch)
+    game = make_game(model, x, target, baseline, groups, n_groups)
+    if game.groups is not None:
+        return _feature_ablation(game, batch)
+    ones = tuple((1,) * leaf.ndim for leaf in jax.tree.leaves(game.x))  # windows of one element
+    return _occlusion(game.model, game.x, game.target, game.baseline, windows=ones, strides=ones, batch=batch)
 
 
 @jax.jit(static_argnames=("batch",))
@@ -90,6 +96,7 @@ def occlusion(
 
     `a_i = mean over the windows w that cover i of f(x) - f(x with w at the baseline)`. Windows start at
     multiples of the stride; the last along an axis may extend past the edge, so every element is covered.
+    Only what a window can change is computed again: of a convolution, its field.
 
     Args:
         model: a callable of one example.
@@ -170,19 +177,23 @@ def _occlusion(
     strides: Windows,
     batch: Batch,
 ) -> PyTree:
-    f, batch_size = scalar(model, target), examples_at_once(batch, model, x)
+    batch_size = examples_at_once(batch, model, x)
     leaves, structure = jax.tree.flatten(x)
-    drops = []
+    f, drops = fast_scalar(model, target, x), []
     for i, (leaf, empty) in enumerate(zip(leaves, jax.tree.leaves(baseline), strict=True)):
         if leaf.size == 0:
             drops.append(like_floats(jnp.zeros(leaf.shape), leaf))
             continue
 
         def of_leaf(changed: jax.Array, i: int = i) -> jax.Array:
+            changed = changed.reshape(leaves[i].shape)
             return f(jax.tree.unflatten(structure, [*leaves[:i], changed, *leaves[i + 1 :]]))
 
-        covers = [_covers(*axis) for axis in zip(leaf.shape, windows[i], strides[i], strict=True)]
-        drops.append(_drops(of_leaf, leaf, empty, covers, batch_size))
+        sizes = zip(leaf.shape or (1,), windows[i] or (1,), strides[i] or (1,), strict=True)
+        covers = [_covers(*each) for each in sizes]
+        flat, gone = (jnp.atleast_1d(each) for each in (leaf, empty))
+        found = _mean_drops(_drops(of_leaf, flat, gone, covers, batch_size), covers, leaf)
+        drops.append(found.reshape(leaf.shape))
     return jax.tree.unflatten(structure, drops)
 
 
@@ -193,19 +204,31 @@ def _drops(
     covers: list[np.ndarray],
     batch_size: int,
 ) -> jax.Array:
+    """The drop of the output where each window is hidden; one axis per axis of `x`."""
     counts = tuple(len(cover) for cover in covers)
-    count = math.prod(counts)
+    places = np.unravel_index(np.arange(math.prod(counts)), counts)
+    each = [cover[place] for cover, place in zip(covers, places, strict=True)]  # (windows, size) booleans
+    box = tuple(box_around(cover) for cover in each)
+    output, changed = changed_in_windows(f, x, box)
 
     def hidden(index: jax.Array) -> jax.Array:
-        mask = index < count  # the last index hides nothing
-        for cover, place in zip(covers, jnp.unravel_index(index % count, counts), strict=True):
-            mask = mask[..., None] & jnp.expand_dims(jnp.asarray(cover)[place], range(mask.ndim))
-        return f(jnp.where(mask, empty, x))
+        mask = jnp.array(True)
+        for cover, span in zip(each, box, strict=True):
+            inside = np.take_along_axis(cover, span.starts[:, None] + np.arange(span.size), 1)
+            mask = mask[..., None] & jnp.expand_dims(jnp.asarray(inside)[index], range(mask.ndim))
+        shown = part(x, box, index)
+        patch = jnp.where(mask, part(empty, box, index), shown)
+        # Exactly, and not but for the rounding of other operations.
+        return jnp.where(jnp.all(patch == shown), output, changed(index, patch))
 
-    outputs = widen(chunked_map(hidden, count + 1, batch_size))
-    drops = (outputs[count] - outputs[:count]).reshape(counts)
+    outputs = widen(chunked_map(hidden, len(places[0]), batch_size))
+    return (widen(output) - outputs).reshape(counts)
+
+
+def _mean_drops(drops: jax.Array, covers: list[np.ndarray], x: jax.Array) -> jax.Array:
+    """The mean over the windows that cover each element."""
     for cover in covers:  # contracts the first axis and appends the elements': after all, in order again
-        mean = (cover / cover.sum(axis=0)).astype(drops.dtype)  # over the windows that cover each element
+        mean = (cover / cover.sum(axis=0)).astype(drops.dtype)
         drops = jnp.tensordot(drops, mean, axes=(0, 0), precision=lax.Precision.HIGHEST)
     return like_floats(drops, x)
 
