@@ -140,7 +140,7 @@ def check_loss(loss: Any, output: Any, target: Any, *, differentiable: bool = Tr
     """Raise unless the loss of one example, of these shapes, is a real scalar; or, if allowed, an integer."""
     if not callable(loss):
         raise TypeError(f"`loss` must be a function of (output, target); got {loss!r}")
-    value = output_shape(jax.tree_util.Partial(loss), output, target, name="loss")
+    value = output_shape(as_model(loss, "loss"), output, target, name="loss")
     dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
     kinds = (jnp.floating,) if differentiable else (jnp.floating, jnp.integer, jnp.bool_)
     if shape != () or dtype is None or not any(jnp.issubdtype(dtype, kind) for kind in kinds):

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxnn import _checks
 from jaxnn._engine.cpu_layout import fast_convolutions
-from jaxnn._model import as_example, broadcast_like, check_batch_like, prepare, scalar
+from jaxnn._model import as_example, broadcast_like, check_batch_like, output_shape, prepare, scalar
 from jaxnn._rewrite import capture, lengths_of
 from jaxnn._typing import Model, PyTree, Target
 
@@ -66,7 +66,9 @@ def _check_shapes(model: Model, x: PyTree, attributions: PyTree) -> None:
     shapes = jax.tree.map(jnp.shape, attributions)
     if shapes == jax.tree.map(jnp.shape, x):
         return
-    layers = {name: value.shape for name, value in jax.eval_shape(capture, model, x)[1].items()}
+    layers = {
+        name: value.shape for name, value in output_shape(jax.tree_util.Partial(capture), model, x)[1].items()
+    }
     for name, scans in lengths_of(model, x).items():
         if shapes in (layers.get(name), layers.get(name, ())[len(scans) :]):
             return

@@ -84,6 +84,9 @@ def _inverse_with_intercept(gram: jax.Array, penalty: jax.Array) -> jax.Array:
     return _einsum("ij,jk,lk->il", basis, inverse, basis)
 
 
+# One matrix after the other, also under `vmap`, which would decompose each in both ways. XLA:CPU decomposes a
+# batch on the threads that wait for it: with as many batches at once as it has threads, none ever ends.
+@jax.custom_batching.sequential_vmap  # type: ignore[untyped-decorator, unused-ignore]
 def _inverse(gram: jax.Array, penalty: jax.Array) -> jax.Array:
     """The inverse of `gram + penalty`, and 0 along directions in which the Gram matrix is 0 to rounding.
 

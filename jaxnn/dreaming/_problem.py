@@ -147,7 +147,7 @@ def check_problem(problem: Problem, shape: Shape, dtype: DTypeLike) -> None:
     example = jax.ShapeDtypeStruct(shape, dtype)
     jax.eval_shape(_transform, problem, _key_shape(), example)
     jax.eval_shape(_penalty, problem, example)
-    output, values = jax.eval_shape(capture, problem.model, example)
+    output, values = output_shape(jax.tree_util.Partial(capture), problem.model, example)
     # A closure, since an index of the objective must not become traced.
     value = jax.eval_shape(lambda output, values: problem.objective(output, _Values(values)), output, values)
     if value.shape != ():

@@ -1,5 +1,6 @@
 """Shapley values: the axioms, a loop over all orders, and the two estimates within their errors."""
 
+import functools
 import itertools
 
 import jax
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
+import jaxnn
 from jaxnn import attribution
+from jaxnn._engine.jaxpr import walk
 from tests.conftest import in_precision
 
 N = 6
@@ -214,3 +217,21 @@ def test_kernel_shap_of_few_samples_sums_to_the_change(n):
     values = jax.vmap(lambda key: attribution.kernel_shap(function, x, key=key, n_samples=2 * n))(keys)
     np.testing.assert_allclose(values.sum(1), function(x), rtol=1e-5)
     assert np.abs(values).max() < 5
+
+
+@pytest.mark.parametrize("method", ["kernel_shap", "lime"])
+def test_matrices_are_decomposed_one_after_the_other(method):
+    """XLA:CPU waits for a batch of decompositions on the threads that compute it, and may wait forever."""
+    network = jaxnn.init(jax.random.key(0), (5, 4, 3))
+    explain = functools.partial(getattr(attribution, method), network, jnp.ones(5), 1, n_samples=20)
+    keys = jax.random.split(jax.random.key(1), 3)
+    jaxpr = jax.make_jaxpr(jax.vmap(lambda key: explain(key=key)))(keys)
+    ranks = [
+        eqn.invars[0].aval.ndim
+        for _, eqn in walk(jaxpr.jaxpr)
+        if eqn.primitive.name in ("cholesky", "eigh", "triangular_solve")
+    ]
+    assert len(ranks) >= 3
+    assert set(ranks) == {2}
+    one_by_one = jnp.stack([explain(key=key) for key in keys])
+    np.testing.assert_allclose(jax.vmap(lambda key: explain(key=key))(keys), one_by_one, rtol=1e-4, atol=1e-6)
