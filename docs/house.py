@@ -25,6 +25,7 @@ FLOORS: list[tuple[str, dict[str, str]]] = [
             "_precision": "at least float32",
             "_files": "atomic writes",
             "_runs": "folders of a run",
+            "_advice": "ends of errors",
         },
     ),
     (
@@ -42,6 +43,7 @@ FLOORS: list[tuple[str, dict[str, str]]] = [
             "_progress": "progress bars",
             "_sharding": "meshes",
             "_outputs": "resumable files",
+            "_repr": "short representations",
             "losses": "training losses",
             "plot": "matplotlib axes",
         },

@@ -16,6 +16,7 @@ from jaxnn import attribution
 from jaxnn._checks import check_key, check_option, is_concrete, require
 from jaxnn._files import write_atomically
 from jaxnn._model import as_example, as_model, broadcast_like, call, output_shape, prepare, select
+from jaxnn._repr import short_repr
 from jaxnn._split import split_at
 from jaxnn._summary import as_text, summary
 from jaxnn._typing import Model, PyTree, Target
@@ -113,6 +114,9 @@ class Explanation(NamedTuple):
 
     def __str__(self) -> str:
         return as_text(self, 100)
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     def _largest(self, method: str) -> str:
         """The three largest attributions by name, or by place."""

@@ -1,6 +1,7 @@
 """Models, callable pytrees of one example: coerce, partition into trainable and rest, select the target."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -10,6 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks
+from jaxnn._advice import (
+    advice_on_batch,
+    advice_on_failed_call,
+    advice_on_labels,
+    advice_on_model,
+    with_advice,
+)
 from jaxnn._arrays import as_numpy
 from jaxnn._engine.channels_last import evaluate_channels_last
 from jaxnn._engine.closures import check_stateless
@@ -17,6 +25,7 @@ from jaxnn._engine.cpu_layout import with_fast_convolutions
 from jaxnn._engine.held import check_gradient_paths, hold, is_held
 from jaxnn._engine.jaxpr import Traced, trace
 from jaxnn._engine.loops import vary_like
+from jaxnn._repr import short_repr
 
 ARRAY_TYPES = jax.Array | np.ndarray | np.generic | float | int  # arrays, and numbers that become arrays
 ModelT = TypeVar("ModelT", bound=Callable[..., Any])
@@ -27,6 +36,9 @@ class Frozen:
     """Arrays of a model that are not trained, such as running statistics."""
 
     value: Any
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 def _is_frozen(node: Any) -> bool:
@@ -61,12 +73,13 @@ def as_model(model: Any, name: str = "model") -> Any:
     Raises:
         TypeError: it is not callable, has leaves that are not arrays, or closes over a stateful object.
     """
-    if not callable(model):
-        method = next((each for each in ("predict_proba", "predict") if hasattr(model, each)), None)
-        advice = f". Pass jaxnn.from_numpy({name}.{method}, shape)" if method else ""
+    advice = advice_on_model(model)
+    if advice or not callable(model):
         raise TypeError(
-            f"`{name}` must be callable, a function of one example; got {type(model).__name__}{advice}"
+            f"`{name}` must be callable, a function of one example; got {type(model).__name__}"
+            + (f". {advice}" if advice else "")
         )
+    model = _without_jit(model)
     leaves = jax.tree.leaves(model)
     is_plain = len(leaves) == 1 and leaves[0] is model
     if is_plain or isinstance(model, jax.tree_util.Partial):
@@ -75,6 +88,13 @@ def as_model(model: Any, name: str = "model") -> Any:
         return jax.tree_util.Partial(model)
     check_leaves(name, model)
     return model
+
+
+def _without_jit(model: Any) -> Any:
+    """What `jax.jit` was applied to, where that is a pytree, whose arrays a jitted function hides."""
+    inside = getattr(model, "__wrapped__", None)
+    is_jitted = type(model).__name__ == "PjitFunction"
+    return model if not is_jitted or jax.tree.leaves(inside) == [inside] else inside
 
 
 def check_leaves(name: str, model: Any) -> None:
@@ -140,7 +160,11 @@ def check_loss(loss: Any, output: Any, target: Any, *, differentiable: bool = Tr
     """Raise unless the loss of one example, of these shapes, is a real scalar; or, if allowed, an integer."""
     if not callable(loss):
         raise TypeError(f"`loss` must be a function of (output, target); got {loss!r}")
-    value = output_shape(as_model(loss, "loss"), output, target, name="loss")
+    loss = as_model(loss, "loss")
+    try:
+        value = output_shape(loss, output, target, name="loss")
+    except ValueError as error:
+        raise ValueError(with_advice(error, advice_on_labels(output, target))) from error
     dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
     kinds = (jnp.floating,) if differentiable else (jnp.floating, jnp.integer, jnp.bool_)
     if shape != () or dtype is None or not any(jnp.issubdtype(dtype, kind) for kind in kinds):
@@ -183,9 +207,20 @@ def prepare(
     x = as_example("x", x)
     if holds:
         model, x = hold(model, x)
-    output = output_shape(model, x)
-    target = _check_target(target, output, name, differentiable=differentiable)
+    output = _output_of_example(model, x)
+    target = _check_target(target, output, x, name, differentiable=differentiable)
     return model, vary_like(x, (model, target)), target
+
+
+def _output_of_example(model: Any, x: Any) -> Any:
+    """`output_shape`, with advice where the input has an axis too many or too few."""
+    try:
+        return output_shape(model, x)
+    except Exception as error:
+        advice = advice_on_failed_call(functools.partial(output_shape, model), x)
+        if not advice:
+            raise
+        raise ValueError(f"{advice}. The model raises: {error}") from error
 
 
 def as_example(name: str, x: Any) -> Any:
@@ -237,6 +272,11 @@ def _cast_like(name: str, value: Any, x: Any, rows: tuple[int, ...]) -> Any:
     meaning = "that of `x` behind a leading axis" if rows else "that of `x`"
     cast = []
     for place, array in zip(places, jax.tree.leaves(value), strict=True):
+        if not rows and array.shape[1:] == place.shape and array.ndim > place.ndim:
+            raise ValueError(
+                f"`{name}` must have shape {place.shape}, {meaning}; got {array.shape}. For a set of them "
+                f"use jax.vmap over `{name}` and the mean, or expected_gradients or deep_lift_shap"
+            )
         _checks.check_shape(name, array, (*rows, *place.shape), meaning)
         cast.append(place if is_held(place) else _cast(name, array, place.dtype))
     return jax.tree.unflatten(structure, cast)
@@ -258,7 +298,7 @@ def _is_number_list(x: Any) -> bool:
     return isinstance(x, list | tuple) and all(np.ndim(leaf) == 0 for leaf in jax.tree.leaves(x))
 
 
-def _check_target(target: Any, output: Any, name: str, *, differentiable: bool) -> Any:
+def _check_target(target: Any, output: Any, x: Any, name: str, *, differentiable: bool) -> Any:
     if callable(target):
         target = as_model(target, name)
         scalar = output_shape(target, output, name=name)
@@ -273,18 +313,25 @@ def _check_target(target: Any, output: Any, name: str, *, differentiable: bool) 
     _check_kind(output.dtype, name, differentiable=differentiable)
     if target is None:
         if output.size != 1:
-            raise ValueError(f"`{name}` must be an index into the output, of shape {output.shape}; got None")
+            raise ValueError(
+                f"`{name}` must be an index into the output, of shape {output.shape}; got None"
+                + _behind(advice_on_batch(x, output) if output.ndim > 1 else "")
+            )
         return None
     indices = target if isinstance(target, tuple) else (target,)
     if len(indices) != len(output.shape):
         raise ValueError(
             f"`{name}` must hold {len(output.shape)} indices, for an output of shape {output.shape}; "
-            f"got {target!r}"
+            f"got {target!r}" + _behind(advice_on_batch(x, output) if len(indices) < output.ndim else "")
         )
     indices = tuple(as_numpy(name, index) for index in indices)
     for index, size in zip(indices, output.shape, strict=True):
         _check_index(index, size, target, name)
     return tuple(jnp.asarray(index) for index in indices)
+
+
+def _behind(advice: str) -> str:
+    return f". {advice}" if advice else ""
 
 
 def _check_kind(dtype: Any, name: str, *, differentiable: bool) -> None:

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Real
 from jaxnn import _activation, _checks
 from jaxnn._model import check_leaves
 from jaxnn._precision import draw_wide
+from jaxnn._repr import short_repr
 from jaxnn._rewrite import tap
 from jaxnn._typing import ActivationName, Key
 
@@ -37,6 +38,9 @@ class Dense:
     kernel: Float[Array, "n_in n_out"]
     bias: Float[Array, "n_out"] | None
     activation: ActivationName = flax.struct.field(pytree_node=False)
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     def signal(self, x: Float[Array, "... n_in"]) -> Float[Array, "... n_out"]:
         """The signal before the activation: `(..., n_in) -> (..., n_out)`."""
@@ -68,6 +72,9 @@ class Network:
     """
 
     layers: tuple[Dense, ...]
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from jaxnn._engine.jaxpr import Path, bind, called, trace
 from jaxnn._engine.primitives import COMBINERS, RESHAPES, SAME_VALUES, inner_jaxprs
 from jaxnn._engine.tap import BATCHED, MODULE, tap_array, tap_one
 from jaxnn._model import as_arrays, as_model, tracing
+from jaxnn._repr import short_repr
 from jaxnn._typing import Model, PyTree
 
 _SOFTMAX = "softmax"  # which JAX does not record as a call
@@ -29,6 +30,9 @@ class TappedOperations:
 
     model: Model
     operations: tuple[str, ...] = flax.struct.field(pytree_node=False)
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     def __call__(self, x: PyTree) -> PyTree:
         """The output of the model, with its operations tapped."""

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Real
 
 from jaxnn import _checks
 from jaxnn._keys import key_data
+from jaxnn._repr import short_repr
 from jaxnn._typing import Key
 
 _N_DRAWS = 2048  # covariances with an output over that many are accurate to some 2 %
@@ -42,6 +43,9 @@ class Prior(NamedTuple):
     low: Float[Array, ""]
     high: Float[Array, ""]
     draws: Float[Array, "n rank"]
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     def input_at(self, z: Float[Array, "rank"]) -> Float[Array, "..."]:
         """The input with the coordinates `z`, within `low` and `high`: `(rank,) -> (...)`."""

@@ -32,6 +32,7 @@ from jaxnn._engine.jaxpr import (
 from jaxnn._engine.primitives import NAMES
 from jaxnn._engine.tap import tap_array, tapped_axis
 from jaxnn._model import Frozen, as_arrays, as_model, tracing
+from jaxnn._repr import short_repr
 from jaxnn._typing import Layer, Model, PyTree
 
 Value = TypeVar("Value")
@@ -153,6 +154,9 @@ class Intervened:
     model: Model
     replacements: tuple[Any, ...]
     layers: tuple[Layer, ...] = flax.struct.field(pytree_node=False)
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     def __call__(self, x: PyTree) -> PyTree:
         """Evaluate the model with the replacements in place."""

@@ -9,6 +9,7 @@ import jax
 from jaxnn._adapters import common
 from jaxnn._checks import require
 from jaxnn._model import Frozen
+from jaxnn._repr import short_repr
 from jaxnn._typing import PyTree
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ class EquinoxModel:
     frozen: Frozen
     rest: common.Static = flax.struct.field(pytree_node=False)
     static: common.Static = flax.struct.field(pytree_node=False)
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     def __call__(self, x: PyTree) -> PyTree:
         """The module's output in inference mode, each submodule's output tapped by its path."""

@@ -11,6 +11,7 @@ from jaxnn._adapters import common
 from jaxnn._checks import check_flag, check_key, require
 from jaxnn._engine.tap import module_scope
 from jaxnn._model import Frozen
+from jaxnn._repr import short_repr
 from jaxnn._typing import PyTree
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ class HaikuModel:
     static: common.Static = flax.struct.field(pytree_node=False)
     with_state: bool = flax.struct.field(pytree_node=False)
     batched: bool = flax.struct.field(pytree_node=False)
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     def __call__(self, x: PyTree) -> PyTree:
         """The function's output in evaluation mode, each module's output tapped by its path."""

@@ -26,6 +26,7 @@ from jaxnn._adapters import common
 from jaxnn._checks import require
 from jaxnn._engine.tap import module_scope
 from jaxnn._model import Frozen
+from jaxnn._repr import short_repr
 from jaxnn._typing import PyTree
 
 if TYPE_CHECKING:
@@ -84,6 +85,9 @@ class KerasModel:
     frozen: Frozen
     structure: _Structure = flax.struct.field(pytree_node=False)
     static: common.Static = flax.struct.field(pytree_node=False)
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     def __call__(self, x: PyTree) -> PyTree:
         """The model's output in evaluation mode, each layer's output tapped by its path."""

@@ -5,11 +5,13 @@ from typing import Any
 
 import flax.linen as nn
 import flax.struct
+import jax
 
 from jaxnn._adapters import common
 from jaxnn._checks import check_flag
 from jaxnn._engine.tap import module_scope
 from jaxnn._model import Frozen
+from jaxnn._repr import short_repr
 from jaxnn._typing import PyTree
 
 
@@ -29,6 +31,9 @@ class LinenModel:
     static: common.Static = flax.struct.field(pytree_node=False)
     batched: bool = flax.struct.field(pytree_node=False)
 
+    def __repr__(self) -> str:
+        return short_repr(self)
+
     def __call__(self, x: PyTree) -> PyTree:
         """The module's output in evaluation mode, each submodule's output tapped by its path."""
         collections, keywords = self.static.join(self.frozen)
@@ -46,6 +51,14 @@ class LinenModel:
                 return self.module.module.apply(variables, x, method=self.method, **keywords)
 
         return common.call_one(apply, x, batched=self.batched)
+
+
+def _parameters(variables: Mapping[str, Any]) -> bool:
+    """Whether a dictionary holds the parameters of layers by their usual names."""
+    paths = jax.tree_util.tree_leaves_with_path(variables)
+    return any(
+        getattr(path[-1], "key", None) in ("kernel", "embedding", "scale") for path, _ in paths if path
+    )
 
 
 def from_linen(
@@ -100,6 +113,11 @@ def from_linen(
         raise TypeError(
             '`variables` must be a dictionary of collections, {"params": ...}; got '
             f"{common.describe(variables)}"
+        )
+    if variables and "params" not in variables and _parameters(variables):
+        raise ValueError(
+            '`variables` must have the collection "params"; got the keys '
+            f'{", ".join(sorted(variables))}. Pass {{"params": params}}, as module.init returns it'
         )
     if refused := kwargs.keys() & {"mutable", "capture_intermediates"}:
         raise ValueError(f"`kwargs` must not hold {min(refused)!r}: nothing is mutated; see jaxnn.capture")

@@ -17,6 +17,7 @@ from jaxnn._adapters import common
 from jaxnn._arrays import as_numpy
 from jaxnn._engine.primitives import NO_GRADIENT
 from jaxnn._model import as_arrays
+from jaxnn._repr import short_repr
 from jaxnn._typing import PyTree
 
 
@@ -27,6 +28,9 @@ class NumPyModel:
     function: Callable[..., Any] = flax.struct.field(pytree_node=False)
     shape: tuple[int, ...] = flax.struct.field(pytree_node=False)
     dtype: np.dtype[Any] = flax.struct.field(pytree_node=False)
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     def __call__(self, x: PyTree) -> jax.Array:
         """The function's output for one example, of `shape`."""

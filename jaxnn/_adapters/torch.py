@@ -19,6 +19,7 @@ from jaxnn._adapters.torch_graph import convert, export
 from jaxnn._adapters.torch_program import Program
 from jaxnn._checks import check_flag, require
 from jaxnn._model import Frozen, as_example
+from jaxnn._repr import short_repr
 from jaxnn._typing import PyTree
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ class TorchModel:
     frozen: Frozen
     program: Program = flax.struct.field(pytree_node=False)
     batched: bool = flax.struct.field(pytree_node=False)
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     def __call__(self, x: PyTree) -> PyTree:
         """The module's output in evaluation mode, each submodule's output tapped by its path."""

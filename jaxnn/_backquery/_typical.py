@@ -18,6 +18,7 @@ from jaxnn._backquery._signals import requested_signals, signals
 from jaxnn._engine.loops import scan, vary_like
 from jaxnn._precision import wide_dtype
 from jaxnn._prior import Prior
+from jaxnn._repr import short_repr
 
 _NEAREST = 4  # components in which the problem is solved
 _STEPS = 20
@@ -47,6 +48,9 @@ class TypicalInput(NamedTuple):
     shortfall: Float[Array, ""]
     component: Int[Array, ""]
     surer: Float[Array, "..."]
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 class _Request(NamedTuple):

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxnn._repr import short_repr
+
 
 class History(NamedTuple):
     """Training history: losses and accuracies, one per epoch.
@@ -23,6 +25,9 @@ class History(NamedTuple):
     accuracy: jax.Array | None = None
     validation_loss: jax.Array | None = None
     validation_accuracy: jax.Array | None = None
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 class TrainingDivergedError(ArithmeticError):

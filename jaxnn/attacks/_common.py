@@ -15,6 +15,7 @@ from jaxnn import _checks
 from jaxnn._engine.held import floats, integers, put_back
 from jaxnn._engine.loops import vary_like
 from jaxnn._model import as_example, as_model, broadcast_like, output_shape, prepare as prepare_model
+from jaxnn._repr import short_repr
 from jaxnn._typing import Model, Norm, PyTree, Scalar
 from jaxnn.attacks._criteria import Label, Margin, check_label, classified_as, misclassified
 from jaxnn.attacks._geometry import NORMS, Number, confine, distance
@@ -40,6 +41,9 @@ class Attack(NamedTuple):
     success: jax.Array
     distance: jax.Array
     queries: jax.Array
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 @flax.struct.dataclass

@@ -12,6 +12,7 @@ from jaxnn._engine.cpu_layout import fast_convolutions
 from jaxnn._engine.held import floats, integers, put_back
 from jaxnn._engine.loops import scan, vary_like
 from jaxnn._model import as_example, check_batch_like
+from jaxnn._repr import short_repr
 from jaxnn._typing import AttackLoss, Key, Labels, Model, Norm, PyTree, Scalar
 from jaxnn.attacks._climb import check_steps
 from jaxnn.attacks._common import Bounds, Task, check_within, prepare, ravel, with_held
@@ -36,6 +37,9 @@ class Universal(NamedTuple):
     success: jax.Array
     distance: jax.Array
     queries: jax.Array
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 def universal(

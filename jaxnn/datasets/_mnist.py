@@ -16,6 +16,7 @@ from jaxtyping import Int32, UInt8
 
 from jaxnn._checks import check_flag, check_option, require
 from jaxnn._files import temporary_beside, write_atomically
+from jaxnn._repr import short_repr
 from jaxnn._typing import DatasetName
 
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ class Split(NamedTuple):
     images: UInt8[np.ndarray, "n height width"]
     labels: Int32[np.ndarray, "n"]
 
+    def __repr__(self) -> str:
+        return short_repr(self)
+
 
 class Dataset(NamedTuple):
     """A data set: its training split and its test split.
@@ -60,6 +64,9 @@ class Dataset(NamedTuple):
 
     train: Split
     test: Split
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 def load(name: DatasetName = "mnist-5k", *, progress: bool = False) -> Dataset:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxnn import _checks
+from jaxnn._repr import short_repr
 from jaxnn._typing import Key, PointSetName, Scalar
 
 POINT_SETS: tuple[PointSetName, ...] = get_args(PointSetName)
@@ -24,6 +25,9 @@ class Points(NamedTuple):
 
     inputs: Float[Array, "n 2"]
     labels: Int[Array, "n"]
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 def point_set(name: PointSetName, *, key: Key, n: int, noise: Scalar = 0.0) -> Points:

@@ -19,6 +19,7 @@ from jaxnn._engine.loops import scan, vary_like
 from jaxnn._engine.relu import is_relu
 from jaxnn._model import as_model
 from jaxnn._precision import wide_dtype
+from jaxnn._repr import short_repr
 from jaxnn._typing import Key, Model, PyTree
 from jaxnn.dreaming._model import channels_last, check_channel_axis
 from jaxnn.dreaming._objective import Objective, Term, as_objective
@@ -61,6 +62,9 @@ class Dream(NamedTuple):
     trace: jax.Array
     frames: jax.Array | None
     has_gradient: jax.Array
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 def dream(

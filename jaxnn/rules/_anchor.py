@@ -14,6 +14,7 @@ from jaxnn import _checks
 from jaxnn._map import map_examples
 from jaxnn._model import broadcast_like
 from jaxnn._precision import float_dtype
+from jaxnn._repr import short_repr
 from jaxnn._typing import Key, Model
 from jaxnn.rules._list import quantiles
 from jaxnn.rules._problem import FLATTEN, Problem, check_examples, classify, prepare, refuse_nan
@@ -40,6 +41,13 @@ class Anchor(NamedTuple):
     bound: float
     verified: bool
     queries: int
+
+    def __repr__(self) -> str:
+        return short_repr(self)
+
+    def __str__(self) -> str:
+        kind = "verified" if self.verified else "not verified"
+        return f"{self.rule} with precision at least {self.bound:.0%}, {kind}, from {self.queries:,} queries"
 
 
 def anchor(

@@ -10,9 +10,11 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from jaxnn import _checks
+from jaxnn._repr import short_repr
 from jaxnn._typing import Key, Model
 from jaxnn.rules._problem import HeldOut, Problem, prepare
 from jaxnn.rules._rule import Rule, Vocabulary, check_features, lower_bound, measure_rule, shorten
+from jaxnn.rules._show import drawn, measured
 
 _CONFIDENCE = 0.95  # of the bound by which rules are compared
 _BLOCK = 256  # conditions counted at once
@@ -39,6 +41,15 @@ class RuleList(NamedTuple):
     text: str
     names: tuple[str, ...]
     classes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return short_repr(self)
+
+    def __str__(self) -> str:
+        return f"{self.text.rstrip()}\n{measured(self.fidelity, self.accuracy)}"
+
+    def _repr_html_(self) -> str:
+        return drawn("rule_list", self, str(self))
 
     def __call__(self, features: ArrayLike) -> Int[Array, "..."]:
         """The predicted class of each input, `(..., d) -> (...)`."""

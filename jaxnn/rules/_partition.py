@@ -14,6 +14,7 @@ from jaxnn import _checks
 from jaxnn._engine.loops import while_loop
 from jaxnn._map import map_examples
 from jaxnn._model import as_model, combine, partition
+from jaxnn._repr import short_repr
 from jaxnn._typing import Model
 from jaxnn.rules._problem import check_names
 from jaxnn.rules._region import LinearRegion, linear_region
@@ -45,6 +46,9 @@ class AffineTree(NamedTuple):
     right: Int[np.ndarray, "nodes"]
     kernel: Float[np.ndarray, "nodes 2 n_out"]
     bias: Float[np.ndarray, "nodes n_out"]
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     def leaf(self, x: ArrayLike) -> Int[Array, ""]:
         """The index of the leaf of one input."""
@@ -82,6 +86,9 @@ class LinearRegions(NamedTuple):
     polygons: tuple[Float[np.ndarray, "corners 2"], ...]
     leaves: Int[np.ndarray, "regions"]
     text: str
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 def linear_regions(

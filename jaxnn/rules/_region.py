@@ -25,6 +25,7 @@ from jaxnn._engine.memory import BUDGET, Batch
 from jaxnn._engine.primitives import CALLBACKS, NO_GRADIENT, is_affine, is_real
 from jaxnn._model import as_example, as_model, output_shape
 from jaxnn._precision import wide_dtype, widen
+from jaxnn._repr import short_repr
 from jaxnn._typing import Model, PyTree
 
 _CHUNK = 2**25  # bytes of a chunk of derivatives: larger chunks were no faster
@@ -52,6 +53,9 @@ class LinearRegion(NamedTuple):
     offsets: Float[Array, "m"] | None
     radius: Float[Array, ""]
     distance: Float[Array, ""]
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 def linear_region(model: Model, x: PyTree, *, normals: bool | None = None) -> LinearRegion:

@@ -40,6 +40,12 @@ class Rule(NamedTuple):
     precision: float
     text: str
 
+    def __repr__(self) -> str:
+        return f"Rule({self.text!r}, coverage={self.coverage:.4g}, precision={self.precision:.4g})"
+
+    def __str__(self) -> str:
+        return f"{self.text} (coverage {self.coverage:.0%}, precision {self.precision:.0%})"
+
     def __call__(self, features: ArrayLike) -> Bool[Array, "..."]:
         """Whether the conditions hold: `(..., d) -> (...)`."""
         values = check_features(features, len(self.low))

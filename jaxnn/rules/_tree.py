@@ -10,8 +10,10 @@ from jaxtyping import Array, Float, Int
 
 from jaxnn import _checks
 from jaxnn._engine.loops import while_loop
+from jaxnn._repr import short_repr
 from jaxnn.rules._problem import HeldOut, Problem
 from jaxnn.rules._rule import Rule, Vocabulary, measure_rule
+from jaxnn.rules._show import drawn, measured
 
 
 class Tree(NamedTuple):
@@ -33,6 +35,9 @@ class Tree(NamedTuple):
     left: Int[np.ndarray, "nodes"]
     right: Int[np.ndarray, "nodes"]
     fractions: Float[np.ndarray, "nodes classes"]
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     def leaf(self, features: ArrayLike, depth: ArrayLike | None = None) -> Int[Array, ""]:
         """The index of the leaf of one input, or of its node after `depth` splits."""
@@ -86,6 +91,15 @@ class TreeRules(NamedTuple):
     text: str
     names: tuple[str, ...]
     classes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return short_repr(self)
+
+    def __str__(self) -> str:
+        return f"{self.text.rstrip()}\n{measured(self.fidelity, self.accuracy)}"
+
+    def _repr_html_(self) -> str:
+        return drawn("decision_tree", self.tree, str(self), names=self.names, classes=self.classes)
 
 
 def measure_tree(tree: Tree, problem: Problem, held_out: HeldOut) -> TreeRules:

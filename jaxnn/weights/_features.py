@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, Real
 
 from jaxnn import _checks
 from jaxnn._network import Dense, Layer, Network, check_input, layer_index
+from jaxnn._repr import short_repr
 
 
 class TopFeatures(NamedTuple):
@@ -26,6 +27,9 @@ class TopFeatures(NamedTuple):
     disliked: Int[Array, "n_units k"]
     liked_weights: Float[Array, "n_units k"]
     disliked_weights: Float[Array, "n_units k"]
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 def top_features(network: Network, k: int, *, layer: Layer = "output") -> TopFeatures:
