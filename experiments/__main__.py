@@ -11,6 +11,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from experiments._common.command import run_command
 from experiments._common.options import make_folder, printable
 from experiments._common.page import write_page
 
@@ -80,4 +81,4 @@ def takes_data(name: str) -> bool:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_command(main)

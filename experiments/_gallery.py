@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 from urllib.parse import quote
 
-import tyro
 from PIL import Image
 
 from experiments.__main__ import NOT_IN_ALL, docstrings
+from experiments._common.command import run_command
 from experiments._common.record import file_inside, read_record
 from jaxnn._files import write_atomically
 
@@ -84,4 +84,4 @@ def shrink(picture: Path, to: Path) -> None:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_command(main)

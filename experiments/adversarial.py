@@ -21,12 +21,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 from rich.console import Console
 from rich.table import Column, Table
 
 import jaxnn
 from experiments._common.cnn import Model, init_cnn
+from experiments._common.command import run_command
 from experiments._common.digits import DataName, Digits, as_images, class_means, load_digits
 from experiments._common.figures import true_minus
 from experiments._common.options import check_at_least, check_rate, check_seed, make_folder
@@ -261,4 +261,4 @@ def table_of_changes(changes: dict[str, Change], similarity: dict[str, dict[str,
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_command(main)

@@ -18,12 +18,12 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-import tyro
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 import jaxnn
+from experiments._common.command import run_command
 from experiments._common.digits import DataName, Digits, class_means, load_digits
 from experiments._common.figures import image_table, sizes_of, titled
 from experiments._common.networks import accuracy, train_by_the_book, train_judge
@@ -255,4 +255,4 @@ def figure_of_training(history: jaxnn.History) -> Figure:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_command(main)

@@ -12,12 +12,12 @@ from typing import Any
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
-import tyro
 from matplotlib.figure import Figure
 from rich.table import Table
 
 import jaxnn
 from experiments._common.cnn import cnn_accuracy, train_cnn
+from experiments._common.command import run_command
 from experiments._common.digits import DataName, as_images, load_digits
 from experiments._common.options import check_at_least, check_between, check_seed, make_folder
 from experiments._common.results import save_results
@@ -131,4 +131,4 @@ def figure_of_maps(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_command(main)

@@ -15,12 +15,12 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
-import tyro
 from jax.experimental import multihost_utils
 from matplotlib.figure import Figure
 from rich.table import Table
 
 import jaxnn
+from experiments._common.command import run_command
 from experiments._common.digits import DataName
 from experiments._common.options import check_at_least, check_between, check_seed, make_folder
 from experiments._common.results import save_results
@@ -164,4 +164,4 @@ def figure_of(loss: np.ndarray) -> Figure:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_command(main)

@@ -13,10 +13,10 @@ from typing import Any
 
 import jax
 import numpy as np
-import tyro
 from rich.table import Table
 
 import jaxnn
+from experiments._common.command import run_command
 from experiments._common.digits import DataName, Digits, load_digits
 from experiments._common.figures import sizes_of
 from experiments._common.networks import accuracy, train_by_the_book, train_sigmoids
@@ -135,4 +135,4 @@ def in_base64(array: jax.Array) -> str:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_command(main)

@@ -16,12 +16,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from rich.console import Console
 from rich.table import Table
 
 import jaxnn
 from experiments._common.cnn import Model, cnn_accuracy, train_cnn
+from experiments._common.command import run_command
 from experiments._common.digits import DataName, Digits, class_means, load_digits, mean_image
 from experiments._common.dreams import PLAIN, dream_each, regularized, smoothness, surely
 from experiments._common.networks import accuracy, train_by_the_book
@@ -270,4 +270,4 @@ def metrics_of(rows: dict[str, Row], logits: dict[str, np.ndarray]) -> dict[str,
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_command(main)

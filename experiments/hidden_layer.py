@@ -13,11 +13,11 @@ from pathlib import Path
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
-import tyro
 from matplotlib.figure import Figure
 from rich.table import Table
 
 import jaxnn
+from experiments._common.command import run_command
 from experiments._common.digits import DataName, load_digits
 from experiments._common.figures import hatch, hatched, near_square, padded, signed, sizes_of, titled
 from experiments._common.networks import accuracy, train_sigmoids
@@ -152,4 +152,4 @@ def figure_of_units(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_command(main)

@@ -15,13 +15,13 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
-import tyro
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.progress import track
 from rich.table import Table
 
 import jaxnn
+from experiments._common.command import run_command
 from experiments._common.digits import DataName, Digits, load_digits
 from experiments._common.figures import quartiles
 from experiments._common.networks import FAN_IN_NORMAL, accuracies, train_many
@@ -188,4 +188,4 @@ def draw_points(ax: Axes, rows: dict[str, np.ndarray]) -> None:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_command(main)

@@ -13,11 +13,11 @@ from typing import Any
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
-import tyro
 from matplotlib.figure import Figure
 from rich.table import Table
 
 import jaxnn
+from experiments._common.command import run_command
 from experiments._common.digits import DataName, load_digits
 from experiments._common.figures import (
     color_limits,
@@ -146,4 +146,4 @@ def figure_of_features(images: np.ndarray, top: jaxnn.weights.TopFeatures) -> Fi
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_command(main)

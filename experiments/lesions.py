@@ -16,12 +16,12 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-import tyro
 from matplotlib.figure import Figure
 from rich.progress import track
 from rich.table import Table
 
 import jaxnn
+from experiments._common.command import run_command
 from experiments._common.digits import DataName, Digits, load_digits
 from experiments._common.figures import sizes_of
 from experiments._common.networks import train_sigmoids
@@ -175,4 +175,4 @@ def figure_of(results: dict[tuple[str, str], np.ndarray], name: str) -> Figure:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_command(main)

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 import jaxnn
+from experiments._common.command import run_command
 from experiments._common.options import make_folder
 from experiments._common.results import save_results
 from experiments._common.trained import folder_of
@@ -181,4 +182,4 @@ def draw(each: Spelling, ax: Axes) -> None:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_command(main)

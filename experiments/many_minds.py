@@ -14,12 +14,12 @@ from pathlib import Path
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
-import tyro
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 import jaxnn
+from experiments._common.command import run_command
 from experiments._common.digits import DataName, Digits, class_means, load_digits, mean_image
 from experiments._common.dreams import regularized
 from experiments._common.figures import sizes_of, true_minus
@@ -228,4 +228,4 @@ def bins_of(fractions: np.ndarray, images: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_command(main)

@@ -15,12 +15,12 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
-import tyro
 from matplotlib.figure import Figure
 from rich.table import Table
 from sklearn.datasets import load_breast_cancer
 
 import jaxnn
+from experiments._common.command import run_command
 from experiments._common.figures import true_minus
 from experiments._common.options import check_at_least, check_seed, make_folder
 from experiments._common.results import save_results
@@ -193,4 +193,4 @@ def figure_of_all(attributions: np.ndarray, shuffled: attribution.Estimate, name
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_command(main)

@@ -16,11 +16,11 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-import tyro
 from matplotlib.figure import Figure
 from rich.table import Table
 
 import jaxnn
+from experiments._common.command import run_command
 from experiments._common.digits import DataName, Digits, load_digits
 from experiments._common.figures import signed
 from experiments._common.networks import accuracy, train_sigmoids
@@ -222,4 +222,4 @@ def figure_of_units(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_command(main)

@@ -14,6 +14,7 @@ import tyro
 from rich.console import Console
 
 import jaxnn
+from experiments._common.command import run_command
 from experiments._common.digits import DataName, load_digits
 from experiments._common.image_file import read_digit
 from experiments._common.networks import accuracy, train_by_the_book
@@ -80,4 +81,4 @@ def trained(console: Console, data: DataName, epochs: int, seed: int) -> jaxnn.N
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_command(main)

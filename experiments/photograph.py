@@ -16,12 +16,12 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-import tyro
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 from rich.table import Table
 
 import jaxnn
+from experiments._common.command import run_command
 from experiments._common.options import make_folder
 from experiments._common.results import save_results
 from experiments._common.trained import folder_of
@@ -219,4 +219,4 @@ def figure_of(found: Mapping[str, Found]) -> Figure:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_command(main)

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
-import tyro
 from matplotlib.figure import Figure
 from rich.table import Table
 
 import jaxnn
+from experiments._common.command import run_command
 from experiments._common.figures import sizes_of
 from experiments._common.options import check_seed, make_folder
 from experiments._common.results import save_results
@@ -142,4 +142,4 @@ def table_of(accuracies: dict[Name, list[float]]) -> Table:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_command(main)

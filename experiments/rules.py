@@ -11,8 +11,8 @@ ink in sixteen blocks of the image: how much of the prediction do so few feature
 from pathlib import Path
 
 import jax
-import tyro
 
+from experiments._common.command import run_command
 from experiments._common.digits import DataName
 from experiments._common.options import check_at_least, make_folder
 from experiments._common.results import save_results
@@ -58,4 +58,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_command(main)

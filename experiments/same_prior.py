@@ -16,12 +16,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 import jaxnn
+from experiments._common.command import run_command
 from experiments._common.digits import DataName, Digits, class_means, load_digits
 from experiments._common.figures import sizes_of, titled
 from experiments._common.networks import falling_sgd, predictions_of, train_judge, train_sigmoids
@@ -198,4 +198,4 @@ def figure_of(method: str, pictures: dict[str, dict[str, np.ndarray]], digits: D
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_command(main)

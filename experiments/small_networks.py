@@ -11,11 +11,11 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-import tyro
 from matplotlib.figure import Figure
 from rich.progress import track
 from rich.table import Table
 
+from experiments._common.command import run_command
 from experiments._common.digits import DataName, load_digits
 from experiments._common.figures import quartiles
 from experiments._common.networks import accuracies, falling_sgd, train_many
@@ -127,4 +127,4 @@ def figure_of(accuracy: dict[int, np.ndarray], published: dict[int, float], titl
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_command(main)

@@ -11,11 +11,11 @@ from pathlib import Path
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
-import tyro
 from matplotlib.figure import Figure
 from rich.table import Table
 
 import jaxnn
+from experiments._common.command import run_command
 from experiments._common.digits import DataName, Digits, class_means, load_digits
 from experiments._common.figures import signed, sizes_of, titled
 from experiments._common.networks import accuracy, train_sigmoids
@@ -128,4 +128,4 @@ def figure_of_signals(pair: tuple[int, int], by_digit: list[np.ndarray], title: 
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_command(main)

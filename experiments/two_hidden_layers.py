@@ -21,11 +21,11 @@ from typing import Any
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
-import tyro
 from matplotlib.figure import Figure
 from rich.table import Table
 
 import jaxnn
+from experiments._common.command import run_command
 from experiments._common.digits import DataName, load_digits, mean_image
 from experiments._common.figures import color_limits, sizes_of, titled
 from experiments._common.networks import accuracy, train_sigmoids
@@ -179,4 +179,4 @@ def figure_of_activity(means: list[np.ndarray]) -> Figure:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_command(main)

@@ -17,13 +17,13 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-import tyro
 from matplotlib.figure import Figure
 from rich.progress import track
 from rich.table import Table
 
 import jaxnn
 from experiments._common.cnn import Model, cnn_accuracy, train_cnn
+from experiments._common.command import run_command
 from experiments._common.digits import DataName, Digits, as_images, load_digits
 from experiments._common.figures import true_minus
 from experiments._common.networks import accuracy, train_by_the_book
@@ -183,4 +183,4 @@ def figure_of(maps: dict[str, np.ndarray], image: np.ndarray, title: str) -> Fig
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_command(main)

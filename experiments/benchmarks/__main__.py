@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import tyro
 from rich.console import Console
 
+from experiments._common.command import run_command
 from experiments._common.options import make_folder
 from experiments._common.results import save_metrics
 from experiments.benchmarks import _page, compiling, growth, precision
@@ -100,4 +100,4 @@ def _parts(folder: Path) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_command(main)
