@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.progress import track
 from rich.table import Table
@@ -34,8 +35,11 @@ from jaxnn import attribution, plot
 Method = Callable[[Model, jax.Array, int], jax.Array]  # (model, x, target) -> attributions, of the shape of x
 # Complete methods, with the number of pixels that repeat the value of one block.
 COMPLETE = {"integrated gradients": 1, "deep_lift": 1, "shapley_sampling": 4, "kernel_shap": 4}
+CLIP = 99.0  # the percentile at which the colors end
 BLACK = 0.01  # the encoding of a black pixel
 FRACTION = 0.1  # of the pixels, made black
+NO_SIGN = {"var_grad"}  # a variance
+COMPARED = {"rise"}  # a mean of outputs, of which the differences between pixels tell something
 
 
 def main(
@@ -110,8 +114,6 @@ def methods(digits: Digits, *, key: jax.Array, convolutional: bool) -> dict[str,
         "expected gradients": partial(a.expected_gradients, baselines=images, key=key),
         "smooth_grad": partial(a.smooth_grad, key=key),
         "var_grad": partial(a.var_grad, key=key),
-        "guided_backprop": a.guided_backprop,
-        "deconvnet": a.deconvnet,
         "deep_lift": partial(a.deep_lift, baseline=BLACK),
         "deep_lift_shap": partial(a.deep_lift_shap, baselines=images),
         "lrp, epsilon": partial(a.lrp, rule="epsilon"),
@@ -122,7 +124,8 @@ def methods(digits: Digits, *, key: jax.Array, convolutional: bool) -> dict[str,
         "lime": partial(a.lime, groups=groups, key=key, n_samples=2000, baseline=BLACK),
         "rise": partial(a.rise, key=key, baseline=BLACK),
     }
-    if convolutional:
+    if convolutional:  # with ReLUs, without which the first two would be the gradient
+        chosen["guided_backprop"], chosen["deconvnet"] = a.guided_backprop, a.deconvnet
         chosen["lrp, epsilon-plus"] = partial(a.lrp, rule="epsilon_plus")
         chosen["grad_cam"] = partial(a.grad_cam, layer="Conv_1", shape=digits.image_shape)
         chosen["guided_grad_cam"] = partial(a.guided_grad_cam, layer="Conv_1")
@@ -166,20 +169,35 @@ def table_of(
 
 
 def figure_of(maps: dict[str, np.ndarray], image: np.ndarray, title: str) -> Figure:
-    """Every map over the image, each on its own scale."""
+    """Every map over the image, each on its own scale, whose end is in its title."""
     columns = 6
     rows = -(-len(maps) // columns)
     figure, axes = plt.subplots(
         rows, columns, figsize=(2.1 * columns, 2.35 * rows + 0.8), layout="constrained"
     )
     for ax, (name, values) in zip(axes.flat, maps.items(), strict=False):
-        plot.attribution(values, image=image, title=name, colorbar=False, ax=ax)
+        draw(ax, name, values, image)
     for ax in axes.flat[len(maps) :]:
         ax.set_axis_off()
     figure.suptitle(
-        f"{title}\nblue: evidence for the prediction, red: against it; colors end at the 99th percentile"
+        f"{title}\nblue: evidence for the prediction, red: against it; colors end at the 99th percentile, "
+        "which the titles give"
     )
     return figure
+
+
+def draw(ax: Axes, name: str, values: np.ndarray, image: np.ndarray) -> None:
+    """One map: what has no sign in shades of gray, and RISE less its mean."""
+    if name in NO_SIGN:
+        end = float(np.percentile(values, CLIP))
+        ax.imshow(values, cmap="Greys", vmin=0, vmax=end)
+        ax.set(xticks=[], yticks=[])
+        ax.set_title(f"{name} (no sign)\n0 to {end:.2g}", fontsize=9)
+        return
+    shown = values - values.mean() if name in COMPARED else values
+    end = float(np.percentile(np.abs(shown), CLIP))
+    what = f"{name}, less its mean" if name in COMPARED else name
+    plot.attribution(shown, image=image, title=f"{what}\n±{end:.2g}", clip=CLIP, colorbar=False, ax=ax)
 
 
 if __name__ == "__main__":

@@ -46,14 +46,16 @@ class Disagreement(NamedTuple):
 def describe_tumors(key: jax.Array, splits: int) -> Results:
     """Fit each kind of rules on all splits; the first split is shown."""
     bunch = load_breast_cancer()
-    words: dict[str, Any] = {"names": bunch.feature_names.tolist(), "classes": bunch.target_names.tolist()}
+    # Malignant is class 1, so that it is blue in all pictures of tumors.
+    words: dict[str, Any] = {"names": bunch.feature_names.tolist(), "classes": ["benign", "malignant"]}
+    labels = 1 - bunch.target
     rule_sets: dict[str, list[RuleSet]] = {}
     keys = jax.random.split(key, splits)
     for split_key in track(keys, "splits of the patients"):
-        patients = split_patients(split_key, bunch.data, bunch.target)
+        patients = split_patients(split_key, bunch.data, labels)
         for kind, rule_set in fit_all(split_key, patients, words).items():
             rule_sets.setdefault(kind, []).append(rule_set)
-    shown = split_patients(keys[0], bunch.data, bunch.target)
+    shown = split_patients(keys[0], bunch.data, labels)
     tree = fit_tree(keys[0], shown, words, max_depth=SHOWN_DEPTH)
     rule_list = rule_sets["a rule list"][0]
     trees = [each for each in rule_sets["a tree"] if isinstance(each, rules.TreeRules)]
@@ -187,7 +189,7 @@ def disagreements(patients: Patients, tree_rules: rules.TreeRules) -> list[Disag
 def patients_to_show(patients: Patients) -> dict[str, int]:
     """Test patients: a typical prediction of each class, and the least confident one."""
     logits = np.asarray(jax.vmap(patients.model)(patients.test_inputs))
-    odds = logits[:, 0] - logits[:, 1]
+    odds = logits[:, 1] - logits[:, 0]  # of malignant
     order = np.argsort(odds)
     return {
         "a typical benign tumor": int(order[len(order) // 3]),
