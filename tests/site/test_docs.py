@@ -25,7 +25,7 @@ BLOCK = re.compile(r"^```(?:python|\{code-cell\} python)\n(.*?)^```$", re.MULTIL
 
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(page, marks=[pytest.mark.long] * (page.name in LONG_PAGES)) for page in PAGES],
+    [pytest.param(page, marks=[pytest.mark.long] * (page.name in LONG_PAGES or page.parent.name == "guides")) for page in PAGES],
     ids=lambda page: page.relative_to(ROOT).as_posix(),
 )
 def test_the_code_of_the_page_runs(page, tmp_path, monkeypatch, capsys):
