@@ -5,6 +5,7 @@ networks trained for it. A public name without an entry in the reference fails t
 """
 
 import hashlib
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 
 from sphinx.errors import SphinxError
 
+# Of the pages' own processes, too: XLA's alarms are not for the reader.
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 sys.path[:0] = [str(ROOT), str(DOCS)]

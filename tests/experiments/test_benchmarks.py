@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from experiments.benchmarks import _against, _page, compiling, growth
+from experiments.benchmarks import _against, _page, _summary, compiling, growth
 from experiments.benchmarks.__main__ import _parts
 from experiments.benchmarks._case import Case, run
 from experiments.benchmarks._floor import Rates, Work, floor
@@ -174,3 +174,33 @@ def test_each_revision_runs_its_own_code(tmp_path, monkeypatch):
     assert 0.05 < change.middle < 0.3
     assert str(tmp_path / "before") not in sys.path
     assert _against.table_of([change], "main").row_count == 1
+
+
+def test_the_summary_shows_the_fastest_peer_of_each_row():
+    page = """
+<!-- begin: Attributions -->
+
+|  | jaxnn | Slow / jaxnn | Fast / jaxnn | floor |
+|---|---|---|---|---|
+| `saliency`, dense, 2 examples | 1 ms | **9.0** (8 to 10) | **3.0** (2 to 4) | 1 ms |
+| `lime`, convolutional, 2 examples | 1 ms |  | **0.5** (0.4 to 0.6) | 1 ms |
+| `rise`, dense, 2 examples | 1 ms |  |  | 1 ms |
+
+<!-- end: Attributions -->
+<!-- begin: Common architectures -->
+
+|  | jaxnn | plain JAX / jaxnn | Captum / jaxnn | floor |
+|---|---|---|---|---|
+| GPT of 12 blocks, 256 tokens, `saliency`, one example | 1 s | **0.1** (0 to 1) | **0.8** (0 to 1) | 1 s |
+
+<!-- end: Common architectures -->
+"""
+    groups = _summary.groups_of(page)
+    assert groups == {
+        "attributions, dense": {"`saliency`, dense, 2 examples": 3.0},
+        "attributions, convolutional": {"`lime`, convolutional, 2 examples": 0.5},
+        "GPT of 12 blocks, 256 tokens": {"GPT of 12 blocks, 256 tokens, `saliency`, one example": 0.8},
+    }
+    figure = _summary.figure_of(groups)
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == list(groups)

@@ -23,9 +23,13 @@ GENERATED = {"draw/index.html"}  # with the site
 BLOCK = re.compile(r"^```(?:python|\{code-cell\} python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
+def _takes_long(page):
+    return page.name in LONG_PAGES or page.parent.name == "guides"
+
+
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(page, marks=[pytest.mark.long] * (page.name in LONG_PAGES or page.parent.name == "guides")) for page in PAGES],
+    [pytest.param(page, marks=[pytest.mark.long] * _takes_long(page)) for page in PAGES],
     ids=lambda page: page.relative_to(ROOT).as_posix(),
 )
 def test_the_code_of_the_page_runs(page, tmp_path, monkeypatch, capsys):
