@@ -103,10 +103,8 @@ def methods(digits: Digits, *, key: jax.Array, convolutional: bool) -> dict[str,
     """Every method of attribution, with options for an image of a digit."""
     images = as_images(digits.inputs[:50], digits)
     h, w = digits.image_shape
-    # Superpixels of 2 x 2 for methods with many perturbations: one integer per pixel.
-    blocks = np.arange(h // 2)[:, None].repeat(2, 0) * (w // 2) + np.arange(w // 2).repeat(2)
-    groups = jnp.asarray(blocks[..., None])
     a = attribution
+    groups = a.blocks((h, w, 1), (2, 2, 1))  # for methods with many perturbations
     chosen: dict[str, Method] = {
         "saliency": a.saliency,
         "input x gradient": a.input_x_gradient,

@@ -51,6 +51,8 @@ NOT_CHOSEN = {
     "attacks.momentum_pgd": "a variant of pgd; docs/attacks.md compares them",
     "attacks.noise": "a baseline that knows nothing of the model",
     "attacks.under_attack": "a loss for training, no question about a model",
+    "attribution.blocks": "groups, an argument of the methods",
+    "attribution.superpixels": "groups, an argument of the methods",
     "attribution.deep_lift_shap": "deep_lift averaged over baselines",
     "attribution.internal_influence": "layer_conductance without the layer's own derivative",
     "attribution.layer_activation": "capture of one layer",

@@ -4,7 +4,7 @@ There are gradients (`_gradient`), path integrals (`_path`), propagation rules (
 `_guided`), layers and units (`_layer`, `_layer_path`, `_grad_cam`), and methods that only evaluate the model
 (`_perturbation`, `_shapley`, `_surrogate`, `_rise`, `_permutation`). Start reading at `_gradient`: every
 public function checks its arguments and calls a jitted one. Sums over steps and samples are in `_accumulate`,
-groups of features in `_masks`; `_export` gives attributions to pandas, xarray and shap.
+groups of features in `_masks` and `_groups`; `_export` gives attributions to pandas, xarray and shap.
 """
 
 from jaxnn.attribution._accumulate import Estimate as Estimate
@@ -22,6 +22,7 @@ from jaxnn.attribution._gradient import (
     smooth_grad as smooth_grad,
     var_grad as var_grad,
 )
+from jaxnn.attribution._groups import blocks as blocks, superpixels as superpixels
 from jaxnn.attribution._guided import deconvnet as deconvnet, guided_backprop as guided_backprop
 from jaxnn.attribution._layer import (
     layer_activation as layer_activation,

@@ -1,5 +1,7 @@
 """Groups of features: which elements are present or absent together, and the output for any set of groups."""
 
+import warnings
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -55,6 +57,28 @@ def examples_at_once(batch: Batch, model: Model, x: PyTree) -> int:
         return call(model, jax.tree.map(lambda leaf: jnp.where(change, leaf, leaf), x))
 
     return batch.size(jax.make_jaxpr(output_of_changed)(jnp.array(True)))
+
+
+_MANY = 2_048  # features, above which a method that draws sets of them takes long
+
+
+def warn_of_cost(game: Game, evaluations: int, *, matrix: bool) -> None:
+    """Warn of a call without groups that takes very long, before it begins.
+
+    Args:
+        game: with one group per element, or any.
+        evaluations: of the model.
+        matrix: whether a system of equations of all features is solved.
+    """
+    if game.groups is not None or game.n <= _MANY:
+        return
+    size = f", and solves {game.n:,} equations ({4 * game.n**2 / 1e6:,.0f} MB)" if matrix else ""
+    warnings.warn(
+        f"each of the {game.n:,} elements of `x` is a feature of its own, which takes {evaluations:,} "
+        f"evaluations of the model{size}. Pass `groups=`, such as attribution.blocks(x.shape, ...)",
+        UserWarning,
+        stacklevel=3,
+    )
 
 
 def make_game(

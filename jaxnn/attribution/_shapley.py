@@ -11,7 +11,7 @@ from jaxnn._engine.memory import Batch, check_batch_size
 from jaxnn._precision import widen
 from jaxnn._typing import Key, Model, PyTree, Target
 from jaxnn.attribution._accumulate import Sampling, check_sampling, estimate
-from jaxnn.attribution._masks import Game, make_game
+from jaxnn.attribution._masks import Game, make_game, warn_of_cost
 
 _MOST_GROUPS = 20  # a million evaluations
 
@@ -142,6 +142,7 @@ def shapley_sampling(
     """
     sampling = check_sampling(key, n_samples, batch_size, 64, with_error=with_error)
     game = make_game(model, x, target, baseline, groups, n_groups)
+    warn_of_cost(game, game.n * sampling.n_samples, matrix=False)
     return _shapley_sampling(game, key, sampling)
 
 

@@ -11,7 +11,7 @@ from jaxnn._precision import widen
 from jaxnn._typing import Key, Model, PyTree, Target
 from jaxnn.attribution._accumulate import Estimate, Sampling, check_sampling
 from jaxnn.attribution._fit import SPARE, LeastSquares, solve
-from jaxnn.attribution._masks import Game, make_game
+from jaxnn.attribution._masks import Game, make_game, warn_of_cost
 
 
 def kernel_shap(
@@ -80,6 +80,7 @@ def kernel_shap(
         key, 2 * game.n + 2048 if n_samples is None else n_samples, batch_size, 64,
         with_error=with_error, at_least=max(2 * game.n, least),
     )  # fmt: skip
+    warn_of_cost(game, sampling.n_samples, matrix=True)
     return _kernel_shap(game, key, sampling)
 
 
@@ -191,6 +192,7 @@ def lime(
     game = make_game(model, x, target, baseline, groups, n_groups)
     least = game.n + SPARE if _checks.check_flag("with_error", with_error) else 2
     sampling = check_sampling(key, n_samples, batch_size, 64, with_error=with_error, at_least=least)
+    warn_of_cost(game, sampling.n_samples, matrix=True)
     return _lime(game, key, kernel_width, ridge, sampling)
 
 

@@ -12,6 +12,8 @@ HOST = "runs on the host, and its result depends on values: tests/rules"
 FIGURE = "draws on matplotlib Axes: tests/plot"
 NO_ARRAY = "takes no array that a transformation could trace"
 EXEMPT = {
+    "attribution.blocks": "returns integers of a shape alone: tests/attribution/test_groups.py",
+    "attribution.superpixels": "computed on the host, by scikit-image: tests/attribution/test_groups.py",
     "attribution.to_pandas": "returns a DataFrame: tests/attribution/test_export.py",
     "attribution.to_shap": "returns an object of shap: tests/attribution/test_export.py",
     "attribution.to_xarray": "returns a DataArray: tests/attribution/test_export.py",

@@ -62,6 +62,7 @@ _OWN: dict[str, dict[str, Any]] = {
     "attribution.grad_cam": {"model": maps, "x": IMAGE, "target": None, "layer": "maps", "shape": None},
     "attribution.guided_grad_cam": {"model": maps, "x": IMAGE, "target": None, "layer": "maps"},
     "attribution.permutation_importance": {"x": X, "target": X[:, :3]},
+    "attribution.blocks": {"shape": (4, 4), "size": (2, 2)},
     "attribution.rise": {"n_samples": 4, "grid": 2},
     "attribution.kernel_shap": {"n_samples": 8},
     "attribution.lime": {"n_samples": 8},
@@ -95,8 +96,8 @@ _OWN: dict[str, dict[str, Any]] = {
 _GIVEN = {"target", "unit", "key", "units"}  # also where they have a default
 _LEFT_OUT = {  # their arguments are files, modules of other libraries or results of other functions
     "save", "load", "from_equinox", "from_haiku", "from_keras", "from_torch", "from_nnx",
-    "attribution.to_pandas", "attribution.to_shap", "attribution.to_xarray", "plot.decision_tree",
-    "plot.explanation", "plot.rule_list", "plot.rule_on_data",
+    "attribution.superpixels", "attribution.to_pandas", "attribution.to_shap", "attribution.to_xarray",
+    "plot.decision_tree", "plot.explanation", "plot.rule_list", "plot.rule_on_data",
 }  # fmt: skip
 
 
