@@ -17,12 +17,20 @@ from experiments._common.page import write_page
 
 # They need a picture, or networks of the extra "trained".
 NOT_IN_ALL = {"own_image", "letters", "photograph", "speech"}
+# From the first question to the harder ones; those that are not listed follow.
+_ORDER = (
+    "back_query", "same_prior", "hidden_layer", "mistakes", "two_digits", "lego_blocks", "two_hidden_layers",
+    "small_networks", "initialization", "lesions", "many_minds", "convolution", "dreams", "why",
+    "adversarial", "playground", "rules", "medical", "distributed", "draw",
+)  # fmt: skip
 
 
 def docstrings() -> dict[str, str]:
-    """The docstring of each experiment by its module name; nothing is imported."""
-    scripts = sorted(Path(__file__).parent.glob("[a-z]*.py"))
-    return {path.stem: ast.get_docstring(ast.parse(path.read_text())) or "" for path in scripts}
+    """The docstring of each experiment by its module name, in the order of the list; nothing is imported."""
+    names = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
+    texts = {name: (Path(__file__).parent / f"{name}.py").read_text() for name in names}
+    ordered = sorted(names, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
+    return {name: ast.get_docstring(ast.parse(texts[name])) or "" for name in ordered}
 
 
 def main(
@@ -54,7 +62,7 @@ def run(console: Console, data: str, output: Path) -> int:
     names = {name: text for name, text in docstrings().items() if name not in NOT_IN_ALL}
     for name in names:  # the page must not show results of an earlier run
         (output / name / "metrics.json").unlink(missing_ok=True)
-    table = Table("experiment", "seconds", "", title=f"All experiments on {data}")
+    seconds: dict[str, float] = {}
     failures: dict[str, str] = {}
     for number, (name, docstring) in enumerate(names.items(), start=1):
         console.rule(f"{number} of {len(names)}: {name}")
@@ -66,8 +74,11 @@ def run(console: Console, data: str, output: Path) -> int:
         process = subprocess.run(command, check=False)  # noqa: S603
         if process.returncode != 0:
             failures[name] = f"failed ({process.returncode})"
-        table.add_row(name, f"{time.perf_counter() - start:.0f}", failures.get(name, ""))
-        write_page(output, names, failures)  # after each one, in case the run is interrupted
+        seconds[name] = time.perf_counter() - start
+        write_page(output, names, failures, seconds)  # after each one, in case the run is interrupted
+    table = Table("experiment", "seconds", *["problem"] * bool(failures), title=f"All experiments on {data}")
+    for name, each in seconds.items():
+        table.add_row(name, f"{each:.0f}", *[failures.get(name, "")] * bool(failures))
     console.print(table)
     console.print(f"The page of all results: {printable(output)}/index.html", markup=False)
     return int(bool(failures))

@@ -92,7 +92,7 @@ def color_scale(heat: Numbers, clip: float, limit: float | None) -> Normalize:
 def add_colorbar(heat: Numbers, norm: Normalize, name: str, ax: Axes) -> None:
     """A color bar that says how many values exceed it."""
     cut = int(np.sum(np.abs(heat) > norm.vmax))
-    note = f"\n({cut} of {heat.size} past the ends: clipped at {norm.vmax:.3g})" if cut else ""
+    note = f"\n({cut} of {heat.size} beyond)" if cut else ""
     extend = "both" if cut else "neither"
     ax.figure.colorbar(ScalarMappable(norm, "RdBu"), ax=ax, extend=extend).set_label(name + note)
 

@@ -244,7 +244,7 @@ def output_bars(
     """Output bar chart: draw one bar per output, the largest one in blue with its value.
 
     Args:
-        outputs: (n_out,), any finite numbers; if all lie in [0, 1], the axis runs from 0 to 1.
+        outputs: (n_out,), any finite numbers; if all lie in [0, 1], the ticks of the axis run from 0 to 1.
         labels: n_out strings; by default 0 to n_out - 1.
         target: The target class, an index below n_out: outlined, its label marked with a triangle.
         ax: The Axes to draw in; by default those of a new figure.
@@ -289,11 +289,10 @@ def output_bars(
     ax.margins(y=0.15)
     ax.axhline(0.0, color="black", linewidth=0.8)
     if bounded:
-        ax.set_ylim(0.0, 1.0)
-    # Below the end of a negative bar, and of one that would push the value off the axis.
-    below = heights[best] < 0.0 or (bounded and heights[best] > 0.9)
+        ax.set_ylim(0.0, 1.15)  # with room for the value above a bar of 1
+        ax.set_yticks([0.0, 0.25, 0.5, 0.75, 1.0])
+    below = heights[best] < 0.0
     text = ax.annotate(_common.true_minus(f"{heights[best]:.3g}"), (best, heights[best]))
     text.set(position=(0, -7 if below else 4), anncoords="offset points", fontsize=8)
     text.set(ha="center", va="top" if below else "bottom")
-    text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1.0})
     return ax

@@ -48,6 +48,7 @@ class Page(html.parser.HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.open, self.texts, self.images, self.links, self.ids = [], {}, [], [], []
+        self.thumbnails = []
         self.feed(text)
         self.close()
         assert self.open == []
@@ -55,8 +56,8 @@ class Page(html.parser.HTMLParser):
     def handle_starttag(self, tag, attributes):
         found = dict(attributes)
         if tag == "img":
-            self.images.append(found)
-        if tag == "a":
+            (self.images if found["alt"] else self.thumbnails).append(found)
+        if tag == "a" and found["href"] != "#":  # back to the contents
             self.links.append(found["href"])
         if "id" in found:
             self.ids.append(found["id"])
@@ -216,8 +217,10 @@ def test_the_name_of_a_file_is_an_address_and_nothing_else(tmp_path, file):
     assert page.links == ["#a", image["src"], image["src"]]
     assert re.fullmatch(r"a/[\w.~%-]+", image["src"], re.ASCII)
     assert os.fsdecode(urllib.parse.unquote_to_bytes(image["src"])) == f"a/{file}"
-    assert page.texts.keys() <= {"html", "head", "title", "style", "body", "h1", "h2", "p", "ol", "li", "a",
-                                 "section", "code", "figure"}  # fmt: skip
+    assert page.texts.keys() <= {
+        "html", "head", "title", "style", "body", "h1", "h2", "p", "ol", "li", "a", "section", "code",
+        "figure", "figcaption", "details", "summary",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["pictures", "pages"])
@@ -359,3 +362,18 @@ def test_a_folder_that_cannot_be_written_is_reported_before_anything_runs(tmp_pa
         given = (tmp_path / "none.png",) if name == "own_image" else ()
         with pytest.raises(SystemExit, match="`output` must be a writable folder"):
             script.main(*given, output=tmp_path / "file")
+
+
+def test_the_contents_have_thumbnails_times_and_a_way_back(tmp_path):
+    folder = tmp_path / "a"
+    folder.mkdir()
+    Image.new("RGB", (30, 20)).save(folder / "p.png")
+    (folder / "metrics.json").write_text(json.dumps({"pictures": {"p.png": "A picture of `x`"}}))
+    write_page(tmp_path, {"a": "Why?\n\nBecause `train` did."}, {}, {"a": 12.4})
+    text = (tmp_path / "index.html").read_text()
+    page = Page(text)
+    assert [image["src"] for image in page.thumbnails] == ["a/p.png"]
+    assert page.texts["small"] == ["12 s"]
+    assert page.texts["figcaption"] == ["A picture of `x`"]
+    assert page.texts["code"] == ["train", "python -m experiments.a"]
+    assert '<a href="#">Back to the contents</a>' in text
