@@ -6,6 +6,7 @@ networks trained for it. A public name without an entry in the reference fails t
 
 import hashlib
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -27,15 +28,21 @@ from tables import stackable  # noqa: E402
 project = "jaxnn"
 copyright = "the jaxnn authors, Apache-2.0"  # noqa: A001
 release = jaxnn.__version__
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+]
+autosummary_generate = False  # the tables link to the entries below them
 exclude_patterns = ["_built", "_cache"]
 default_role = "code"
 
 html_theme = "furo"
-html_title = "jaxnn"
+html_title = f"jaxnn {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_extra_path = ["_built"]  # looked for before anything is written there
+html_extra_path = ["_built", "llms.txt"]  # looked for before anything is written there
 BUILT, CACHE = DOCS / "_built", DOCS / "_cache"
 
 
@@ -127,6 +134,30 @@ def make_tables_stackable(
         context["body"] = stackable(context["body"])
 
 
+ENTRY = re.compile(
+    r"^\.\. (currentmodule|autofunction|autoclass):: (\S+)$", re.MULTILINE
+)
+
+
+def table_at_the_top(app: Any, page: str, source: list[str]) -> None:
+    """Begin a page of the reference with a table of its entries."""
+    if not page.startswith("reference/"):
+        return
+    module, entries = "jaxnn", dict[str, list[str]]()
+    for kind, name in ENTRY.findall(source[0]):
+        if kind == "currentmodule":
+            module = name
+        else:
+            entries.setdefault(module, []).append(f"   {name}")
+    start = ".. autosummary::\n   :nosignatures:\n"
+    table = "\n\n".join(
+        "\n".join([f".. currentmodule:: {name}\n", start, *lines])
+        for name, lines in entries.items()
+    )
+    head, _, rest = source[0].partition("\n## ")
+    source[0] = f"{head}\n```{{eval-rst}}\n{table}\n```\n\n## {rest}"
+
+
 def check_reference(app: Any, env: Any) -> None:
     """Fail unless the reference has an entry for every public name, whatever has been read anew."""
     missing = sorted(set(public_names(jaxnn)) - set(env.get_domain("py").objects))
@@ -137,6 +168,7 @@ def check_reference(app: Any, env: Any) -> None:
 def setup(app: Any) -> None:
     """Connect what is above."""
     app.connect("builder-inited", write_the_page_to_draw_on)
+    app.connect("source-read", table_at_the_top)
     app.connect("autodoc-process-docstring", tables_as_rst, priority=400)
     app.connect("env-updated", check_reference)
     app.connect("html-page-context", make_tables_stackable)
