@@ -42,7 +42,10 @@ html_theme = "furo"
 html_title = f"jaxnn {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_extra_path = ["_built", "llms.txt"]  # looked for before anything is written there
+html_extra_path = [
+    "_built",
+    "llms.txt",
+]  # looked for before anything is written there
 BUILT, CACHE = DOCS / "_built", DOCS / "_cache"
 
 

@@ -16,7 +16,8 @@ def advice_on_model(model: Any) -> str:
         return _LINEN
     if hasattr(model, "init") and hasattr(model, "apply") and not callable(model):  # Haiku's `Transformed`
         return "Pass jaxnn.from_haiku(transformed, params)"
-    if isinstance(model, tuple | list) and len(model) == 2 and callable(function := next(iter(model))):
+    is_pair = isinstance(model, tuple | list) and len(model) == 2 and not callable(model)
+    if is_pair and callable(function := next(iter(model))):
         is_linen = isinstance(function, MethodType) and _is_linen(function.__self__)
         return _LINEN if is_linen else "Pass jax.tree_util.Partial(function, params)"
     method = next((each for each in ("predict_proba", "predict") if hasattr(model, each)), None)
@@ -31,7 +32,7 @@ def _is_linen(value: Any) -> bool:
 
 
 def advice_on_batch(x: Any, output: Any) -> str:
-    """Advice where an input looks like a batch of examples: of as many rows as the output."""
+    """Advice where an input may be a batch of examples: of as many rows as the output."""
     rows = _rows(x)
     shape: tuple[int, ...] = getattr(output, "shape", ())
     return _batch(rows) if rows is not None and len(shape) > 0 and shape[0] == rows else ""
@@ -56,12 +57,14 @@ def advice_on_failed_call(shape_of: Callable[[Any], Any], x: Any) -> str:
 
 
 def _batch(rows: int) -> str:
-    return f"`x` looks like a batch of {rows}: use jax.vmap or jaxnn.map_examples, or explain one of its rows"
+    return f"If `x` is a batch of {rows} examples, use jax.vmap or jaxnn.map_examples"
 
 
 def _rows(x: Any) -> int | None:
-    """The length of the first axis of all arrays, if they have one in common."""
+    """The length of the first axis of all arrays, if they have one in common and another behind it."""
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(x)]
+    if max(map(len, shapes), default=0) < 2:
+        return None
     lengths = {shape[0] if len(shape) > 0 else 0 for shape in shapes}
     return lengths.pop() if len(lengths) == 1 and min(lengths) > 0 else None
 

@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+import flax.errors
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -93,8 +94,9 @@ def as_model(model: Any, name: str = "model") -> Any:
 def _without_jit(model: Any) -> Any:
     """What `jax.jit` was applied to, where that is a pytree, whose arrays a jitted function hides."""
     inside = getattr(model, "__wrapped__", None)
-    is_jitted = type(model).__name__ == "PjitFunction"
-    return model if not is_jitted or jax.tree.leaves(inside) == [inside] else inside
+    leaves = jax.tree.leaves(inside)
+    is_tree = bool(leaves) and all(isinstance(leaf, ARRAY_TYPES) for leaf in leaves)
+    return inside if type(model).__name__ == "PjitFunction" and is_tree else model
 
 
 def check_leaves(name: str, model: Any) -> None:
@@ -216,11 +218,10 @@ def _output_of_example(model: Any, x: Any) -> Any:
     """`output_shape`, with advice where the input has an axis too many or too few."""
     try:
         return output_shape(model, x)
-    except Exception as error:
-        advice = advice_on_failed_call(functools.partial(output_shape, model), x)
-        if not advice:
-            raise
-        raise ValueError(f"{advice}. The model raises: {error}") from error
+    except (TypeError, ValueError, flax.errors.FlaxError) as error:
+        if advice := advice_on_failed_call(functools.partial(output_shape, model), x):
+            error.add_note(advice)
+        raise
 
 
 def as_example(name: str, x: Any) -> Any:

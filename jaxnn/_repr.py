@@ -1,6 +1,7 @@
 """Representations in a few lines: what a model or a result holds, its arrays by type and shape."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from jaxnn._checks import is_concrete
 
 _WIDTH = 100  # characters of a line
+_MOST_KEYS = 20  # of a dictionary, that are shown
 _MOST = 6  # numbers of an array, and elements of a list, that are shown
 
 
@@ -39,7 +41,8 @@ def _short(value: Any) -> str:
     if isinstance(value, jax.Array | np.ndarray | np.generic):
         return _array(value)
     if isinstance(value, Mapping):
-        return _join("{", (f"{key!r}: {_short(each)}" for key, each in value.items()), "}")
+        shown = [f"{key!r}: {_short(each)}" for key, each in itertools.islice(value.items(), _MOST_KEYS)]
+        return _join("{", [*shown, *(["..."] if len(value) > _MOST_KEYS else [])], "}")
     if isinstance(value, list) or type(value) is tuple:
         shown = [*map(_short, value[:_MOST]), *(["..."] if len(value) > _MOST else [])]
         return _join("[", shown, "]") if isinstance(value, list) else _join("(", shown, ")")
@@ -59,9 +62,16 @@ def _join(start: str, parts: Iterable[str], end: str) -> str:
     return "\n  ".join([start, *(f"{part},".replace("\n", "\n  ") for part in listed)]) + f"\n{end}"
 
 
+def _is_here(value: Any) -> bool:
+    """Whether the numbers of an array can be looked at."""
+    if not isinstance(value, jax.Array):
+        return True
+    return is_concrete(value) and not value.is_deleted() and value.is_fully_addressable
+
+
 def _array(value: Any) -> str:
     is_number = jnp.issubdtype(value.dtype, jnp.number) or value.dtype == bool
-    if value.ndim > 1 or value.size > _MOST or not is_number or not is_concrete(value):
+    if value.ndim > 1 or value.size > _MOST or not is_number or not _is_here(value):
         return f"{value.dtype}[{','.join(map(str, value.shape))}]"
     numbers = np.asarray(value)
     if jnp.issubdtype(numbers.dtype, jnp.floating):

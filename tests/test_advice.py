@@ -1,5 +1,8 @@
 """Errors that say what to pass, where people stumble; and what is taken although it looks unusual."""
 
+from typing import NamedTuple
+
+import flax.errors
 import flax.linen as nn
 import haiku as hk
 import jax
@@ -37,30 +40,35 @@ NETWORK = jaxnn.init(jax.random.key(0), (4, 5, 3))
 @pytest.mark.parametrize("x", [X, pd.DataFrame(np.asarray(X), columns=list("abcd"))], ids=["array", "frame"])
 @pytest.mark.parametrize("method", [attribution.saliency, attribution.integrated_gradients])
 def test_a_batch(method, x):
-    with pytest.raises(ValueError, match="looks like a batch of 5: use jax.vmap or jaxnn.map_examples"):
+    with pytest.raises(ValueError, match="If `x` is a batch of 5 examples, use jax.vmap or"):
         method(MODEL, x, 1)
 
 
 def test_a_batch_without_a_target():
-    with pytest.raises(ValueError, match="looks like a batch of 5"):
+    with pytest.raises(ValueError, match="If `x` is a batch of 5"):
         attribution.saliency(MODEL, X)
 
 
 def test_a_batch_of_a_model_that_takes_one_example_alone():
     model = jaxnn.from_linen(Conv(), CONV_VARIABLES, batched=True)
-    with pytest.raises(ValueError, match="looks like a batch of 5.*The model raises: .*Dense_0"):
+    with pytest.raises(flax.errors.ScopeParamShapeError, match="If `x` is a batch of 5 examples"):
         attribution.saliency(model, IMAGES, 1)
 
 
 def test_no_batch_is_seen_where_there_is_none():
-    """A matrix as an output, and rows that its first axis does not count."""
+    """A matrix as an output, rows that its first axis does not count, and numbers in the place of rows."""
     with pytest.raises(ValueError, match=r"must hold 2 indices, for an output of shape \(3, 4\); got 1$"):
         attribution.saliency(lambda x: jnp.outer(jnp.ones(3), x), X[0], 1)
+    with pytest.raises(TypeError) as raised:
+        attribution.saliency(lambda x: jnp.sum(x * jnp.ones(4)), jnp.ones(5))
+    assert "batch" not in "".join(getattr(raised.value, "__notes__", []))
 
 
 def test_a_missing_batch_axis():
     model = jaxnn.from_linen(Conv(), CONV_VARIABLES)
-    with pytest.raises(ValueError, match="takes a batch, and `x` is one example: pass `batched=True`"):
+    with pytest.raises(
+        flax.errors.ScopeParamShapeError, match="takes a batch, and `x` is one example: pass `batched=True`"
+    ):
         attribution.saliency(model, IMAGES[0], 1)
 
 
@@ -77,6 +85,57 @@ def test_parameters_in_place_of_variables():
         jaxnn.from_linen(Dense(), VARIABLES["params"])
     stateless = nn.Sequential([nn.relu])
     assert jaxnn.from_linen(stateless, {})(X[0]).shape == (4,)
+
+
+def test_other_collections_than_parameters():
+    class Constant(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return x * self.variable("constants", "kernel", jnp.ones, (4,)).value
+
+    variables = Constant().init(jax.random.key(0), X[0])
+    np.testing.assert_array_equal(jaxnn.from_linen(Constant(), variables)(X[0]), X[0])
+
+
+class Layer(NamedTuple):
+    kernel: jax.Array
+
+    def __call__(self, x):
+        return jnp.tanh(x @ self.kernel)
+
+
+class Layers(NamedTuple):
+    first: Layer
+    second: Layer
+
+    def __call__(self, x):
+        return self.second(self.first(x))
+
+
+def test_a_model_that_is_a_tuple_of_two_functions():
+    model = Layers(Layer(jnp.ones((4, 4))), Layer(jnp.ones((4, 3))))
+    assert attribution.saliency(model, X[0], 1).shape == (4,)
+
+
+@jax.tree_util.register_pytree_node_class
+class WithAFunction:
+    def __init__(self, kernel, function):
+        self.kernel, self.function = kernel, function
+
+    def __call__(self, x):
+        return self.function(x @ self.kernel)
+
+    def tree_flatten(self):
+        return (self.kernel, self.function), None
+
+    @classmethod
+    def tree_unflatten(cls, _, parts):
+        return cls(*parts)
+
+
+def test_a_jitted_object_that_holds_a_function():
+    model = jax.jit(WithAFunction(jnp.ones((4, 3)), jnp.tanh))
+    assert attribution.saliency(model, X[0], 1).shape == (4,)
 
 
 TRANSFORMED = hk.transform(lambda x: hk.Linear(3)(x))

@@ -81,6 +81,12 @@ def test_small_arrays_show_their_numbers(dtype):
     assert ("[ True, False]" if dtype == "bool" else "[1, 0]") in shown
 
 
+def test_arrays_that_are_gone():
+    layer = jaxnn.init(jax.random.key(0), (2, 2)).layers[0]
+    layer.bias.delete()
+    assert "bias=float32[2]" in repr(layer)
+
+
 def test_trees_and_rule_lists(learned):
     tree, rule_list = learned
     assert str(tree).splitlines()[-1] == f"fidelity {tree.fidelity:.0%}, on held-out inputs"

@@ -1,11 +1,11 @@
 """Adapter for Flax Linen modules: calls are intercepted, and each submodule's output is named by its path."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import flax.struct
-import jax
 
 from jaxnn._adapters import common
 from jaxnn._checks import check_flag
@@ -13,6 +13,8 @@ from jaxnn._engine.tap import module_scope
 from jaxnn._model import Frozen
 from jaxnn._repr import short_repr
 from jaxnn._typing import PyTree
+
+_LAYER = re.compile(r"_\d+$")  # at the end of the names that Linen gives to layers, and not to collections
 
 
 @flax.struct.dataclass
@@ -51,14 +53,6 @@ class LinenModel:
                 return self.module.module.apply(variables, x, method=self.method, **keywords)
 
         return common.call_one(apply, x, batched=self.batched)
-
-
-def _parameters(variables: Mapping[str, Any]) -> bool:
-    """Whether a dictionary holds the parameters of layers by their usual names."""
-    paths = jax.tree_util.tree_leaves_with_path(variables)
-    return any(
-        getattr(path[-1], "key", None) in ("kernel", "embedding", "scale") for path, _ in paths if path
-    )
 
 
 def from_linen(
@@ -114,7 +108,7 @@ def from_linen(
             '`variables` must be a dictionary of collections, {"params": ...}; got '
             f"{common.describe(variables)}"
         )
-    if variables and "params" not in variables and _parameters(variables):
+    if "params" not in variables and any(_LAYER.search(name) for name in variables):
         raise ValueError(
             '`variables` must have the collection "params"; got the keys '
             f'{", ".join(sorted(variables))}. Pass {{"params": params}}, as module.init returns it'

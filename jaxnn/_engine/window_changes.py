@@ -15,6 +15,7 @@ from jax.extend import core
 
 from jaxnn._engine.inline import inline_calls
 from jaxnn._engine.jaxpr import bind, read, run, trace
+from jaxnn._engine.loops import vary_like
 from jaxnn._engine.primitives import CALLS, NAMES, REMAT
 from jaxnn._engine.window_rules import RULES
 from jaxnn._engine.windows import Box, Changed, Value, extended, put, sizes, whole
@@ -51,7 +52,8 @@ def changed_in_windows(
                 changes.update(zip(eqn.outvars, results, strict=True))
         return [_all(_value(v, base, changes), at) for v in jaxpr.outvars]
 
-    compute = _without_invariants(changed, jnp.zeros((), "int32"), jnp.zeros(sizes(box), x.dtype))
+    patch = vary_like(jnp.zeros(sizes(box), x.dtype), x)
+    compute = _without_invariants(changed, jnp.zeros((), "int32"), patch)
 
     def result(at: jax.Array, patch: jax.Array) -> Any:
         return traced.structure.unflatten(compute(jnp.asarray(at, "int32"), patch))

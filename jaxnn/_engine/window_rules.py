@@ -26,6 +26,7 @@ OneRule = Callable[[core.JaxprEqn, Value, Box, jax.Array, Index], Changed | None
 RULES: dict[str, Rule] = {}
 _FILL = {"reduce_window_sum": 0.0, "reduce_window_max": -np.inf, "reduce_window_min": np.inf}
 _MOST_GATHERED = 2**17  # weights of a product that are copied for each window
+_MOST_SUMS = 2**21  # numbers of a product that are stored for all windows
 
 
 def _of_first(*primitives: str) -> Callable[[OneRule], OneRule]:
@@ -100,7 +101,9 @@ def _broadcast(eqn: core.JaxprEqn, value: Value, box: Box, base: jax.Array, at: 
 
 
 @_of_first("squeeze", "reshape")
-def _reshape(eqn: core.JaxprEqn, value: Value, box: Box, base: jax.Array, at: Index) -> Changed:
+def _reshape(eqn: core.JaxprEqn, value: Value, box: Box, base: jax.Array, at: Index) -> Changed | None:
+    if eqn.primitive.name == "reshape" and eqn.params["dimensions"] is not None:  # transposed before
+        return None
     before, after = (list(whole(shape, _windows(box))) for shape in (value.base.shape, base.shape))
     for old, new in _groups(value.base.shape, base.shape):
         span, row = box[old[0]], math.prod(base.shape[i] for i in new[1:])
@@ -247,7 +250,9 @@ def _reduce_window(eqn: core.JaxprEqn, value: Value, box: Box, base: jax.Array, 
     params, fill = eqn.params, _FILL[eqn.primitive.name]
     if math.prod(params["base_dilation"]) > 1:
         return None
-    if jnp.issubdtype(base.dtype, jnp.integer) and fill:
+    if base.dtype == bool:
+        fill = fill > 0
+    elif jnp.issubdtype(base.dtype, jnp.integer) and fill:
         fill = jnp.iinfo(base.dtype).min if fill < 0 else jnp.iinfo(base.dtype).max
     windows, dilation = params["window_dimensions"], params["window_dilation"]
     spans = [(size - 1) * apart + 1 for size, apart in zip(windows, dilation, strict=True)]
@@ -274,7 +279,7 @@ def _slice(eqn: core.JaxprEqn, value: Value, box: Box, base: jax.Array, at: Inde
 def _product(eqn: core.JaxprEqn, operands: Sequence[Value], base: jax.Array, at: Index) -> Changed | None:
     summed, batch = eqn.params["dimension_numbers"]
     differ = [v.box is not None for v in operands]
-    if not all(differ) and _is_within_sum(operands, differ.index(True), summed, batch):
+    if not all(differ) and _is_within_sum(operands, differ.index(True), summed, batch, base.size):
         return _sum_around(eqn, operands, differ.index(True), base, at)
     windows = next(_windows(v.box) for v in operands if v.box)
     free = [
@@ -301,15 +306,23 @@ def _product(eqn: core.JaxprEqn, operands: Sequence[Value], base: jax.Array, at:
 
 
 def _is_within_sum(
-    operands: Sequence[Value], side: int, summed: Sequence[Sequence[int]], batch: Sequence[Sequence[int]]
+    operands: Sequence[Value],
+    side: int,
+    summed: Sequence[Sequence[int]],
+    batch: Sequence[Sequence[int]],
+    results: int,
 ) -> bool:
-    """Whether a product sums over one axis, and its operand differs within a part of that axis alone."""
+    """Whether a product sums over one axis, and its operand differs within a part of that axis alone.
+
+    And neither the weights of each window nor the sums up to each are large.
+    """
     value, weights = operands[side], operands[1 - side].base
     boxed = [i for i, span in enumerate(value.box or ()) if span.size < value.base.shape[i]]
     if batch[0] or len(summed[0]) != 1 or boxed != list(summed[side]) or value.box is None:
         return False
-    length = value.base.shape[boxed[0]]
-    return bool(weights.size // length * value.box[boxed[0]].size <= _MOST_GATHERED)
+    span, length = value.box[boxed[0]], value.base.shape[boxed[0]]
+    sums = 2 * len(np.unique(span.starts)) * results
+    return bool(weights.size // length * span.size <= _MOST_GATHERED and sums <= _MOST_SUMS)
 
 
 def _sum_around(

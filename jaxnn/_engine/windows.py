@@ -52,12 +52,6 @@ def cover(first: np.ndarray, end: np.ndarray, length: int) -> Span:
     return Span(np.minimum(first, length - size), size)
 
 
-def box_around(covers: np.ndarray) -> Span:
-    """The span of an axis around the elements that each window covers, `(windows, size)` booleans."""
-    size = covers.shape[1]
-    return cover(covers.argmax(1), size - covers[:, ::-1].argmax(1), size)
-
-
 def whole(shape: Sequence[int], windows: int) -> Box:
     """The box that is all of an array."""
     return tuple(Span(np.zeros(windows, int), size) for size in shape)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +10,10 @@ import numpy as np
 from jax import lax
 
 from jaxnn import _checks
-from jaxnn._engine.loops import chunked_map
+from jaxnn._engine.loops import chunked_map, vary_like
 from jaxnn._engine.memory import Batch, check_batch_size
 from jaxnn._engine.window_changes import changed_in_windows
-from jaxnn._engine.windows import box_around, part
+from jaxnn._engine.windows import cover, part
 from jaxnn._model import broadcast_like, fast_scalar, prepare
 from jaxnn._precision import widen
 from jaxnn._typing import Model, PyTree, Target
@@ -178,6 +179,7 @@ def _occlusion(
     batch: Batch,
 ) -> PyTree:
     batch_size = examples_at_once(batch, model, x)
+    x, baseline = vary_like(x, baseline), vary_like(baseline, x)
     leaves, structure = jax.tree.flatten(x)
     f, drops = fast_scalar(model, target, x), []
     for i, (leaf, empty) in enumerate(zip(leaves, jax.tree.leaves(baseline), strict=True)):
@@ -190,31 +192,40 @@ def _occlusion(
             return f(jax.tree.unflatten(structure, [*leaves[:i], changed, *leaves[i + 1 :]]))
 
         sizes = zip(leaf.shape or (1,), windows[i] or (1,), strides[i] or (1,), strict=True)
-        covers = [_covers(*each) for each in sizes]
+        axes = [_windows_along(*each) for each in sizes]
         flat, gone = (jnp.atleast_1d(each) for each in (leaf, empty))
-        found = _mean_drops(_drops(of_leaf, flat, gone, covers, batch_size), covers, leaf)
+        found = _mean_drops(_drops(of_leaf, flat, gone, axes, batch_size), axes, flat)
         drops.append(found.reshape(leaf.shape))
     return jax.tree.unflatten(structure, drops)
 
 
+class _Axis(NamedTuple):
+    """The windows along one axis: the first element of each, and the one behind its last."""
+
+    first: np.ndarray
+    end: np.ndarray
+
+
+def _windows_along(size: int, window: int, stride: int) -> _Axis:
+    first = stride * np.arange(math.ceil((size - window) / stride) + 1)
+    return _Axis(first, np.minimum(first + window, size))
+
+
 def _drops(
-    f: Callable[[jax.Array], jax.Array],
-    x: jax.Array,
-    empty: jax.Array,
-    covers: list[np.ndarray],
-    batch_size: int,
+    f: Callable[[jax.Array], jax.Array], x: jax.Array, empty: jax.Array, axes: list[_Axis], batch_size: int
 ) -> jax.Array:
     """The drop of the output where each window is hidden; one axis per axis of `x`."""
-    counts = tuple(len(cover) for cover in covers)
+    counts = tuple(len(axis.first) for axis in axes)
     places = np.unravel_index(np.arange(math.prod(counts)), counts)
-    each = [cover[place] for cover, place in zip(covers, places, strict=True)]  # (windows, size) booleans
-    box = tuple(box_around(cover) for cover in each)
+    first, end = ([axis[k][place] for axis, place in zip(axes, places, strict=True)] for k in range(2))
+    box = tuple(map(cover, first, end, x.shape))
     output, changed = changed_in_windows(f, x, box)
 
     def hidden(index: jax.Array) -> jax.Array:
         mask = jnp.array(True)
-        for cover, span in zip(each, box, strict=True):
-            inside = np.take_along_axis(cover, span.starts[:, None] + np.arange(span.size), 1)
+        for span, low, high in zip(box, first, end, strict=True):
+            elements = span.starts[:, None] + np.arange(span.size)
+            inside = (elements >= low[:, None]) & (elements < high[:, None])
             mask = mask[..., None] & jnp.expand_dims(jnp.asarray(inside)[index], range(mask.ndim))
         shown = part(x, box, index)
         patch = jnp.where(mask, part(empty, box, index), shown)
@@ -225,16 +236,15 @@ def _drops(
     return (widen(output) - outputs).reshape(counts)
 
 
-def _mean_drops(drops: jax.Array, covers: list[np.ndarray], x: jax.Array) -> jax.Array:
+def _mean_drops(drops: jax.Array, axes: list[_Axis], x: jax.Array) -> jax.Array:
     """The mean over the windows that cover each element."""
-    for cover in covers:  # contracts the first axis and appends the elements': after all, in order again
-        mean = (cover / cover.sum(axis=0)).astype(drops.dtype)
+    for axis, size in zip(axes, x.shape, strict=True):
+        if len(axis.first) == size:  # windows of one element
+            drops = jnp.moveaxis(drops, 0, -1)
+            continue
+        elements = np.arange(size)
+        covers = (elements >= axis.first[:, None]) & (elements < axis.end[:, None])
+        mean = (covers / covers.sum(axis=0)).astype(drops.dtype)
+        # Contracts the first axis and appends the elements': after all, in order again.
         drops = jnp.tensordot(drops, mean, axes=(0, 0), precision=lax.Precision.HIGHEST)
     return like_floats(drops, x)
-
-
-def _covers(size: int, window: int, stride: int) -> np.ndarray:
-    """`(windows, size)`: which elements of an axis each window covers."""
-    starts = stride * np.arange(math.ceil((size - window) / stride) + 1)
-    elements = np.arange(size)
-    return (elements >= starts[:, None]) & (elements < starts[:, None] + window)

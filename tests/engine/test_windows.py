@@ -13,7 +13,7 @@ from jax import lax
 
 from jaxnn import attribution
 from jaxnn._engine.window_changes import changed_in_windows
-from jaxnn._engine.windows import Span, box_around, cover, part, put, sizes, union
+from jaxnn._engine.windows import Span, cover, part, put, sizes, union
 from tests.conftest import in_precision
 
 RNG = np.random.default_rng(0)
@@ -127,6 +127,13 @@ FUNCTIONS = {
     "split": lambda x: jnp.split(x, 2, 0)[1] * 2,
     "gathered": lambda x: x[jnp.array([3, 1, 7])],
     "with axes of size 1": lambda x: jnp.squeeze(x[:, None, :, None], 3).reshape(14, 1, 12, 3, 1) * 2,
+    "reshaped after a transposition": lambda x: jnp.sin(lax.reshape(x, (12, 42), (1, 0, 2))),
+    "max pool of booleans": lambda x: lax.reduce_window(
+        x > 0.5, False, lax.max, (2, 2, 1), (1, 1, 1), "SAME"
+    ).astype(x.dtype),
+    "min pool of booleans": lambda x: lax.reduce_window(
+        x > 0.5, True, lax.min, (2, 2, 1), (1, 1, 1), "SAME"
+    ).astype(x.dtype),
     "reshaped oddly": lambda x: jnp.sin(x.reshape(21, 24).reshape(7, 3, 24)),
     "sorted": lambda x: jnp.sort(x, 0),
     "a scan": scanned,
@@ -275,9 +282,6 @@ def test_boxes():
     span = cover(np.array([-2, 3, 9]), np.array([1, 5, 12]), 10)
     assert span.size == 2
     assert span.starts.tolist() == [0, 3, 8]
-    covers = np.array([[0, 1, 1, 0], [0, 0, 0, 1]], bool)
-    assert box_around(covers).size == 2
-    assert box_around(covers).starts.tolist() == [1, 2]
     both = union([(Span(np.array([0, 4]), 2),), (Span(np.array([3, 3]), 1),)], (9,))
     assert sizes(both) == (4,)
     assert both[0].starts.tolist() == [0, 3]
@@ -286,3 +290,32 @@ def test_boxes():
     assert part(array, box, 1).tolist() == [3, 4]
     assert put(jnp.array([7]), (Span(np.array([2, 4]), 1),), part(array, box, 1), box, 1).tolist() == [3, 7]
     assert math.prod(sizes(box)) == 2
+
+
+def test_the_sums_up_to_each_window_are_not_large():
+    """Of a feature of all tokens, they would take the cube of the numbers."""
+    w = jnp.ones((512, 512))
+
+    def model(x):
+        return jnp.sum(jnp.tanh(x @ w))
+
+    explain = lambda x: attribution.occlusion(model, x, window=(512, 1), batch_size=4)  # noqa: E731
+    compiled = jax.jit(explain).lower(jnp.ones((512, 512))).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 40e6
+
+
+@pytest.mark.parametrize("window", [(2, 3), (6, 2), (1, 1)])
+@pytest.mark.parametrize("sharded", ["x", "weights", "baseline"])
+def test_on_a_mesh(window, sharded):
+    mesh = jax.make_mesh((4,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    shapes = {"x": (6, 7), "weights": (7, 4), "baseline": (6, 7)}
+    arrays = {name: jnp.asarray(RNG.normal(size=shape), "float32") for name, shape in shapes.items()}
+    many = jnp.stack([(k + 1) * arrays[sharded] for k in range(4)])
+
+    def explain(values):
+        x, weights, baseline = (arrays | {sharded: values}).values()
+        model = jax.tree_util.Partial(lambda w, x: jnp.sum(jnp.tanh(x @ w)), weights)
+        return attribution.occlusion(model, x, window=window, baseline=baseline)
+
+    spread = jax.shard_map(jax.vmap(explain), mesh=mesh, in_specs=jax.P("d"), out_specs=jax.P("d"))
+    np.testing.assert_allclose(jax.jit(spread)(many), jax.vmap(explain)(many), rtol=1e-4, atol=1e-5)
