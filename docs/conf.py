@@ -161,6 +161,33 @@ def table_at_the_top(app: Any, page: str, source: list[str]) -> None:
     source[0] = f"{head}\n```{{eval-rst}}\n{table}\n```\n\n## {rest}"
 
 
+FENCE = re.compile(r"^(```|:::).*?^\1\S*$", re.MULTILINE | re.DOTALL)
+SPAN = re.compile(r"(?<![\[`}\w])`((?:jaxnn\.)?[a-z_]+(?:\.\w+)?)(\(\))?`(?![`\]])")
+
+
+def links_to_the_reference(app: Any, page: str, source: list[str]) -> None:
+    """Let a public name in a code span, such as `attribution.saliency`, lead to its entry."""
+    if page.startswith("reference/") or page == "changelog":
+        return
+    known = set(public_names(jaxnn))
+
+    def linked(found: re.Match[str]) -> str:
+        name = found[1]
+        path = name if name.startswith("jaxnn.") else f"jaxnn.{name}"
+        is_named = "." in name  # a word alone may be an argument
+        return (
+            f"{{py:obj}}`{name} <{path}>`"
+            if path in known and is_named
+            else found[0]
+        )
+
+    text, done, end = source[0], [], 0
+    for fence in FENCE.finditer(text):
+        done += [SPAN.sub(linked, text[end : fence.start()]), fence[0]]
+        end = fence.end()
+    source[0] = "".join([*done, SPAN.sub(linked, text[end:])])
+
+
 def check_reference(app: Any, env: Any) -> None:
     """Fail unless the reference has an entry for every public name, whatever has been read anew."""
     missing = sorted(set(public_names(jaxnn)) - set(env.get_domain("py").objects))
@@ -172,6 +199,7 @@ def setup(app: Any) -> None:
     """Connect what is above."""
     app.connect("builder-inited", write_the_page_to_draw_on)
     app.connect("source-read", table_at_the_top)
+    app.connect("source-read", links_to_the_reference)
     app.connect("autodoc-process-docstring", tables_as_rst, priority=400)
     app.connect("env-updated", check_reference)
     app.connect("html-page-context", make_tables_stackable)

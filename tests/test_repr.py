@@ -49,12 +49,17 @@ def test_adapted_modules():
         assert len(repr(each).splitlines()) < 25
 
 
-@pytest.mark.parametrize("name", calls())
+RESULTS = [
+    "attacks.fgsm", "attacks.universal", "backquery", "datasets.load", "dream", "explain", "from_linen",
+    "init", "intervene", "prior", "rules.anchor", "rules.linear_region", "rules.linear_regions",
+    "rules.rule_list", "rules.trepan", "tap_operations", "weights.top_features",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RESULTS)
 def test_results_are_short(name):
-    """Of every public function: no more than forty lines, and no array in full."""
+    """No more than forty lines, and no array in full."""
     result = calls()[name]()
-    if not type(result).__module__.startswith("jaxnn"):
-        pytest.skip("not one of our types")
     lines = repr(result).splitlines()
     assert len(lines) <= 40
     assert max(map(len, lines), default=0) < 400

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Container, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -81,15 +81,26 @@ def is_jaxs_relu(eqn: core.JaxprEqn) -> bool:
     if inner is None or len(inner.jaxpr.eqns) != 1 or len(eqn.invars) != 1 or not is_real(*eqn.invars):
         return False
     aval: Any = eqn.invars[0].aval
-    return _derivative(eqn) == _derivative_of_relu(aval.shape, aval.dtype)
+    relu = _jaxs_relu(aval.shape, aval.dtype)
+    # The derivative of another function may be anything, even an error.
+    return relu is not None and str(inner.jaxpr) == relu.function and _derivative(eqn) == relu.derivative
+
+
+class _Text(NamedTuple):
+    """The equations of a function, and those of its derivative."""
+
+    function: str
+    derivative: str
 
 
 @functools.cache
-def _derivative_of_relu(shape: tuple[int, ...], dtype: np.dtype) -> str | None:
+def _jaxs_relu(shape: tuple[int, ...], dtype: np.dtype) -> _Text | None:
     eqns = trace(jax.nn.relu, jax.ShapeDtypeStruct(shape, dtype)).jaxpr.jaxpr.eqns
     while eqns and eqns[0].primitive.name in CALLS:
         eqns = next(inner_jaxprs(eqns[0])).jaxpr.eqns
-    return _derivative(eqns[0]) if len(eqns) == 1 and eqns[0].primitive.name in CUSTOM else None
+    if len(eqns) != 1 or eqns[0].primitive.name not in CUSTOM:
+        return None
+    return _Text(str(next(inner_jaxprs(eqns[0])).jaxpr), _derivative(eqns[0]))
 
 
 def _derivative(eqn: core.JaxprEqn) -> str:

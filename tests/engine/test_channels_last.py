@@ -169,6 +169,21 @@ def test_a_derivative_of_ones_own_of_jaxs_relu_stays(by_operand):
     assert np.max(np.abs(found - jax.grad(lambda x: jnp.sum(jnp.sin(jax.nn.relu(first(x)))))(x))) > 0.1
 
 
+def test_the_derivative_of_another_function_is_not_asked_for():
+    @jax.custom_jvp
+    def without(h):
+        return jnp.maximum(h, 0) * 2
+
+    @without.defjvp
+    def refuse(primals, tangents):
+        raise TypeError("no derivative")
+
+    x = jnp.asarray(X, "float32")
+    model = lambda x: without(first(x))  # noqa: E731
+    np.testing.assert_allclose(channels_last(model)(x), model(x), rtol=1e-5, atol=1e-5)
+    assert attribution.occlusion(lambda x: jnp.sum(model(x)), x, window=(3, 4, 6)).shape == x.shape
+
+
 def test_relu_of_integers():
     kernels = np.asarray(10 * FIRST, "int32")
     model = lambda x: jax.nn.relu(conv(x[None], kernels))  # noqa: E731

@@ -117,6 +117,7 @@ def test_every_method_of_a_network_is_timed():
         "under_attack",
     }  # built from others
     untimed |= {"misclassified", "classified_as", "confident", "to_pandas", "to_shap", "to_xarray"}
+    untimed |= {"blocks", "superpixels"}  # groups
     for family in (attribution, attacks):
         public = {name for name, value in vars(family).items() if callable(value) and name[0].islower()}
         assert public - untimed <= set(compiling.methods())

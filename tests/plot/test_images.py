@@ -262,7 +262,7 @@ def test_the_highest_bar_is_highlighted_and_has_its_value():
     colors = [to_hex(bar.get_facecolor()) for bar in ax.patches]
     assert colors[0] == colors[2] != colors[1]
     assert [(text.get_text(), text.xy[0]) for text in ax.texts] == [("0.75", 1)]
-    assert ax.get_ylim() == (0.0, 1.0)
+    assert ax.get_ylim() == (0.0, 1.15)
     assert tick_labels(ax) == ["0", "1", "2"]
 
 
