@@ -162,24 +162,18 @@ def table_at_the_top(app: Any, page: str, source: list[str]) -> None:
 
 
 FENCE = re.compile(r"^(```|:::).*?^\1\S*$", re.MULTILINE | re.DOTALL)
-SPAN = re.compile(r"(?<![\[`}\w])`((?:jaxnn\.)?[a-z_]+(?:\.\w+)?)(\(\))?`(?![`\]])")
+NAMES = frozenset(public_names(jaxnn))
+SPAN = re.compile(r"(?<![\[`}\w])`([a-z_]+(?:\.\w+)+)`(?![`\]])")
 
 
 def links_to_the_reference(app: Any, page: str, source: list[str]) -> None:
     """Let a public name in a code span, such as `attribution.saliency`, lead to its entry."""
     if page.startswith("reference/") or page == "changelog":
         return
-    known = set(public_names(jaxnn))
 
     def linked(found: re.Match[str]) -> str:
-        name = found[1]
-        path = name if name.startswith("jaxnn.") else f"jaxnn.{name}"
-        is_named = "." in name  # a word alone may be an argument
-        return (
-            f"{{py:obj}}`{name} <{path}>`"
-            if path in known and is_named
-            else found[0]
-        )
+        path = f"jaxnn.{found[1].removeprefix('jaxnn.')}"
+        return f"{{py:obj}}`{found[1]} <{path}>`" if path in NAMES else found[0]
 
     text, done, end = source[0], [], 0
     for fence in FENCE.finditer(text):
@@ -190,7 +184,7 @@ def links_to_the_reference(app: Any, page: str, source: list[str]) -> None:
 
 def check_reference(app: Any, env: Any) -> None:
     """Fail unless the reference has an entry for every public name, whatever has been read anew."""
-    missing = sorted(set(public_names(jaxnn)) - set(env.get_domain("py").objects))
+    missing = sorted(NAMES - set(env.get_domain("py").objects))
     if missing:
         raise SphinxError(f"docs/reference has no entry for {', '.join(missing)}")
 

@@ -60,6 +60,7 @@ FLOORS: list[tuple[str, dict[str, str]]] = [
         "reading and mapping\na model",
         {
             "_rewrite": "capture, intervene",
+            "_for_cpu": "fast convolutions",
             "_operations": "tap_operations",
             "_map": "map_examples",
         },

@@ -24,13 +24,13 @@ from jaxnn._adapters import (
 from jaxnn._backquery import TypicalInput as TypicalInput, backquery as backquery
 from jaxnn._checks import require as _require
 from jaxnn._explain import Explanation as Explanation, ExplanationPart as ExplanationPart, explain as explain
+from jaxnn._for_cpu import for_cpu as for_cpu
 from jaxnn._map import map_examples as map_examples
 from jaxnn._network import Dense as Dense, Network as Network, init as init, query as query
 from jaxnn._operations import tap_operations as tap_operations
 from jaxnn._prior import Prior as Prior, prior as prior
 from jaxnn._rewrite import (
     capture as capture,
-    for_cpu as for_cpu,
     intervene as intervene,
     rewrite as rewrite,
     tap as tap,

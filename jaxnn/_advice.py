@@ -87,7 +87,6 @@ def advice_on_labels(output: Any, target: Any) -> str:
     )
 
 
-def with_advice(error: Exception, advice: str) -> str:
-    """The message of an error, and advice behind it."""
-    message = str(error).rstrip(". ")
-    return f"{message}. {advice}" if advice else message
+def with_advice(message: str, advice: str) -> str:
+    """The message of an error, and advice behind it, if there is any."""
+    return f"{message.rstrip('. ')}. {advice}" if advice else message

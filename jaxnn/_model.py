@@ -76,10 +76,8 @@ def as_model(model: Any, name: str = "model") -> Any:
     """
     advice = advice_on_model(model)
     if advice or not callable(model):
-        raise TypeError(
-            f"`{name}` must be callable, a function of one example; got {type(model).__name__}"
-            + (f". {advice}" if advice else "")
-        )
+        message = f"`{name}` must be callable, a function of one example; got {type(model).__name__}"
+        raise TypeError(with_advice(message, advice))
     model = _without_jit(model)
     leaves = jax.tree.leaves(model)
     is_plain = len(leaves) == 1 and leaves[0] is model
@@ -166,7 +164,7 @@ def check_loss(loss: Any, output: Any, target: Any, *, differentiable: bool = Tr
     try:
         value = output_shape(loss, output, target, name="loss")
     except ValueError as error:
-        raise ValueError(with_advice(error, advice_on_labels(output, target))) from error
+        raise ValueError(with_advice(str(error), advice_on_labels(output, target))) from error
     dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
     kinds = (jnp.floating,) if differentiable else (jnp.floating, jnp.integer, jnp.bool_)
     if shape != () or dtype is None or not any(jnp.issubdtype(dtype, kind) for kind in kinds):
@@ -314,25 +312,21 @@ def _check_target(target: Any, output: Any, x: Any, name: str, *, differentiable
     _check_kind(output.dtype, name, differentiable=differentiable)
     if target is None:
         if output.size != 1:
-            raise ValueError(
-                f"`{name}` must be an index into the output, of shape {output.shape}; got None"
-                + _behind(advice_on_batch(x, output) if output.ndim > 1 else "")
-            )
+            message = f"`{name}` must be an index into the output, of shape {output.shape}; got None"
+            raise ValueError(with_advice(message, advice_on_batch(x, output) if output.ndim > 1 else ""))
         return None
     indices = target if isinstance(target, tuple) else (target,)
     if len(indices) != len(output.shape):
-        raise ValueError(
+        message = (
             f"`{name}` must hold {len(output.shape)} indices, for an output of shape {output.shape}; "
-            f"got {target!r}" + _behind(advice_on_batch(x, output) if len(indices) < output.ndim else "")
+            f"got {target!r}"
         )
+        is_short = len(indices) < output.ndim
+        raise ValueError(with_advice(message, advice_on_batch(x, output) if is_short else ""))
     indices = tuple(as_numpy(name, index) for index in indices)
     for index, size in zip(indices, output.shape, strict=True):
         _check_index(index, size, target, name)
     return tuple(jnp.asarray(index) for index in indices)
-
-
-def _behind(advice: str) -> str:
-    return f". {advice}" if advice else ""
 
 
 def _check_kind(dtype: Any, name: str, *, differentiable: bool) -> None:

@@ -7,7 +7,6 @@ batch; both evaluate `rows` perturbed examples at a time. `*_SIZE` is the number
 from typing import Any
 
 import jax
-import numpy as np
 
 from experiments._common.cnn import Model
 from jaxnn import attribution
@@ -18,7 +17,7 @@ OCCLUSION_SIZE = 190  # 169 on the image
 KERNEL_SHAP_SIZE = 200
 
 # Superpixels of 4 x 4.
-SUPERPIXELS = np.arange(28)[:, None] // 4 * 7 + np.arange(28) // 4
+SUPERPIXELS = attribution.blocks((28, 28), 4)
 
 
 def ours_occlusion(model: Model, x: jax.Array, target: jax.Array, key: jax.Array, rows: int) -> jax.Array:

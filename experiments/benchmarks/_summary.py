@@ -23,9 +23,9 @@ _RATIO = re.compile(r"\*\*([\d.]+)\*\*")
 _GROUPS = {
     "Training 784-200-10": "training, 784-200-10",
     "Back queries": "back queries",
-    "Attributions": "attributions, {}",
-    "Attacks": "attacks, {}",
-    "Common architectures": "{}",
+    "Attributions": "attributions, {network}",
+    "Attacks": "attacks, {network}",
+    "Common architectures": "{architecture}",
 }
 
 
@@ -55,10 +55,8 @@ def groups_of(text: str) -> dict[str, dict[str, float]]:
 
 
 def _group(table: str, row: str) -> str:
-    if table == "Common architectures":
-        return row.partition(", `")[0]
     network = "convolutional" if "convolutional" in row else "dense"
-    return _GROUPS[table].format(network)
+    return _GROUPS[table].format(network=network, architecture=row.partition(", `")[0])
 
 
 def figure_of(groups: Mapping[str, Mapping[str, float]]) -> Figure:

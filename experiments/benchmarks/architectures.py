@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from experiments.benchmarks._architectures import ARCHITECTURES, inputs_of, model_of, module_of
+from experiments.benchmarks._architectures import ARCHITECTURES, IMAGE, inputs_of, model_of, module_of
 from experiments.benchmarks._case import Case
 from experiments.benchmarks._floor import Work
 from experiments.benchmarks._measure import Build, Call, awaited, torch_device
@@ -23,7 +22,7 @@ from jaxnn import attacks, attribution
 STEPS = 10  # of integrated gradients and pgd; samples of SmoothGrad
 WINDOW, STRIDE = 32, 16  # of occlusion, pixels
 PLACES = 13  # of the window along an axis
-BLOCKS = 7  # of superpixels along an axis
+SUPERPIXELS = attribution.blocks(IMAGE, (3, 32, 32))
 SAMPLES = 100  # of Kernel SHAP
 EPSILON = 0.1  # of pgd
 TARGET = 3
@@ -45,12 +44,6 @@ class Method(NamedTuple):
     ours: Explain
     captums: Captums | None
     passes: float
-
-
-def superpixels() -> np.ndarray:
-    """The number of the superpixel of each pixel, `(1, 224, 224)`."""
-    rows = np.arange(224) * BLOCKS // 224
-    return (rows[:, None] * BLOCKS + rows)[None]
 
 
 METHODS = {
@@ -98,7 +91,7 @@ METHODS = {
     ),
     "kernel_shap": Method(
         lambda model, x: attribution.kernel_shap(
-            model, x, TARGET, key=jax.random.key(KEY), groups=superpixels(), n_samples=SAMPLES
+            model, x, TARGET, key=jax.random.key(KEY), groups=SUPERPIXELS, n_samples=SAMPLES
         ),
         lambda captum, module, x: captum.KernelShap(module).attribute(
             x, target=TARGET, feature_mask=_mask(), n_samples=SAMPLES, perturbations_per_eval=8
@@ -132,6 +125,19 @@ WORK: dict[str, list[tuple[str, int]]] = {  # methods, and how many examples at 
 NO_PEER = {("resnet50", "deep_lift")}  # its modules are used several times, which Captum's does not take
 
 
+def method_of(network: str, name: str) -> Method:
+    """A method by its name; Grad-CAM is of the network's layer."""
+    layer = ARCHITECTURES[network].layer
+    of_layer = Method(
+        lambda model, x: attribution.grad_cam(model, x, TARGET, layer=layer),
+        lambda captum, module, x: captum.LayerGradCam(module, module.get_submodule(layer)).attribute(
+            x, target=TARGET
+        ),
+        1,
+    )
+    return of_layer if name == "grad_cam" else METHODS[name]
+
+
 def cases(quick: bool) -> list[Case]:
     """Each method of each network that there is."""
     work = {"lstm": [("saliency", 1)]} if quick else WORK
@@ -152,21 +158,17 @@ def _case(network: str, method: str, count: int) -> Case:
             builds[f"Captum{setting}"] = partial(captums, network, method, count, setting)
     examples = "one example" if count == 1 else f"{count} examples"
     known = ARCHITECTURES[network]
-    passes = METHODS[method].passes if method in METHODS else 1
     return Case(
         "Common architectures",
         f"{known.title}, `{method}`, {examples}",
         builds,
-        Work(count * passes * known.operations),
+        Work(count * method_of(network, method).passes * known.operations),
     )
 
 
 def ours(network: str, method: str, count: int) -> Call:
     """A method of jaxnn."""
-    if method == "grad_cam":
-        layer = ARCHITECTURES[network].layer
-        return _mapped(lambda model, x: attribution.grad_cam(model, x, TARGET, layer=layer), network, count)
-    return _mapped(METHODS[method].ours, network, count)
+    return _mapped(method_of(network, method).ours, network, count)
 
 
 def plain(network: str, count: int) -> Call:
@@ -188,10 +190,7 @@ def captums(network: str, method: str, count: int, setting: str) -> Call:
     module, inputs = _on_device(network, count)
     if setting:
         module, inputs = (each.to(memory_format=torch.channels_last) for each in (module, inputs))
-    if method == "grad_cam":
-        layer = module.get_submodule(ARCHITECTURES[network].layer)
-        return awaited(lambda: captum.attr.LayerGradCam(module, layer).attribute(inputs, target=TARGET))
-    of_captum = METHODS[method].captums
+    of_captum = method_of(network, method).captums
     if of_captum is None:
         raise ValueError(f"Captum has no {method!r}")
     return awaited(lambda: of_captum(captum.attr, module, inputs))
@@ -208,7 +207,7 @@ def _on_device(network: str, count: int) -> tuple[Any, Any]:
 def _mask() -> Any:
     import torch
 
-    return torch.from_numpy(superpixels())[None]
+    return torch.from_numpy(SUPERPIXELS)[None]
 
 
 def zennits(network: str, count: int) -> Call:

@@ -25,7 +25,7 @@ from experiments.benchmarks._page import markdown
 from jaxnn import attacks, attribution, dreaming, rules, weights
 
 SIDE = 28
-BLOCKS = np.arange(SIDE)[:, None] // 7 * 4 + np.arange(SIDE) // 7  # 16 superpixels
+BLOCKS = attribution.blocks((SIDE, SIDE), 7)  # 16 superpixels
 Method = Callable[[jaxnn.Network, jax.Array], Any]
 
 

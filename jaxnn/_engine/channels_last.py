@@ -16,7 +16,7 @@ from jax import lax
 from jax.extend import core
 
 from jaxnn._engine.backward import register
-from jaxnn._engine.jaxpr import Traced, bind, read, run_scan
+from jaxnn._engine.jaxpr import Traced, bind, read, run_scan, with_params
 from jaxnn._engine.primitives import CALLS, CUSTOM, ELEMENTWISE, NAMES, ONE_TO_ONE, REMAT, inner_jaxprs
 from jaxnn._engine.relu import is_jaxs_relu
 
@@ -135,12 +135,8 @@ def _convolve(eqn: core.JaxprEqn, images: Value, kernels: Value) -> Value:
         images, lhs = images.stored, tuple(images.order.index(axis) for axis in lhs)
     last = len(lhs) - 1
     changed = lax.ConvDimensionNumbers(lhs, numbers.rhs_spec, (0, last, *range(1, last)))
-    (result,) = bind(_with(eqn, dimension_numbers=changed), [images, _in_order(kernels)])
+    (result,) = bind(with_params(eqn, dimension_numbers=changed), [images, _in_order(kernels)])
     return _plain(_Moved(result, (n, *spatial, c)))
-
-
-def _with(eqn: core.JaxprEqn, **params: Any) -> core.JaxprEqn:
-    return eqn.replace(params={**eqn.params, **params})
 
 
 def _without(order: tuple[int, ...], axes: Sequence[int]) -> tuple[int, ...]:
@@ -158,30 +154,32 @@ def _transpose(eqn: core.JaxprEqn, operands: Sequence[Value], order: tuple[int, 
 def _reduce(eqn: core.JaxprEqn, operands: Sequence[Value], order: tuple[int, ...]) -> _Moved:
     axes = eqn.params["axes"]
     stored = tuple(sorted(order.index(axis) for axis in axes))
-    return _Moved(bind(_with(eqn, axes=stored), [operands[0].stored])[0], _without(order, axes))
+    return _Moved(bind(with_params(eqn, axes=stored), [operands[0].stored])[0], _without(order, axes))
 
 
 @register(_RULES, "squeeze")
 def _squeeze(eqn: core.JaxprEqn, operands: Sequence[Value], order: tuple[int, ...]) -> _Moved:
     axes = eqn.params["dimensions"]
     stored = tuple(sorted(order.index(axis) for axis in axes))
-    return _Moved(bind(_with(eqn, dimensions=stored), [operands[0].stored])[0], _without(order, axes))
+    return _Moved(bind(with_params(eqn, dimensions=stored), [operands[0].stored])[0], _without(order, axes))
 
 
 @register(_RULES, "reduce_window_sum", "reduce_window_max", "reduce_window_min")
 def _reduce_window(eqn: core.JaxprEqn, operands: Sequence[Value], order: tuple[int, ...]) -> _Moved:
     params = {name: tuple(eqn.params[name][axis] for axis in order) for name in _PER_AXIS}
-    return _Moved(bind(_with(eqn, **params), [operands[0].stored])[0], order)
+    return _Moved(bind(with_params(eqn, **params), [operands[0].stored])[0], order)
 
 
 @register(_RULES, "pad")
 def _pad(eqn: core.JaxprEqn, operands: Sequence[Value], order: tuple[int, ...]) -> _Moved:
     config = tuple(eqn.params["padding_config"][axis] for axis in order)
     value, fill = operands
-    return _Moved(bind(_with(eqn, padding_config=config), [_to(value, order), _in_order(fill)])[0], order)
+    return _Moved(
+        bind(with_params(eqn, padding_config=config), [_to(value, order), _in_order(fill)])[0], order
+    )
 
 
 @register(_RULES, "concatenate")
 def _concatenate(eqn: core.JaxprEqn, operands: Sequence[Value], order: tuple[int, ...]) -> _Moved:
     stored = order.index(eqn.params["dimension"])
-    return _Moved(bind(_with(eqn, dimension=stored), [_to(v, order) for v in operands])[0], order)
+    return _Moved(bind(with_params(eqn, dimension=stored), [_to(v, order) for v in operands])[0], order)

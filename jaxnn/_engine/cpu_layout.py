@@ -17,7 +17,7 @@ import jax
 from jax import lax
 from jax.extend import core
 
-from jaxnn._engine.jaxpr import Apply, Path, Traced, bind, scan_parts, trace
+from jaxnn._engine.jaxpr import Apply, Path, Traced, bind, scan_parts, trace, with_params
 from jaxnn._engine.primitives import CALLS, MOVES, REMAT, inner_jaxprs
 
 _TRAVERSED = CALLS | REMAT | {"scan"}  # not custom derivatives, which would be lost
@@ -132,7 +132,7 @@ def _with_kernels_in_order(eqn: core.JaxprEqn, known: Mapping[Any, Any]) -> Appl
     ):
         return bind
     kernels = lax.transpose(known[v], (*window, i, o))
-    changed = eqn.replace(params={**eqn.params, "dimension_numbers": numbers._replace(rhs_spec=in_order)})
+    changed = with_params(eqn, dimension_numbers=numbers._replace(rhs_spec=in_order))
     return lambda _, operands: bind(changed, [operands[0], kernels])
 
 

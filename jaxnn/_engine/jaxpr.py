@@ -95,6 +95,11 @@ def bind(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Sequence[jax.Array]:
     return result if eqn.primitive.multiple_results else [result]
 
 
+def with_params(eqn: core.JaxprEqn, **params: Any) -> core.JaxprEqn:
+    """An equation with some parameters changed."""
+    return eqn.replace(params={**eqn.params, **params})
+
+
 def run(equations: Iterable[core.JaxprEqn], values: MutableMapping[Any, Any], apply: Apply = bind) -> None:
     """Evaluate equations in order, and add their results to `values`."""
     for eqn in equations:

@@ -93,7 +93,7 @@ class _Text(NamedTuple):
     derivative: str
 
 
-@functools.cache
+@functools.lru_cache
 def _jaxs_relu(shape: tuple[int, ...], dtype: np.dtype) -> _Text | None:
     eqns = trace(jax.nn.relu, jax.ShapeDtypeStruct(shape, dtype)).jaxpr.jaxpr.eqns
     while eqns and eqns[0].primitive.name in CALLS:

@@ -16,7 +16,7 @@ from jax.extend import core
 from jaxnn._engine.inline import inline_calls
 from jaxnn._engine.jaxpr import bind, read, run, trace
 from jaxnn._engine.loops import vary_like
-from jaxnn._engine.primitives import CALLS, NAMES, REMAT
+from jaxnn._engine.primitives import CALLS, NAMES, REMAT, variables
 from jaxnn._engine.window_rules import RULES
 from jaxnn._engine.windows import Box, Changed, Value, extended, put, sizes, whole
 
@@ -102,7 +102,7 @@ def _without_invariants(function: Callable[..., list[Any]], *args: Any) -> Calla
     values = dict(zip(jaxpr.constvars, traced.jaxpr.consts, strict=True))
     later, depends = [], set(jaxpr.invars)
     for eqn in jaxpr.eqns:
-        if any(not isinstance(v, core.Literal) and v in depends for v in eqn.invars):
+        if any(v in depends for v in variables(eqn.invars)):
             later.append(eqn)
             depends.update(eqn.outvars)
         else:

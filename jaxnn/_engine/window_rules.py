@@ -11,7 +11,7 @@ from jax import lax
 from jax.extend import core
 
 from jaxnn._engine.backward import register
-from jaxnn._engine.jaxpr import bind
+from jaxnn._engine.jaxpr import bind, with_params
 from jaxnn._engine.loops import scan
 from jaxnn._engine.primitives import CUMULATIVE, CUSTOM, ELEMENTWISE, ONE_TO_ONE
 from jaxnn._engine.relu import is_jaxs_relu
@@ -53,10 +53,6 @@ def _wholly(box: Box, axes: Sequence[int], shape: Sequence[int]) -> Box:
     """A box, with all of some axes."""
     all_of = whole(shape, _windows(box))
     return tuple(all_of[i] if i in axes else span for i, span in enumerate(box))
-
-
-def _with(eqn: core.JaxprEqn, **params: Any) -> core.JaxprEqn:
-    return eqn.replace(params={**eqn.params, **params})
 
 
 @register(RULES, *ELEMENTWISE, *ONE_TO_ONE)
@@ -241,7 +237,7 @@ def _convolve(eqn: core.JaxprEqn, operands: Sequence[Value], base: jax.Array, at
     result = list(whole(base.shape, _windows(spans)))
     for axis, axis_out in zip((n, *places), (n_out, *places_out), strict=True):
         result[axis_out] = spans[axis]
-    unpadded = _with(eqn, padding=((0, 0),) * len(places))
+    unpadded = with_params(eqn, padding=((0, 0),) * len(places))
     return Changed(tuple(result), bind(unpadded, [field, kernels.base])[0])
 
 
@@ -260,7 +256,7 @@ def _reduce_window(eqn: core.JaxprEqn, value: Value, box: Box, base: jax.Array, 
     result, field = _field(
         value.base, changed, base.shape, spans, params["window_strides"], params["padding"], fill, at
     )
-    return Changed(result, bind(_with(eqn, padding=((0, 0),) * base.ndim), [field])[0])
+    return Changed(result, bind(with_params(eqn, padding=((0, 0),) * base.ndim), [field])[0])
 
 
 @_of_first("slice")
