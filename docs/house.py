@@ -91,6 +91,7 @@ FLOORS: list[tuple[str, dict[str, str]]] = [
         {
             "_training": "train, checkpoints",
             "_explain": "explain",
+            "quality": "which to trust",
         },
     ),
     (

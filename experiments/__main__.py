@@ -20,7 +20,7 @@ NOT_IN_ALL = {"own_image", "letters", "photograph", "speech"}
 # From the first question to the harder ones; those that are not listed follow.
 _ORDER = (
     "back_query", "same_prior", "hidden_layer", "mistakes", "two_digits", "lego_blocks", "two_hidden_layers",
-    "small_networks", "initialization", "lesions", "many_minds", "convolution", "dreams", "why",
+    "small_networks", "initialization", "lesions", "many_minds", "convolution", "dreams", "why", "trust",
     "adversarial", "playground", "rules", "medical", "distributed", "draw",
 )  # fmt: skip
 

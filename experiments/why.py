@@ -9,8 +9,6 @@ and the drop of the logit when the tenth of the pixels with the highest attribut
 
 import math
 import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -22,21 +20,19 @@ from matplotlib.figure import Figure
 from rich.progress import track
 from rich.table import Table
 
-import jaxnn
+from experiments._common.attributions import BLACK, Method, logits_of, methods
 from experiments._common.cnn import Model, cnn_accuracy, train_cnn
 from experiments._common.command import run_command
-from experiments._common.digits import DataName, Digits, as_images, load_digits
+from experiments._common.digits import DataName, as_images, load_digits
 from experiments._common.figures import true_minus
 from experiments._common.networks import accuracy, train_by_the_book
 from experiments._common.options import check_at_least, check_between, check_seed, make_folder
 from experiments._common.results import save_results
 from jaxnn import attribution, plot
 
-Method = Callable[[Model, jax.Array, int], jax.Array]  # (model, x, target) -> attributions, of the shape of x
 # Complete methods, with the number of pixels that repeat the value of one block.
 COMPLETE = {"integrated gradients": 1, "deep_lift": 1, "shapley_sampling": 4, "kernel_shap": 4}
 CLIP = 99.0  # the percentile at which the colors end
-BLACK = 0.01  # the encoding of a black pixel
 FRACTION = 0.1  # of the pixels, made black
 NO_SIGN = {"var_grad"}  # a variance
 COMPARED = {"rise"}  # a mean of outputs, of which the differences between pixels tell something
@@ -91,43 +87,6 @@ def main(
         settings={"data": data, "index": index, "epochs": epochs, "seed": seed},
         tables=tables, figures=figures, metrics={"label": int(digits.test_labels[index]), **metrics},
     )  # fmt: skip
-
-
-def logits_of(network: jaxnn.Network, image: jax.Array) -> jax.Array:
-    """The signals of the dense network before its last activation, for an image `(h, w, 1)`."""
-    hidden = network.layers[0](image.reshape(-1))
-    return network.layers[1].signal(hidden)
-
-
-def methods(digits: Digits, *, key: jax.Array, convolutional: bool) -> dict[str, Method]:
-    """Every method of attribution, with options for an image of a digit."""
-    images = as_images(digits.inputs[:50], digits)
-    h, w = digits.image_shape
-    a = attribution
-    groups = a.blocks((h, w, 1), (2, 2, 1))  # for methods with many perturbations
-    chosen: dict[str, Method] = {
-        "saliency": a.saliency,
-        "input x gradient": a.input_x_gradient,
-        "integrated gradients": partial(a.integrated_gradients, baseline=BLACK),
-        "expected gradients": partial(a.expected_gradients, baselines=images, key=key),
-        "smooth_grad": partial(a.smooth_grad, key=key),
-        "var_grad": partial(a.var_grad, key=key),
-        "deep_lift": partial(a.deep_lift, baseline=BLACK),
-        "deep_lift_shap": partial(a.deep_lift_shap, baselines=images),
-        "lrp, epsilon": partial(a.lrp, rule="epsilon"),
-        "occlusion": partial(a.occlusion, window=(3, 3, 1), baseline=BLACK),
-        "feature_ablation": partial(a.feature_ablation, groups=groups, baseline=BLACK),
-        "shapley_sampling": partial(a.shapley_sampling, groups=groups, key=key, baseline=BLACK),
-        "kernel_shap": partial(a.kernel_shap, groups=groups, key=key, n_samples=2000, baseline=BLACK),
-        "lime": partial(a.lime, groups=groups, key=key, n_samples=2000, baseline=BLACK),
-        "rise": partial(a.rise, key=key, baseline=BLACK),
-    }
-    if convolutional:  # with ReLUs, without which the first two would be the gradient
-        chosen["guided_backprop"], chosen["deconvnet"] = a.guided_backprop, a.deconvnet
-        chosen["lrp, epsilon-plus"] = partial(a.lrp, rule="epsilon_plus")
-        chosen["grad_cam"] = partial(a.grad_cam, layer="Conv_1", shape=digits.image_shape)
-        chosen["guided_grad_cam"] = partial(a.guided_grad_cam, layer="Conv_1")
-    return chosen
 
 
 def explain(method: Method, model: Model, x: jax.Array, target: int) -> tuple[np.ndarray, float]:

@@ -8,6 +8,7 @@ from jaxnn import (
     datasets as datasets,
     dreaming as dreaming,
     losses as losses,
+    quality as quality,
     rules as rules,
     weights as weights,
 )

@@ -112,7 +112,15 @@ def summary(model: Model, x: PyTree) -> Summary:
         output_in (10,) 310 610
         output (10,) 0 10
     """
-    model = as_model(model)
+    return _count(as_model(model), x).rows()
+
+
+def leaves_by_use(model: Model, x: PyTree) -> list[int]:
+    """The numbers of the model's arrays, leaves of its pytree, in the order in which it first uses them."""
+    return list(_count(model, x).seen)
+
+
+def _count(model: Model, x: PyTree) -> "_Count":
     leaves, structure = jax.tree.flatten(model)
 
     def of_leaves(leaves: list[Any], x: PyTree) -> PyTree:
@@ -123,7 +131,7 @@ def summary(model: Model, x: PyTree) -> Summary:
     jaxpr = traced.jaxpr.jaxpr
     count = _Count(jaxpr, list(labels_of(traced).values()))
     count.follow(jaxpr, {v: i for i, v in enumerate(jaxpr.invars[: len(leaves)])}, 1)
-    return count.rows()
+    return count
 
 
 def _is_described(x: PyTree) -> bool:
@@ -136,7 +144,7 @@ class _Count:
     def __init__(self, jaxpr: core.Jaxpr, names: Sequence[str]):
         self.names = iter(names)
         self.sizes = [math.prod(_shape(v)) if is_number(v) else 0 for v in jaxpr.invars]
-        self.seen: set[int] = set()
+        self.seen: dict[int, None] = {}  # in the order of first use
         self.done: list[SummaryRow] = []
         self.parameters = self.operations = 0
 
@@ -185,7 +193,7 @@ class _Count:
     def _use(self, leaves: Sequence[int | None]) -> None:
         for leaf in leaves:
             if leaf is not None and leaf not in self.seen:
-                self.seen.add(leaf)
+                self.seen[leaf] = None
                 self.parameters += self.sizes[leaf]
 
     def _skip_names(self, jaxpr: core.Jaxpr) -> None:

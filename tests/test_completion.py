@@ -10,7 +10,7 @@ import pytest
 import jaxnn
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
-MODULES = ("attacks", "attribution", "datasets", "dreaming", "losses", "plot", "rules", "weights")
+MODULES = ("attacks", "attribution", "datasets", "dreaming", "losses", "plot", "quality", "rules", "weights")
 
 
 def reference_names(module):

@@ -25,16 +25,24 @@ REFERENCE = {  # the page of each family; `jaxnn` itself is that of the names at
     "dreaming": "dreaming",
     "losses": "data",
     "plot": "plot",
+    "quality": "quality",
     "rules": "rules",
     "weights": "weights",
 }
-GUIDES = {"attacks": "attacks", "attribution": "attribution", "dreaming": "dreams", "rules": "rules"}
-CHOSEN = ("attacks", "attribution", "rules")  # families of explanation methods
+GUIDES = {
+    "attacks": "attacks",
+    "attribution": "attribution",
+    "dreaming": "dreams",
+    "quality": "quality",
+    "rules": "rules",
+}
+CHOSEN = ("attacks", "attribution", "quality", "rules")  # families of explanation methods
 FOLDERS = {
     "attacks": "attacks",
     "attribution": "attribution",
     "dreaming": "dreaming",
     "plot": "plot",
+    "quality": "quality",
     "rules": "rules",
 }
 
@@ -63,6 +71,10 @@ NOT_CHOSEN = {
     "attribution.to_shap": "attributions in shap, no method",
     "attribution.to_xarray": "attributions in xarray, no method",
     "attribution.var_grad": "the variance of what smooth_grad averages",
+    "quality.normalize": "an operation on a map, no question about it",
+    "quality.parameter_layers": "names for randomize_parameters",
+    "quality.randomize_parameters": "a part of parameter_randomization, for a test of one's own",
+    "quality.smoothed": "a variant of a method, for parameter_randomization",
     "rules.linear_regions": "linear_region for every region of two inputs",
 }
 # Functions that the guide of their family need not name, and why.

@@ -22,8 +22,8 @@ from experiments.benchmarks._floor import rates
 from experiments.benchmarks._measure import accelerated, machine
 
 Name = Literal[
-    "training", "networks", "attribution", "architectures", "dreams", "attacks", "large", "precision",
-    "compiling", "growth",
+    "training", "networks", "attribution", "quality", "architectures", "dreams", "attacks", "large",
+    "precision", "compiling", "growth",
 ]  # fmt: skip
 
 

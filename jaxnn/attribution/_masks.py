@@ -35,7 +35,15 @@ class Game:
 
     def __call__(self, present: jax.Array) -> jax.Array:
         """The output with the groups that are `present`, `(n,)` booleans, all others at the baseline."""
-        return self.output(mix(self.x, self.baseline, self.groups, present))
+        return self.output(self.mixed(present))
+
+    def with_groups(self, groups: Groups, n: int) -> "Game":
+        """The same game of other features; see `check_groups`."""
+        return Game(self.model, self.x, self.target, self.baseline, groups, n)
+
+    def mixed(self, present: jax.Array) -> PyTree:
+        """The example with the groups that are not `present`, `(n,)` booleans, at the baseline."""
+        return mix(self.x, self.baseline, self.groups, present)
 
     def output(self, x: PyTree) -> jax.Array:
         """The scalar output at any input."""

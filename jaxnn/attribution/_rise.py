@@ -79,14 +79,15 @@ def rise(
     model, x, target = prepare(model, x, target, differentiable=False)
     if not isinstance(x, jax.Array) or x.ndim == 0:
         raise TypeError("`x` must be one array of at least one axis, for masks to extend over")
-    axes, grid = _check_axes(axes, grid, x)
+    axes, grid = check_grid(axes, grid, x)
     baseline = broadcast_like("baseline", baseline, x)
     return _rise(model, x, target, baseline, key, probability, axes=axes, grid=grid, sampling=sampling)
 
 
-def _check_axes(
+def check_grid(
     axes: tuple[int, ...] | None, grid: int | tuple[int, ...], x: jax.Array
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The axes of `x` that a grid divides, and its number of cells along each; or raise."""
     axes = tuple(range(min(2, x.ndim))) if axes is None else axes
     if not isinstance(axes, Sequence) or not axes:
         raise TypeError(f"`axes` must be a tuple of integers; got {axes!r}")

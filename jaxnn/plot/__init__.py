@@ -2,8 +2,8 @@
 
 They take arrays and results of the library, never models, and hold no state. One file per kind of figure:
 `_images` (grids, curves and bars; start here), `_maps` (activations and decision maps), `_attribution`,
-`_series`, `_tokens`, `_rules`, and `_explanation` for `jaxnn.explain`; `_common` has the colors and the
-checks that they share.
+`_series`, `_tokens`, `_rules`, `_explanation` for `jaxnn.explain`, and `_quality` for `jaxnn.quality`;
+`_common` has the colors and the checks that they share.
 """
 
 from jaxnn.plot._attribution import attribution as attribution, feature_bars as feature_bars
@@ -17,6 +17,11 @@ from jaxnn.plot._images import (
     weight_grid as weight_grid,
 )
 from jaxnn.plot._maps import activation_image as activation_image, decision_map as decision_map
+from jaxnn.plot._quality import (
+    deletion_curves as deletion_curves,
+    quality_table as quality_table,
+    randomization as randomization,
+)
 from jaxnn.plot._rules import (
     decision_tree as decision_tree,
     regions as regions,

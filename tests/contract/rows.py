@@ -22,7 +22,7 @@ from jaxnn import attribution, rules, weights
 from jaxnn._adapters.torch import TorchModel
 from jaxnn._adapters.torch_program import Program, Step, Value
 from jaxnn._model import Frozen
-from tests.contract import rows_attacks, rows_attacks_minimal, rows_dreaming
+from tests.contract import rows_attacks, rows_attacks_minimal, rows_dreaming, rows_quality
 
 SIZES = (100, 20, 3)
 OLD_KEY = np.array([0, 3], np.uint32)
@@ -357,7 +357,7 @@ ROWS |= {
     "classified_as": Row(lambda n, x: jaxnn.attacks.classified_as(1)(n(x)), (100,)),
     "confident": Row(lambda n, x: jaxnn.attacks.confident(1, 0.5)(n(x)), (100,)),
 }
-for table in (rows_attacks.ROWS, rows_attacks_minimal.ROWS, rows_dreaming.ROWS):
+for table in (rows_attacks.ROWS, rows_attacks_minimal.ROWS, rows_dreaming.ROWS, rows_quality.ROWS):
     ROWS |= {name: Row(*row) for name, row in table.items()}
 
 # Rows for which every promise is tested by default: one per kind of implementation, with that kind, where it
@@ -379,5 +379,5 @@ INDIRECT = {
     name for name in ROWS if name.startswith(("activation ", "inverse ", "from_"))
 } | set(rows_dreaming.ROWS) - {"flattened"} | {
     "kernel_images", "output_images", "top_features", "path_products", "roughness", "random_mask", "rewrite",
-    "for_cpu", "completeness_gap", "encode_labels", "robust_accuracy",
+    "for_cpu", "completeness_gap", "encode_labels", "robust_accuracy", *rows_quality.INDIRECT,
 }  # fmt: skip

@@ -5,7 +5,7 @@ import inspect
 import jaxnn
 from tests.contract.rows import FULL, INDIRECT, ROWS
 
-FAMILIES = ("attacks", "attribution", "datasets", "dreaming", "losses", "plot", "rules", "weights")
+FAMILIES = ("attacks", "attribution", "datasets", "dreaming", "losses", "plot", "quality", "rules", "weights")
 
 # Public functions without a row, each with the reason, and the tests that it has instead.
 HOST = "runs on the host, and its result depends on values: tests/rules"
@@ -28,6 +28,8 @@ EXEMPT = {
     "dreaming.standard_transforms": "returns transforms; each of them has a row",
     "summary": "counts from shapes, and computes nothing: tests/test_summary.py",
     "prior": "fitted on the host, by k-means of scikit-learn: tests/backquery/test_prior.py",
+    "quality.parameter_layers": "returns names: tests/quality/test_randomize.py",
+    "quality.report": "returns text and pictures, on the host: tests/quality/test_report.py",
     "rules.anchor": HOST,
     "rules.distill_tree": HOST,
     "rules.linear_regions": HOST,

@@ -46,6 +46,9 @@ _VALUES: dict[str, Any] = {
     "output": X[0, :3], "vector": X[0], "activations": X[0], "axis": "dreams", "sigma": 1.0, "pixels": 1,
     "mean": IMAGE, "images": np.zeros((2, 4, 4), np.uint8), "k": 2, "values": X[0], "name": "tanh",
     "units": np.array([0]), "probability": 0.5, "value": X[0], "module": MODULE, "groups": np.arange(4),
+    "explain": jaxnn.attribution.saliency, "mask": np.arange(4) > 1, "random_model": NET, "parts": Y % 2,
+    "methods": {"saliency": jaxnn.attribution.saliency},
+    "models": jax.tree.map(lambda *leaves: jnp.stack(leaves), NET, NET),
     "variables": MODULE.init(jax.random.key(0), X[0]), "start": None, "weights": None,
 }  # fmt: skip
 _OWN: dict[str, dict[str, Any]] = {
@@ -71,6 +74,13 @@ _OWN: dict[str, dict[str, Any]] = {
     "losses.squared_error": {"target": X[1, :3]},
     "dreaming.from_prior": {"prior": PRIOR},
     "dreaming.typicality": {"prior": PRIOR},
+    "quality.mu_fidelity": {"grid": 2},
+    "quality.parameter_randomization": {"targets": Y, "n_seeds": 1},
+    "quality.report": {"targets": Y, "n_samples": 2, "n_seeds": 1},
+    "quality.road": {
+        "model": jaxnn.dreaming.flattened(NET), "x": IMAGE[:2, :2], "attributions": IMAGE[:2, :2]
+    },
+    "quality.sensitivity_n": {"sizes": (1, 2)},
     "rules.anchor": {"n_samples": 50, "decide": None},
     "rules.distill_tree": HELD_OUT | {"n_samples": 20},
     "rules.rule_list": HELD_OUT | {"n_samples": 20},
@@ -97,7 +107,8 @@ _GIVEN = {"target", "unit", "key", "units"}  # also where they have a default
 _LEFT_OUT = {  # their arguments are files, modules of other libraries or results of other functions
     "save", "load", "from_equinox", "from_haiku", "from_keras", "from_torch", "from_nnx",
     "attribution.superpixels", "attribution.to_pandas", "attribution.to_shap", "attribution.to_xarray",
-    "plot.decision_tree", "plot.explanation", "plot.rule_list", "plot.rule_on_data",
+    "plot.decision_tree", "plot.deletion_curves", "plot.explanation", "plot.quality_table",
+    "plot.randomization", "plot.rule_list", "plot.rule_on_data",
 }  # fmt: skip
 
 
