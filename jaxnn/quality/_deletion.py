@@ -13,6 +13,7 @@ from jaxnn._precision import widen
 from jaxnn._typing import Key, Model, PyTree, Target
 from jaxnn.attribution._masks import Game, make_game
 from jaxnn.quality._common import all_finite, as_dtype, check_attributions, dtype_of, group_sums, nan_where
+from jaxnn.quality._similarity import places
 
 Kind: TypeAlias = Literal["deletion", "insertion", "gain"]
 
@@ -241,16 +242,16 @@ def _curve(
     n, steps = game.n, min(steps, game.n)
     counts = np.round(np.arange(steps + 1) * (n / steps)).astype(int)
 
-    def along(places: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def along(order: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The outputs of some orders, and their areas."""
         if kind == "gain":
-            largest, smallest = (_outputs(game, each, counts, batch) for each in (places, n - 1 - places))
+            largest, smallest = (_outputs(game, each, counts, batch) for each in (order, n - 1 - order))
             outputs = smallest - largest
         else:
-            outputs = _outputs(game, places, counts, batch, inserts=kind == "insertion")
+            outputs = _outputs(game, order, counts, batch, inserts=kind == "insertion")
         return outputs, jax.scipy.integrate.trapezoid(outputs, jnp.asarray(counts / n, outputs.dtype), axis=1)
 
-    (outputs,), (area,) = along(_places(-group_sums(attributions, game))[None])
+    (outputs,), (area,) = along(places(-group_sums(attributions, game))[None])
     nan = jnp.full((steps + 1,), jnp.nan, outputs.dtype)
     curve = Curve(jnp.asarray(counts / n), outputs, area, nan, nan, nan[0], nan[0])
     if key is not None:
@@ -267,12 +268,6 @@ def _curve(
     # An order by NaN means nothing.
     is_wrong = ~all_finite(jax.tree.leaves(attributions))
     return curve._replace(outputs=nan_where(is_wrong, curve.outputs), area=nan_where(is_wrong, curve.area))
-
-
-def _places(values: jax.Array) -> jax.Array:
-    """The place `(n,)` of each value in the order from the smallest; equal ones in their own order."""
-    order = jnp.argsort(values, stable=True)
-    return jnp.zeros_like(order).at[order].set(jnp.arange(order.size), unique_indices=True)
 
 
 def _outputs(

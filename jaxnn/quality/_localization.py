@@ -10,7 +10,7 @@ from jaxnn import _checks
 from jaxnn._precision import float_dtype
 from jaxnn._typing import PyTree
 from jaxnn.quality._common import check_map, flat
-from jaxnn.quality._similarity import ranks
+from jaxnn.quality._similarity import places, ranks
 
 
 def pointing_game(attributions: PyTree, mask: PyTree) -> jax.Array:
@@ -105,9 +105,8 @@ def relevance_rank(attributions: PyTree, mask: PyTree) -> jax.Array:
 
 
 def _relevance_rank(values: jax.Array, inside: jax.Array) -> jax.Array:
-    order = jnp.argsort(-values, stable=True)
     size = jnp.sum(inside)
-    return jnp.sum(inside[order] & (jnp.arange(values.size) < size)) / size
+    return jnp.sum(inside & (places(-values) < size)) / size
 
 
 def relevance_auc(attributions: PyTree, mask: PyTree) -> jax.Array:

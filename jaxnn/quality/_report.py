@@ -243,7 +243,7 @@ def report(
         inputs: `(N, ...)`, at least 2 examples of floating-point numbers.
         targets: `(N,)` output indices, or None for an output of one element.
         methods: by name, `explain(model, x, target) -> attributions`, such as `attribution.saliency`, or one
-            with options, `jax.tree_util.Partial(attribution.lrp, rule="epsilon")`. One that refuses the model
+            with options, `functools.partial(attribution.lrp, rule="epsilon")`. One that refuses the model
             says why, and the others go on.
         key: a random key.
         baseline: the value of a removed element: a number, or of the structure of one example.

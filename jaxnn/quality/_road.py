@@ -16,6 +16,7 @@ from jaxnn._precision import float_dtype, widen
 from jaxnn._typing import Key, Labels, Model
 from jaxnn.attribution._masks import examples_at_once
 from jaxnn.quality._common import check_attributions
+from jaxnn.quality._similarity import places
 
 # A pixel beside, and one at a corner.
 _WEIGHTS = np.array([[1 / 12, 1 / 6, 1 / 12], [1 / 6, 0, 1 / 6], [1 / 12, 1 / 6, 1 / 12]])
@@ -137,8 +138,7 @@ def _road(
     shares, numbers = zip(*counts, strict=True)
     image = widen(jnp.atleast_3d(x))
     total = widen(attributions).reshape(*x.shape[:2], -1).sum(-1).ravel()
-    order = jnp.argsort(-total if first else total, stable=True)
-    place = jnp.zeros_like(order).at[order].set(jnp.arange(order.size), unique_indices=True)
+    place = places(-total if first else total)
 
     def evaluate(index: jax.Array) -> tuple[jax.Array, jax.Array]:
         removed = (place < jnp.asarray(numbers)[index]).reshape(x.shape[:2])

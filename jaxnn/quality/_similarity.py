@@ -31,10 +31,42 @@ class Similarity(NamedTuple):
 
 def ranks(values: jax.Array) -> jax.Array:
     """The ranks `(n,)` of a vector, from 1; equal values have the mean of their ranks."""
-    ordered = jnp.sort(values)
-    below = jnp.searchsorted(ordered, values, side="left", method="sort")
-    up_to = jnp.searchsorted(ordered, values, side="right", method="sort")
+    # A CPU sorts integers in a quarter of the time of floating-point numbers.
+    keys = _sortable(values)
+    ordered = lax.sort(keys, is_stable=False)
+    below = jnp.searchsorted(ordered, keys, side="left", method="scan_unrolled")
+    up_to = jnp.searchsorted(ordered, keys, side="right", method="scan_unrolled")
     return (below + up_to + 1).astype(values.dtype) / 2
+
+
+def places(values: jax.Array) -> jax.Array:
+    """The place `(n,)` of each element of a vector from the smallest; equal ones in their own order."""
+    order = stable_order(values)
+    return jnp.zeros_like(order).at[order].set(jnp.arange(order.size), unique_indices=True)
+
+
+def stable_order(values: jax.Array) -> jax.Array:
+    """The indices of a vector from its smallest value, equal ones in their own order, as `jnp.argsort`.
+
+    Of float32 by two sorts of integers, each of half of the bits and the place: on a CPU in half of the time.
+    """
+    n = values.size
+    if values.dtype != jnp.float32 or n > 2**16:
+        return jnp.argsort(values, stable=True)
+    keys, index, half = _sortable(values), jnp.arange(n, dtype=jnp.uint32), jnp.uint32(0xFFFF)
+    low = lax.sort((keys << 16) | index, is_stable=False) & half
+    high = lax.sort((keys[low] & ~half) | index, is_stable=False) & half
+    return low[high].astype(jnp.int32)
+
+
+def _sortable(values: jax.Array) -> jax.Array:
+    """Unsigned integers in the order of floating-point numbers of the same width, NaN last."""
+    values = jnp.where(values == 0, jnp.zeros_like(values), values)  # -0.0 is 0.0
+    values = jnp.where(jnp.isnan(values), jnp.asarray(jnp.nan, values.dtype), values)
+    width = jnp.finfo(values.dtype).bits
+    bits = lax.bitcast_convert_type(values, jnp.dtype(f"uint{width}"))
+    sign = jnp.asarray(1 << (width - 1), bits.dtype)
+    return jnp.where(bits >= sign, ~bits, bits | sign)
 
 
 def pearson(a: jax.Array, b: jax.Array, where: jax.Array | bool = True) -> jax.Array:

@@ -47,7 +47,7 @@ def max_sensitivity(
         x: the example, an array or a pytree of arrays of floating-point numbers.
         target: an output index, None, or a function; see `attribution.saliency`.
         explain: `explain(model, x, target) -> attributions`, such as `attribution.saliency`, or one with
-            options, `jax.tree_util.Partial(attribution.lrp, rule="epsilon")`. Create it once: another
+            options, `functools.partial(attribution.lrp, rule="epsilon")`. Create it once: another
             object compiles again.
         key: a random key; sample i is drawn with `jax.random.fold_in(key, i)`.
         radius: the largest change of an element, above 0, in units of `x`.

@@ -4,13 +4,17 @@ import numpy as np
 import pytest
 
 from jaxnn import plot
-from jaxnn.quality import Curve, ParameterRandomization
-from tests.quality.test_report import found
+from jaxnn.quality import Curve, MethodQuality, ParameterRandomization, Report, Verdict
 
 CURVE = Curve(*map(np.asarray, ([0, 0.5, 1], [3.0, 1, 0], 1.25, [3.0, 2, 0], [0, 0.5, 0], 1.75, 0.2)))
 RANDOMIZED = ParameterRandomization(
     np.full((2, 3, 4), 0.5), np.full((2, 3, 4), np.nan), np.full(4, 0.1), np.full(4, np.nan)
 )
+
+VERDICTS = {"sums up": Verdict(True, 0.001, 0.01, ""), "is stable": Verdict(None, np.nan, 0.5, "")}
+PART = MethodQuality({"sparseness": np.ones(4)}, {"deletion": CURVE}, RANDOMIZED, VERDICTS, "")
+REFUSED = MethodQuality({}, {}, None, {}, "not of this model")
+REPORT = Report({"one": PART, "other": REFUSED}, ("sparseness",), ("last", "first"), 4)
 
 
 def test_deletion_curves_draw_the_band_of_random_orders():
@@ -35,11 +39,17 @@ def test_randomization_draws_the_yardstick():
 
 
 def test_quality_table_has_a_cell_per_claim():
-    ax = plot.quality_table(found(), title="table")
-    used = [name for name, part in found().methods.items() if not part.refused]
-    assert [text.get_text() for text in ax.get_yticklabels()] == used
-    assert len(ax.texts) == 5 * len(used)
+    ax = plot.quality_table(REPORT, title="table")
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["one"]
+    assert [text.get_text() for text in ax.texts] == ["yes (0.001)", "-"]
     plt.close(ax.figure)
+
+
+def test_a_report_is_one_figure_and_one_page():
+    figure = REPORT.draw()
+    assert len(figure.axes) == 3
+    plt.close(figure)
+    assert "other</td><td>refused: not of this model" in REPORT.html()
 
 
 @pytest.mark.parametrize(
@@ -53,7 +63,7 @@ def test_quality_table_has_a_cell_per_claim():
         (lambda: plot.randomization({"a": RANDOMIZED}, measure="ssim"), "finite values of 'ssim'"),
         (lambda: plot.randomization({"a": RANDOMIZED}, ["one"]), "`steps` must hold 2"),
         (lambda: plot.quality_table(CURVE), "`found` must be the result of jaxnn.quality.report"),
-        (lambda: plot.quality_table(found(), ax=3), "`ax`"),
+        (lambda: plot.quality_table(REPORT, ax=3), "`ax`"),
     ],
 )
 def test_bad_arguments(call, words):

@@ -133,6 +133,7 @@ def test_one_compilation_serves_all_steps_and_seeds(caplog):
     assert [r.getMessage() for r in caplog.records if "Compiling" in r.getMessage()] == []
 
 
+@pytest.mark.long
 def test_the_result_does_not_depend_on_how_many_are_explained_at_once():
     x, y = np.random.default_rng(0).uniform(size=(7, 6)).astype(np.float32), np.arange(7) % 3
     found = [

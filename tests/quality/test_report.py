@@ -33,7 +33,14 @@ METHODS = {
 
 @functools.cache
 def found():
-    return quality.report(MODEL, X, Y, METHODS, key=KEY, masks=MASKS, n_samples=3, n_seeds=2)
+    np.random.seed(0)
+    random.seed(0)
+    before = np.random.get_state()[1].copy(), random.getstate()
+    report = quality.report(MODEL, X, Y, METHODS, key=KEY, masks=MASKS, n_samples=3, n_seeds=2)
+    # The random state of the process is left alone.
+    assert (np.random.get_state()[1] == before[0]).all()
+    assert random.getstate() == before[1]
+    return report
 
 
 def test_every_value_is_that_of_its_own_function():
@@ -147,15 +154,6 @@ def test_drawing():
     plt.close(figure)
 
 
-def test_the_random_state_of_the_process_is_left_alone():
-    np.random.seed(0)
-    random.seed(0)
-    before = np.random.get_state()[1].copy(), random.getstate()
-    quality.report(MODEL, X[:2], Y[:2], {"saliency": attribution.saliency}, key=KEY, n_samples=1, n_seeds=1)
-    assert (np.random.get_state()[1] == before[0]).all()
-    assert random.getstate() == before[1]
-
-
 def test_a_model_of_one_output_without_parameters():
     report = quality.report(lambda x: jnp.sum(x**2), X, None, {"saliency": attribution.saliency}, key=KEY)
     verdicts = report.methods["saliency"].verdicts
@@ -167,6 +165,7 @@ def test_a_model_of_one_output_without_parameters():
     assert "no parameters" in str(report)
 
 
+@pytest.mark.long
 def test_the_chunks_do_not_matter():
     options = {"key": KEY, "n_samples": 2, "n_seeds": 1}
     methods = {"saliency": attribution.saliency}

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from jaxnn import quality
-from jaxnn.quality._similarity import ranks, spearman, structural_similarity
+from jaxnn.quality._similarity import places, ranks, spearman, stable_order, structural_similarity
 from tests.conftest import in_precision
 
 A = np.random.default_rng(0).normal(size=(5, 7))
@@ -103,6 +103,17 @@ def test_rank_correlation_equals_scipy():
         np.testing.assert_allclose(spearman(jnp.asarray(a), jnp.asarray(b), where), expected, rtol=1e-12)
     assert np.isnan(spearman(jnp.ones(5), jnp.arange(5.0)))
     assert np.isnan(spearman(jnp.arange(3.0), jnp.arange(3.0), np.zeros(3, bool)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_orders_are_those_of_numpy(dtype):
+    """With ties, zeros of both signs, infinities, and NaN last."""
+    values = np.round(np.random.default_rng(0).normal(size=3000), 2).astype(dtype)
+    values[:6] = [0.0, -0.0, np.inf, -np.inf, np.nan, -np.nan]
+    with in_precision(dtype):
+        order = np.argsort(values, kind="stable")
+        np.testing.assert_array_equal(stable_order(jnp.asarray(values)), order)
+        np.testing.assert_array_equal(np.argsort(places(jnp.asarray(values))), order)
 
 
 def test_structural_similarity_equals_its_equation():
