@@ -51,6 +51,13 @@ def completeness_gap(
         >>> float(attribution.completeness_gap(square, x, None, attributions))
         9.0
     """
+    return gap_and_change(model, x, target, attributions, baseline, baselines)[0]
+
+
+def gap_and_change(
+    model: Model, x: PyTree, target: Target, attributions: PyTree, baseline: PyTree, baselines: PyTree
+) -> tuple[jax.Array, jax.Array]:
+    """The gap of `completeness_gap`, and the change of the output."""
     model, x, target = prepare(model, x, target, differentiable=False)
     if baselines is None:
         baselines = jax.tree.map(lambda leaf: leaf[None], broadcast_like("baseline", baseline, x))
@@ -58,7 +65,7 @@ def completeness_gap(
         baselines = check_batch_like("baselines", baselines, x)
     attributions = as_example("attributions", attributions)
     _check_shapes(model, x, attributions)
-    return _completeness_gap(model, x, target, attributions, baselines)
+    return _gap_and_change(model, x, target, attributions, baselines)
 
 
 def _check_shapes(model: Model, x: PyTree, attributions: PyTree) -> None:
@@ -80,11 +87,12 @@ def _check_shapes(model: Model, x: PyTree, attributions: PyTree) -> None:
 
 
 @jax.jit
-def _completeness_gap(
+def _gap_and_change(
     model: Model, x: PyTree, target: Target, attributions: PyTree, baselines: PyTree
-) -> jax.Array:
+) -> tuple[jax.Array, jax.Array]:
     function = fast_convolutions(scalar(model, target))
-    return _difference(attributions, function(x), jnp.mean(jax.vmap(function)(baselines)))
+    output, output0 = function(x), jnp.mean(jax.vmap(function)(baselines))
+    return _difference(attributions, output, output0), output - output0
 
 
 def _difference(attributions: PyTree, output: jax.Array, output0: jax.Array) -> jax.Array:

@@ -34,6 +34,11 @@ def _check_named(name: str, found: Any, fields: Sequence[str]) -> dict[str, Any]
     return {check_text(name, method): each for method, each in found.items()}
 
 
+def _shown(name: str) -> str:
+    """A name for a legend, which would leave out one that begins with an underscore."""
+    return f"\u200b{name}" if name.startswith("_") else name
+
+
 def _style(number: int) -> dict[str, Any]:
     colors = [color for color in PALETTE if color != "#F0E442"]  # yellow is too light for a line
     return {"color": colors[number % len(colors)], "ls": _STYLES[number // len(colors) % len(_STYLES)]}
@@ -84,7 +89,7 @@ def deletion_curves(
     for number, (name, curve) in enumerate(named.items()):
         x = _common.check_numbers("fractions", curve.fractions, "(steps + 1,)")
         y = _common.check_numbers("outputs", curve.outputs, "(steps + 1,)", size=x.size)
-        ax.plot(x, y, label=f"{name} (area {float(curve.area):.3g})", **_style(number))
+        ax.plot(x, y, label=f"{_shown(name)} (area {float(curve.area):.3g})", **_style(number))
     first = next(iter(named.values()))
     middle = np.asarray(first.random_outputs, np.float64)
     if np.isfinite(middle).all():
@@ -159,7 +164,7 @@ def randomization(
             raise ValueError(f"`results` must have finite values of {measure!r}; {name!r} has none")
         error = np.append(0, np.nanstd(by_example, axis=1) / np.sqrt(by_example.shape[1]))
         style = _style(number)
-        ax.errorbar(places, mean, error, label=name, marker="o", ms=4, capsize=2, **style)
+        ax.errorbar(places, mean, error, label=_shown(name), marker="o", ms=4, capsize=2, **style)
         yardstick = found.yardstick if measure == "rank_correlation" else found.yardstick_ssim
         ax.axhline(float(np.nanmean(np.asarray(yardstick))), color=style["color"], ls=":", lw=1)
     ax.set_xticks(places, ["none", *labels])
@@ -232,17 +237,25 @@ def _used(found: Any) -> dict[str, Any]:
 def figure(found: Any) -> Figure:
     """All parts of a report: the verdicts, the curves, and the randomized layers."""
     used = _used(found)
-    is_randomized = all(part.randomization is not None for part in used.values())
+    results = {
+        name: part.randomization
+        for name, part in used.items()
+        if part.randomization is not None and np.isfinite(part.randomization.rank_correlation).any()
+    }
+    is_randomized = bool(results)
     rows = 3 if is_randomized else 2
     heights = [0.42 * len(used) + 0.9, 4.0, 4.0][:rows]
     drawn, axes = plt.subplots(
         rows, 1, figsize=(8.5, sum(heights)), height_ratios=heights, layout="constrained", squeeze=False
     )
     quality_table(found, title=f"Can it be trusted? {found.n_examples} examples", ax=axes[0, 0])
-    curves = {name: part.curves["deletion"] for name, part in used.items()}
+    curves = {
+        name: part.curves["deletion"]
+        for name, part in used.items()
+        if np.isfinite(part.curves["deletion"].outputs).all()
+    }
     deletion_curves(curves, title="Deletion: the lower, the better", ax=axes[1, 0])
     if is_randomized:
-        results = {name: part.randomization for name, part in used.items()}
         randomization(results, found.steps, title="Do the attributions depend on the weights?", ax=axes[2, 0])
     for ax in axes[1:, 0]:
         legend = ax.get_legend()

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 
 from jaxnn import _checks
 from jaxnn._model import broadcast_like, call
+from jaxnn._precision import float_dtype
 from jaxnn._typing import Model, PyTree, Target
-from jaxnn.attribution._completeness import completeness_gap
+from jaxnn.attribution._completeness import gap_and_change
 from jaxnn.attribution._masks import make_game
 from jaxnn.attribution._perturbation import feature_ablation
 from jaxnn.quality._common import (
@@ -63,15 +64,12 @@ def completeness(
         >>> float(quality.completeness(model, [1.0, 1.0], None, [4.0, 5.0]))
         0.5
     """
-    options = {"baseline": baseline, "baselines": baselines}
-    gap = completeness_gap(model, x, target, attributions, **options)
-    return _relative(gap, jax.tree.map(jnp.asarray, attributions))
+    return _relative(*gap_and_change(model, x, target, attributions, baseline, baselines))
 
 
 @jax.jit
-def _relative(gap: jax.Array, attributions: PyTree) -> jax.Array:
-    change = jnp.abs(jnp.sum(flat(attributions)).astype(gap.dtype) - gap)
-    size = jnp.abs(gap)
+def _relative(gap: jax.Array, change: jax.Array) -> jax.Array:
+    size, change = jnp.abs(gap), jnp.abs(change)
     return jnp.where(change > 0, size / jnp.where(change > 0, change, 1), jnp.where(size > 0, jnp.inf, size))
 
 
@@ -186,4 +184,4 @@ def _input_invariance(explain: Explain, model: Model, x: PyTree, target: Target,
     after = explained(explain, moved, target, jax.tree.map(jnp.add, x, shift))
     a, size = flat(before), norm(flat(before))
     found = jnp.where(size > 0, norm(flat(after) - a) / jnp.where(size > 0, size, 1), jnp.nan)
-    return found.astype(jax.tree.leaves(before)[0].dtype)
+    return found.astype(float_dtype(jax.tree.leaves(before)[0].dtype))

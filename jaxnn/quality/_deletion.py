@@ -11,6 +11,7 @@ from jaxnn._engine.loops import chunked_map
 from jaxnn._engine.memory import Batch, check_batch_size
 from jaxnn._precision import widen
 from jaxnn._typing import Key, Model, PyTree, Target
+from jaxnn.attribution._accumulate import safe_sqrt
 from jaxnn.attribution._masks import Game, make_game
 from jaxnn.quality._common import all_finite, as_dtype, check_attributions, dtype_of, group_sums, nan_where
 from jaxnn.quality._similarity import places
@@ -59,7 +60,8 @@ def deletion(
     `outputs_k = f(x with the first round(k n / steps) of the n features at the baseline)`, and the area under
     the outputs over the share of removed features. The lower the area, the better the order; compare it with
     `random_mean`, the mean area of random orders, and `random_std`. Of equal attributions the first is
-    removed first. It takes `2 + (steps - 1) (1 + n_random)` evaluations of the model.
+    removed first. It takes `steps + 1` evaluations of the model, and for random orders
+    `2 + (steps - 1) n_random` more.
 
     Args:
         model: a callable of one example.
@@ -260,9 +262,9 @@ def _curve(
         others, areas = along(draw(jnp.arange(n_random)))
         curve = curve._replace(
             random_outputs=others.mean(0),
-            random_outputs_std=others.std(0, ddof=1),
+            random_outputs_std=safe_sqrt(others.var(0, ddof=1)),
             random_mean=areas.mean(),
-            random_std=areas.std(ddof=1),
+            random_std=safe_sqrt(areas.var(ddof=1)),
         )
     curve = as_dtype(curve, dtype_of(game.output, game.x))
     # An order by NaN means nothing.

@@ -12,7 +12,7 @@ from jaxnn._engine.loops import chunked_map, fori_loop
 from jaxnn._model import as_model, output_shape
 from jaxnn._precision import widen
 from jaxnn._typing import Key, Model, PyTree, Target
-from jaxnn.attribution._accumulate import Sampling, check_sampling
+from jaxnn.attribution._accumulate import Sampling, check_sampling, safe_sqrt
 from jaxnn.attribution._masks import Game, make_game
 from jaxnn.attribution._rise import check_grid
 from jaxnn.quality._common import (
@@ -286,7 +286,17 @@ def _sums_and_drops(
     sums, outputs = chunked_map(sample, len(count), game.batch_size(sampling.batch_size))
     outputs = widen(outputs)
     shape = (len(sizes), samples)
-    return sums[:-1].reshape(shape), (outputs[-1] - outputs[:-1]).reshape(shape)
+    sums, drops = sums[:-1].reshape(shape), (outputs[-1] - outputs[:-1]).reshape(shape)
+    eps = 16 * jnp.finfo(sums.dtype).eps
+    return _constant_within(sums, eps * jnp.sum(jnp.abs(values))), _constant_within(
+        drops, eps * jnp.max(jnp.abs(outputs))
+    )
+
+
+def _constant_within(rows: jax.Array, rounding: jax.Array) -> jax.Array:
+    """Rows that differ by no more than rounding made constant, so that they have no correlation."""
+    is_constant = jnp.ptp(rows, axis=1, keepdims=True) <= rounding
+    return jnp.where(is_constant, rows[:, :1], rows)
 
 
 def random_set(key: Key, n: int, size: jax.Array) -> jax.Array:
@@ -297,7 +307,7 @@ def random_set(key: Key, n: int, size: jax.Array) -> jax.Array:
     numbers = jax.random.bits(key, (n,), jnp.uint32)
 
     def step(i: jax.Array, threshold: jax.Array) -> jax.Array:
-        higher = threshold | (jnp.uint32(1) << (31 - i).astype(jnp.uint32))
+        higher = threshold | (jnp.uint32(1) << jnp.asarray(31 - i, jnp.uint32))
         return jnp.where(jnp.sum(numbers < higher) <= size, higher, threshold)
 
     return numbers < fori_loop(0, 32, step, jnp.uint32(0))
@@ -428,7 +438,7 @@ def _infidelity(
     scale = jnp.mean(sums * drops) / jnp.where(power > 0, power, 1)
     found = Infidelity(
         value=jnp.mean(squares),
-        standard_error=jnp.std(squares, ddof=1) / np.sqrt(n),
+        standard_error=safe_sqrt(jnp.var(squares, ddof=1) / n),
         scale=scale,
         scaled_value=jnp.mean(jnp.square(scale * sums - drops)),
         null_value=jnp.mean(jnp.square(drops)),

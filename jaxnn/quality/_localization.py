@@ -76,7 +76,9 @@ def relevance_mass(attributions: PyTree, mask: PyTree) -> jax.Array:
 def _relevance_mass(values: jax.Array, inside: jax.Array) -> jax.Array:
     positive = jnp.maximum(values, 0)
     total = jnp.sum(positive)
-    return jnp.where(total > 0, jnp.sum(positive * inside) / jnp.where(total > 0, total, 1), jnp.nan)
+    return jnp.where(
+        total > 0, jnp.sum(jnp.where(inside, positive, 0)) / jnp.where(total > 0, total, 1), jnp.nan
+    )
 
 
 def relevance_rank(attributions: PyTree, mask: PyTree) -> jax.Array:
@@ -140,7 +142,7 @@ def relevance_auc(attributions: PyTree, mask: PyTree) -> jax.Array:
 def _relevance_auc(values: jax.Array, inside: jax.Array) -> jax.Array:
     size = jnp.sum(inside).astype(values.dtype)
     outside = values.size - size
-    wins = jnp.sum(ranks(values) * inside) - size * (size + 1) / 2
+    wins = jnp.sum(jnp.where(inside, ranks(values), 0)) - size * (size + 1) / 2
     return jnp.where(outside > 0, wins / jnp.where(outside > 0, size * outside, 1), jnp.nan)
 
 

@@ -92,9 +92,10 @@ def randomize_parameters(
 ) -> ModelT:
     """Random parameters: the same model with the parameters of some layers drawn again.
 
-    By default each array is drawn from `N(0, s^2)`, where s is the standard deviation of its elements: the
-    layer keeps its scale and loses what it has learned. An array of equal elements stays as it is, such as a
-    bias of zeros or the scales of a new normalization. Frozen arrays, such as running statistics, stay too.
+    By default each array is drawn from `N(m, s^2)`, where s is the standard deviation of its elements, and m
+    is 0, or of a vector the mean of its elements. An array of equal elements stays as it is, such as a bias
+    of zeros, the scales of a new normalization, or a single number. Frozen arrays, such as running
+    statistics, stay too.
 
     Args:
         model: a callable pytree.
@@ -151,7 +152,9 @@ def _draw(leaf: jax.Array, key: Key, initializer: Initializer | None) -> jax.Arr
         return jnp.asarray(draw_wide(initializer, key, leaf.shape, leaf.dtype))
     first = leaf.ravel()[0]
     spread = jnp.std(widen(leaf))
-    drawn = (spread * jax.random.normal(key, leaf.shape, spread.dtype)).astype(leaf.dtype)
+    # The scales of a normalization lie about 1, and would otherwise shrink what they scale.
+    center = jnp.mean(widen(leaf)) if leaf.ndim < 2 else 0
+    drawn = (center + spread * jax.random.normal(key, leaf.shape, spread.dtype)).astype(leaf.dtype)
     return jnp.where(jnp.all(leaf == first), leaf, drawn)
 
 

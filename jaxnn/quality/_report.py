@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from rich.console import Group
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -145,12 +146,13 @@ class Report(NamedTuple):
 
     def __rich__(self) -> Group:
         used = [name for name, found in self.methods.items() if not found.refused]
+        # As text: a name may hold brackets, which are markup elsewhere.
         verdicts = Table("method", *CLAIMS, title=f"Can it be trusted? {self.n_examples} examples")
         for name, found in self.methods.items():
             if found.refused:
-                verdicts.add_row(name, "refused")
+                verdicts.add_row(Text(name), "refused")
                 continue
-            verdicts.add_row(name, *(_cell(found.verdicts[claim]) for claim in CLAIMS))
+            verdicts.add_row(Text(name), *(_cell(found.verdicts[claim]) for claim in CLAIMS))
         refusals = "\n".join(
             f"{name} refused: {found.refused.splitlines()[0]}"
             for name, found in self.methods.items()
@@ -161,7 +163,9 @@ class Report(NamedTuple):
         return Group(verdicts, *notes, *(self._table(block) for block in blocks))
 
     def _table(self, methods: list[str]) -> Table:
-        table = Table("metric (better)", *methods, title="Mean over the examples, and its standard error")
+        table = Table(
+            "metric (better)", *map(escape, methods), title="Mean over the examples, and its standard error"
+        )
         for metric in self.metrics:
             better = f" ({BETTER[metric]})" if BETTER[metric] else ""
             values = [self.mean(method, metric) for method in methods]
@@ -231,12 +235,13 @@ def report(
     | claim | holds where |
     |---|---|
     | sums up | the median of `completeness` is at most 0.01 |
-    | survives deletion | the area under `deletion` is below that of random orders, by two standard errors |
+    | survives deletion | the area under `deletion` is below that of random orders by two standard errors |
     | depends on the weights | `parameter_randomization` is at most its yardstick and two standard errors |
     | depends on the class | the mean of `random_logit` is below 0.9 |
     | is stable | the mean of `max_sensitivity` is below 0.5 |
 
-    A yardstick above 0.9 counts as 0.9: a map that is the same for all inputs is none of the weights.
+    A yardstick below 0 counts as 0, and one above 0.9 as 0.9: a map that is the same for all inputs is none
+    of the weights.
 
     Args:
         model: a callable pytree of one example.
@@ -364,7 +369,7 @@ def _ask_all(plan: _Plan, methods: dict[str, Explain], advance: Callable[..., No
     for name, explain in methods.items():
         try:
             check_explain(explain, plan.model, plan.first, target, name=f"methods[{name!r}]")
-        except (TypeError, ValueError, NotImplementedError) as error:
+        except Exception as error:  # a method of the caller raises anything
             refused[name] = str(error) or type(error).__name__
             advance(name)
             continue
@@ -387,7 +392,7 @@ def _ask_all(plan: _Plan, methods: dict[str, Explain], advance: Callable[..., No
             values["efficient_parameter_randomization"] = entropies
         own = jax.tree.map(lambda leaf, i=number: np.asarray(leaf[:, i]), curves)
         verdicts = _verdicts(values, own["deletion"], found)
-        means = {kind: Curve(*(leaf.mean(0) for leaf in curve)) for kind, curve in own.items()}
+        means = {kind: Curve(*(jnp.asarray(_nanmean(leaf)) for leaf in curve)) for kind, curve in own.items()}
         parts[name] = MethodQuality(values, means, found, verdicts, "")
     parts = {name: parts[name] for name in methods}
     used = {metric for part in parts.values() for metric in part.values}
@@ -454,7 +459,7 @@ def _changed_metrics(plan: _Plan, explain: Explain, before: PyTree) -> dict[str,
         "average_sensitivity": sensitivity.mean(0),
         "local_lipschitz": lipschitz.max(0),
         "relative_input_stability": np.where(np.isneginf(most), np.nan, most),
-        "input_invariance": np.asarray(_invariance(explain, model, inputs, targets, batch=plan.batch)),
+        "input_invariance": _invariances(plan, explain),
     }
     classes = getattr(output_shape(model, plan.first), "size", 1)
     if targets is not None and classes > 1:
@@ -462,6 +467,14 @@ def _changed_metrics(plan: _Plan, explain: Explain, before: PyTree) -> dict[str,
         found_other = _compare(before, explain_these(inputs, others), Comparison())
         values["random_logit"] = np.asarray(found_other.rank_correlation)
     return values
+
+
+def _invariances(plan: _Plan, explain: Explain) -> np.ndarray:
+    """The input invariance of each example; NaN of a method that reads the attributes of the model."""
+    try:
+        return np.asarray(_invariance(explain, plan.model, plan.inputs, plan.targets, batch=plan.batch))
+    except Exception:
+        return np.full(plan.n_examples, np.nan)
 
 
 @jax.jit(static_argnames=("batch",))
@@ -613,22 +626,44 @@ def _judge(
     """A verdict for each of the claims, in their order."""
     gap = float(np.median(values["completeness"]))
     yield _below(gap, _GAP, f"off by {gap:.2g} of the change")
-    gain, error = _mean(curve.area - curve.random_mean)
-    yield _below(gain, -2 * error, f"area {gain:+.3g} ± {error:.1g} to random")
+    gains = np.asarray(curve.area - curve.random_mean)
+    gain, error = _mean(gains)
+    rounding = 16 * np.finfo(np.float32).eps * np.abs(curve.random_outputs).max()
+    limit = -max(_quantile(len(gains)) * error, rounding)
+    yield _of_most(gains, _below(gain, limit, f"area {gain:+.3g} ± {error:.1g} to random"))
     if randomization is None:
         yield Verdict(None, np.nan, np.nan, "no parameters")
     else:
         found, _ = _mean(values["parameter_randomization"])
         yardstick, error = _mean(randomization.yardstick)
-        limit = min(yardstick + 2 * error, _ALIKE)  # a map that is the same for all inputs has 1
-        yield _below(found, limit, f"correlation {found:.2f}, other inputs {yardstick:.2f}")
+        # Maps of other inputs may be opposed, and one that is the same for all inputs has 1.
+        limit = min(max(yardstick, 0.0) + 2 * error, _ALIKE)
+        text = f"correlation {found:.2f}, other inputs {yardstick:.2f}"
+        yield _of_most(values["parameter_randomization"], _below(found, limit, text))
     if "random_logit" in values:
         found, _ = _mean(values["random_logit"])
-        yield _below(found, _ALIKE, f"correlation {found:.2f}")
+        verdict = _below(found, _ALIKE, f"correlation {found:.2f}")
+        yield _of_most(values["random_logit"], verdict)
     else:
         yield Verdict(None, np.nan, np.nan, "one class")
     found, _ = _mean(values["max_sensitivity"])
-    yield _below(found, _CHANGE, f"changes by {found:.2g}")
+    yield _of_most(values["max_sensitivity"], _below(found, _CHANGE, f"changes by {found:.2g}"))
+
+
+def _of_most(values: np.ndarray, verdict: Verdict) -> Verdict:
+    """The verdict with the number of examples it is of, where some have no value; none of less than half."""
+    finite = int(np.isfinite(values).sum())
+    if finite == len(values):
+        return verdict
+    passed = verdict.passed if 2 * finite >= len(values) else None
+    return verdict._replace(passed=passed, text=f"{verdict.text} ({finite} of {len(values)} examples)")
+
+
+def _quantile(count: int) -> float:
+    """How many standard errors chance exceeds once in forty: 2 of many examples, and 12.7 of two."""
+    from scipy.stats import t  # it takes long to import
+
+    return max(2.0, float(t.ppf(0.975, count - 1)))
 
 
 def _below(value: float, limit: float, text: str) -> Verdict:

@@ -15,7 +15,7 @@ from jaxnn._model import as_example, as_model, call, output_shape, prepare
 from jaxnn._precision import float_dtype, widen
 from jaxnn._typing import Key, Labels, Model
 from jaxnn.attribution._masks import examples_at_once
-from jaxnn.quality._common import check_attributions
+from jaxnn.quality._common import check_attributions, nan_where
 from jaxnn.quality._similarity import places
 
 # A pixel beside, and one at a corner.
@@ -63,7 +63,8 @@ def road(
         label: the index of the explained output.
         attributions: of the shape of `x`, or `(h, w)`; those of the channels are added.
         key: a random key for the noise.
-        fractions: the shares of pixels to impute, each in (0, 1); the number of pixels is rounded down.
+        fractions: the shares of pixels to impute, each in (0, 1); the number of pixels is rounded down, and
+            one is kept.
         most_relevant_first: whether to remove the largest attributions first, or else the smallest.
         noise: the standard deviation of the noise, at least 0, in units of `x`.
         batch_size: how many changed images are evaluated at once. None: at most 64, as in
@@ -119,7 +120,7 @@ def _check_fractions(fractions: Sequence[float], pixels: int) -> tuple[tuple[flo
     if not isinstance(fractions, Sequence | np.ndarray) or len(fractions) == 0:
         raise TypeError(f"`fractions` must be a sequence of numbers; got {fractions!r}")
     numbers = [_checks.check_real(f"fractions[{i}]", f, above=0, below=1) for i, f in enumerate(fractions)]
-    return tuple((share, int(pixels * share + 1e-6)) for share in numbers)
+    return tuple((share, min(int(pixels * share + 1e-6), pixels - 1)) for share in numbers)
 
 
 @jax.jit(static_argnames=("counts", "first", "batch"))
@@ -143,16 +144,18 @@ def _road(
     def evaluate(index: jax.Array) -> tuple[jax.Array, jax.Array]:
         removed = (place < jnp.asarray(numbers)[index]).reshape(x.shape[:2])
         values = impute(image, removed)
-        values += noise * jax.random.normal(jax.random.fold_in(key, index), values.shape, values.dtype)
+        values += jnp.asarray(noise, values.dtype) * jax.random.normal(
+            jax.random.fold_in(key, index), values.shape, values.dtype
+        )
         imputed = jnp.where(removed[..., None], values, image).reshape(x.shape).astype(x.dtype)
         output = call(model, imputed)
         return jnp.argmax(output) == label % output.size, output[label]
 
     correct, outputs = chunked_map(evaluate, len(counts), examples_at_once(batch, model, x))
     dtype = float_dtype(outputs.dtype)
+    found = correct.astype(dtype), outputs.astype(dtype)
     # An order by NaN means nothing.
-    outputs = jnp.where(jnp.all(jnp.isfinite(total)), outputs.astype(dtype), jnp.asarray(jnp.nan, dtype))
-    return Road(jnp.asarray(shares, dtype), correct.astype(dtype), outputs)
+    return Road(jnp.asarray(shares, dtype), *nan_where(~jnp.all(jnp.isfinite(total)), found))
 
 
 def impute(image: jax.Array, removed: jax.Array) -> jax.Array:
@@ -187,8 +190,8 @@ def _neighbors(image: jax.Array) -> jax.Array:
     """The weighted sum of the 8 neighbors of each pixel."""
     padded = jnp.pad(image, ((1, 1), (1, 1), (0, 0)))
     h, w, _ = image.shape
-    return sum(
-        _WEIGHTS[i, j] * lax.slice(padded, (i, j, 0), (i + h, j + w, padded.shape[2]))
+    return sum(  # type: ignore[return-value]
+        float(_WEIGHTS[i, j]) * lax.slice(padded, (i, j, 0), (i + h, j + w, padded.shape[2]))
         for i in range(3)
         for j in range(3)
         if _WEIGHTS[i, j]

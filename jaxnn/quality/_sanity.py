@@ -10,6 +10,7 @@ from jaxnn import _checks
 from jaxnn._engine.loops import chunked_map
 from jaxnn._engine.memory import Batch, check_batch_size
 from jaxnn._model import as_example, as_model, output_shape, prepare
+from jaxnn._precision import float_dtype
 from jaxnn._typing import Key, Model, PyTree, Target
 from jaxnn.attribution._accumulate import check_sampling
 from jaxnn.attribution._masks import examples_at_once
@@ -32,7 +33,7 @@ class ParameterRandomization(NamedTuple):
 
     Attributes:
         rank_correlation: `(layers, seeds, N)`, Spearman's of the absolute attributions, over the elements
-            where neither is 0; NaN where one of them is constant. Entry i is after step i: from the last
+            where not both are 0; NaN where one of them is constant. Entry i is after step i: from the last
             layer down, in "cascading" order.
         ssim: `(layers, seeds, N)`, the structural similarity, NaN unless the input is an image of at least 7
             by 7 pixels.
@@ -82,7 +83,7 @@ def parameter_randomization(
         n_seeds: number of random networks of each step, at least 1.
         initializer: of the random parameters, as in `randomize_parameters`.
         absolute: whether to compare absolute attributions.
-        ignore_zeros: whether the rank correlation leaves out the elements where an attribution is exactly 0.
+        ignore_zeros: whether the rank correlation leaves out the elements where both are exactly 0.
             Those at the baseline are 0 for every network, which says nothing of the method.
         batch_size: how many examples are explained at once. None: at most 16, as in
             `attribution.integrated_gradients`. The result does not depend on it.
@@ -206,7 +207,7 @@ def _parameter_randomization(
     following = jax.tree.map(lambda leaf: jnp.roll(leaf, -1, axis=0), trained)
     yardstick = compare(trained, following, how)
     found = ParameterRandomization(ranks, ssim, *yardstick)
-    dtype = jax.tree.leaves(trained)[0].dtype
+    dtype = float_dtype(jax.tree.leaves(trained)[0].dtype)
     return jax.tree.map(lambda leaf: leaf.astype(dtype), found)
 
 
@@ -334,7 +335,7 @@ def _entropy_rise(
 ) -> jax.Array:
     drawn = drawn_again(model, key, None)
     found = [explained(explain, each, target, x) for each in (model, drawn)]
-    return entropy_rise(*found, n_bins=n_bins).astype(jax.tree.leaves(found[0])[0].dtype)
+    return entropy_rise(*found, n_bins=n_bins).astype(float_dtype(jax.tree.leaves(found[0])[0].dtype))
 
 
 def entropy_rise(trained: PyTree, drawn: PyTree, *, n_bins: int) -> jax.Array:
@@ -370,7 +371,7 @@ def random_logit(
         explain: a method, as in `max_sensitivity`.
         key: a random key, which draws the other class.
         absolute: whether to compare absolute attributions.
-        ignore_zeros: whether the rank correlation leaves out the elements where an attribution is exactly 0.
+        ignore_zeros: whether the rank correlation leaves out the elements where both are exactly 0.
             Those at the baseline are 0 for every network, which says nothing of the method.
 
     Returns:
@@ -413,7 +414,7 @@ def _random_logit(
     other = other_class(key, label % classes, classes)
     one, another = (explained(explain, model, target, x) for target in (label, other))
     found = similarity(one, another, how)
-    return jax.tree.map(lambda leaf: leaf.astype(jax.tree.leaves(one)[0].dtype), found)
+    return jax.tree.map(lambda leaf: leaf.astype(float_dtype(jax.tree.leaves(one)[0].dtype)), found)
 
 
 def other_class(key: Key, label: jax.Array, classes: int) -> jax.Array:
@@ -444,7 +445,7 @@ def data_randomization(
         target: an output index, None, or a function; see `attribution.saliency`.
         explain: a method, as in `max_sensitivity`.
         absolute: whether to compare absolute attributions.
-        ignore_zeros: whether the rank correlation leaves out the elements where an attribution is exactly 0.
+        ignore_zeros: whether the rank correlation leaves out the elements where both are exactly 0.
             Those at the baseline are 0 for every network, which says nothing of the method.
 
     Returns:
@@ -465,8 +466,8 @@ def data_randomization(
         -1.0
     """
     how = check_comparison(absolute, ignore_zeros)
-    _, _, other_target = prepare(random_model, x, target, differentiable=False)
     random_model = as_model(random_model, "random_model")
+    _, _, other_target = prepare(random_model, x, target, differentiable=False)
     model, x, target, explain = prepare_explain(model, x, target, explain)
     check_explain(explain, random_model, x, other_target)
     return _data_randomization(explain, model, random_model, x, (target, other_target), how=how)
@@ -486,4 +487,4 @@ def _data_randomization(
         explained(explain, each, target, x) for each, target in zip((model, other), targets, strict=True)
     )
     found = similarity(one, another, how)
-    return jax.tree.map(lambda leaf: leaf.astype(jax.tree.leaves(one)[0].dtype), found)
+    return jax.tree.map(lambda leaf: leaf.astype(float_dtype(jax.tree.leaves(one)[0].dtype)), found)

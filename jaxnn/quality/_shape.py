@@ -146,5 +146,7 @@ def effective_complexity(attributions: PyTree, *, threshold: float = 1e-5) -> ja
     threshold = _checks.check_real("threshold", threshold, at_least=0)
     attributions = check_map(attributions)
     values = jnp.abs(flat(attributions))
-    count = jnp.where(jnp.all(jnp.isfinite(values)), jnp.sum(values > threshold), jnp.nan)
+    count = jnp.where(
+        jnp.all(jnp.isfinite(values)), jnp.sum(values > threshold).astype(values.dtype), jnp.nan
+    )
     return count.astype(_dtype(attributions))

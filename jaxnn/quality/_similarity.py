@@ -19,7 +19,7 @@ class Similarity(NamedTuple):
     """How alike two attributions of the same shape are.
 
     Attributes:
-        rank_correlation: Spearman's, in [-1, 1]; NaN where one is constant. Elements where one of them is
+        rank_correlation: Spearman's, in [-1, 1]; NaN where one is constant. Elements where both are
             exactly 0 are left out, unless asked for.
         ssim: the structural similarity, in [-1, 1], of two images `(h, w)` or `(h, w, channels)` of at least
             7 by 7 pixels; NaN of other shapes.
@@ -42,7 +42,7 @@ def ranks(values: jax.Array) -> jax.Array:
 def places(values: jax.Array) -> jax.Array:
     """The place `(n,)` of each element of a vector from the smallest; equal ones in their own order."""
     order = stable_order(values)
-    return jnp.zeros_like(order).at[order].set(jnp.arange(order.size), unique_indices=True)
+    return jnp.zeros_like(order).at[order].set(jnp.arange(order.size, dtype=order.dtype), unique_indices=True)
 
 
 def stable_order(values: jax.Array) -> jax.Array:
@@ -127,7 +127,7 @@ def scaled(values: PyTree) -> PyTree:
     """Attributions divided by the largest of their absolute values; unchanged where all are 0."""
     largest = jnp.max(jnp.abs(flat(values)))
     largest = jnp.where(largest > 0, largest, 1)
-    return jax.tree.map(lambda leaf: leaf / largest.astype(leaf.dtype), values)
+    return jax.tree.map(lambda leaf: (widen(leaf) / largest).astype(leaf.dtype), values)
 
 
 class Comparison(NamedTuple):
@@ -150,5 +150,5 @@ def similarity(a: PyTree, b: PyTree, how: Comparison) -> Similarity:
         a, b = jax.tree.map(jnp.abs, (a, b))
     one, *others = jax.tree.leaves(a)
     image = jnp.nan if others else structural_similarity(one, jax.tree.leaves(b)[0])
-    where = (flat(a) != 0) & (flat(b) != 0) if how.ignore_zeros else True
+    where = (flat(a) != 0) | (flat(b) != 0) if how.ignore_zeros else True
     return Similarity(spearman(flat(a), flat(b), where), jnp.asarray(image, flat(a).dtype))

@@ -12,7 +12,7 @@ from jaxnn import _checks
 from jaxnn._engine.loops import chunked_map, scan
 from jaxnn._engine.memory import Batch
 from jaxnn._model import call, output_shape
-from jaxnn._precision import draw_wide, wide_dtype
+from jaxnn._precision import draw_wide, wide_dtype, widen
 from jaxnn._typing import Key, Model, PyTree, Target
 from jaxnn.attribution._accumulate import check_sampling
 from jaxnn.attribution._masks import examples_at_once
@@ -283,7 +283,10 @@ def changed(key: Key, x: PyTree, noise: Noise, size: float | jax.Array) -> PyTre
         draw_wide(sample, own, leaf.shape, wide_dtype(leaf.dtype))
         for own, leaf in zip(keys, leaves, strict=True)
     ]
-    moved = [(leaf + size * each).astype(leaf.dtype) for leaf, each in zip(leaves, drawn, strict=True)]
+    moved = [
+        (widen(leaf) + jnp.asarray(size, each.dtype) * each).astype(leaf.dtype)
+        for leaf, each in zip(leaves, drawn, strict=True)
+    ]
     return jax.tree.unflatten(structure, moved)
 
 

@@ -29,6 +29,11 @@ def _curve(metric):
     return lambda n, x: list(metric(n, x, 1, x, key=OLD_KEY, steps=4, n_random=3, **GROUPS)), (100,)
 
 
+def _plus(network, x):
+    """Outputs that change by much from the baseline, where half precision would lose a small change."""
+    return network(x) + jnp.sum(x)
+
+
 def _three(x):
     """Three examples from one."""
     return jnp.stack([x, x * x, 1 - x])
@@ -49,9 +54,11 @@ def _lifted(network, x, target):
 
 
 def _randomized(network, x):
+    """Of images: ranks of nearly equal attributions change with any rounding."""
     options = {"key": OLD_KEY, "n_seeds": 2, "batch_size": 2}
-    found = quality.parameter_randomization(network, _three(x), LABELS, attribution.saliency, **options)
-    return _times_mean([found.rank_correlation, found.yardstick], x)
+    of = jax.tree_util.Partial(_of_a_map, network), _three(x), LABELS, attribution.saliency
+    found = quality.parameter_randomization(*of, **options)
+    return [found.ssim, found.yardstick_ssim]
 
 
 def _random_logit(network, x):
@@ -67,16 +74,16 @@ def _data_randomization(network, x):
 
 def _reproducibility(metric):
     def value(network, x):
-        other = quality.randomize_parameters(network, OLD_KEY)
+        other = jax.tree.map(lambda leaf: leaf * leaf, network)
         models = jax.tree.map(lambda *leaves: jnp.stack(leaves), network, other)
         found = metric(models, _three(x), LABELS, PARTS, attribution.saliency, batch_size=2)
-        return jnp.nan_to_num(found) * jnp.mean(x)
+        return jnp.nan_to_num(found) + jnp.mean(x)
 
     return value, (100,)
 
 
 def _region(metric):
-    return lambda n, x: _times_mean(metric(x * n(x)[0], MASK), x), (100,)
+    return lambda n, x: _times_mean(1 + metric(x * n(x)[0], MASK), x), (100,)
 
 
 ROWS = {
@@ -95,7 +102,7 @@ ROWS = {
     ),
     "infidelity": (lambda n, x: list(quality.infidelity(n, x, 1, x, **DRAWN, **GROUPS)), (100,)),
     "road": (_road, (10, 10)),
-    "completeness": (lambda n, x: quality.completeness(n, x, 1, x), (100,)),
+    "completeness": (lambda n, x: quality.completeness(jax.tree_util.Partial(_plus, n), x, 1, 2 * x), (100,)),
     "non_sensitivity": (
         lambda n, x: _times_mean(quality.non_sensitivity(n, x, 1, x - 0.5, threshold=0.05, **GROUPS), x),
         (100,),
@@ -121,7 +128,7 @@ ROWS = {
     "relevance_rank": _region(quality.relevance_rank),
     "relevance_auc": _region(quality.relevance_auc),
     "randomize_parameters": (lambda n, x: quality.randomize_parameters(n, OLD_KEY)(x), (100,)),
-    "parameter_randomization": (_randomized, (100,)),
+    "parameter_randomization": (_randomized, (10, 10)),
     "efficient_parameter_randomization": (
         lambda n, x: _times_mean(
             quality.efficient_parameter_randomization(n, x, 1, attribution.saliency, key=OLD_KEY), x
@@ -139,6 +146,7 @@ ROWS = {
 
 # Rows whose example reaches the function changed.
 INDIRECT = {
-    "parameter_randomization", "mege", "reco", "sparseness", "complexity", "normalize", "pointing_game",
+    "parameter_randomization", "mege", "reco", "completeness", "sparseness", "complexity",
+    "normalize", "pointing_game",
     "relevance_mass", "relevance_rank", "relevance_auc", "non_sensitivity", "effective_complexity",
 }  # fmt: skip
